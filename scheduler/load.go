@@ -1,0 +1,99 @@
+package scheduler
+
+import "sync/atomic"
+
+// Load is what one destination carries at the moment: its active and inactive connections, as IPVS counts them, and
+// the flags that keep it from being chosen. It is shared by all workers of a director and lives as long as the
+// destination, across configurations. All methods may be called from any goroutine.
+//
+// The source of the rules is ip_vs_bind_dest and ip_vs_unbind_dest in the kernel's net/netfilter/ipvs/ip_vs_conn.c.
+type Load struct {
+	conns atomic.Uint64 // active<<32 | inactive, so that both are read at once
+	flags atomic.Uint32
+	upper atomic.Int32 // ipvsadm -x, 0 for none
+	lower atomic.Int32 // ipvsadm -y, 0 for none
+}
+
+const (
+	overloaded  = 1 << iota // the upper threshold was reached (IP_VS_DEST_F_OVERLOAD)
+	unreachable             // nobody answers for its address
+)
+
+// Active returns the number of active connections (ActiveConn).
+func (l *Load) Active() int32 { return int32(l.conns.Load() >> 32) }
+
+// Inactive returns the number of the other connections (InActConn).
+func (l *Load) Inactive() int32 { return int32(uint32(l.conns.Load())) }
+
+// Conns returns both numbers, read at the same moment.
+func (l *Load) Conns() (active, inactive int32) {
+	c := l.conns.Load()
+	return int32(c >> 32), int32(uint32(c))
+}
+
+// Open counts a new connection, which is inactive until its first state is known, and sets the overload flag when the
+// upper threshold is reached.
+func (l *Load) Open() {
+	c := l.conns.Add(1)
+	if upper := l.upper.Load(); upper != 0 && int32(c>>32)+int32(uint32(c)) >= upper {
+		l.flags.Or(overloaded)
+	}
+}
+
+// Activate moves a connection from the inactive to the active ones.
+func (l *Load) Activate() { l.conns.Add(1<<32 - 1) }
+
+// Deactivate moves a connection from the active to the inactive ones.
+func (l *Load) Deactivate() { l.conns.Add(^uint64(1<<32-1) + 1) }
+
+// Close counts a connection out, and clears the overload flag when few enough are left: fewer than the lower
+// threshold, or if there is none less than three quarters of the upper.
+func (l *Load) Close(active bool) {
+	var c uint64
+	if active {
+		c = l.conns.Add(^uint64(1<<32) + 1)
+	} else {
+		c = l.conns.Add(^uint64(0))
+	}
+	if l.flags.Load()&overloaded == 0 {
+		return
+	}
+	total := int64(int32(c>>32)) + int64(int32(uint32(c)))
+	lower, upper := int64(l.lower.Load()), int64(l.upper.Load())
+	if lower != 0 && total < lower || lower == 0 && (upper == 0 || total*4 < upper*3) {
+		l.flags.And(^uint32(overloaded))
+	}
+}
+
+// SetThresholds sets the numbers of connections at which the destination becomes overloaded (upper) and usable again
+// (lower); 0 is none. As in the kernel, an overloaded destination is freed at once only if the upper threshold went or
+// was raised.
+func (l *Load) SetThresholds(upper, lower int32) {
+	old := l.upper.Swap(upper)
+	l.lower.Store(lower)
+	if upper == 0 || upper > old {
+		l.flags.And(^uint32(overloaded))
+	}
+}
+
+// Thresholds returns the upper and the lower threshold.
+func (l *Load) Thresholds() (upper, lower int32) { return l.upper.Load(), l.lower.Load() }
+
+// Overloaded reports whether the upper threshold was reached and not left since.
+func (l *Load) Overloaded() bool { return l.flags.Load()&overloaded != 0 }
+
+// SetUnreachable marks a destination whose MAC cannot be found, or takes the mark away. No scheduler chooses it.
+func (l *Load) SetUnreachable(yes bool) {
+	if yes {
+		l.flags.Or(unreachable)
+	} else {
+		l.flags.And(^uint32(unreachable))
+	}
+}
+
+// Unreachable reports whether the destination is marked so.
+func (l *Load) Unreachable() bool { return l.flags.Load()&unreachable != 0 }
+
+// Available reports whether neither overload nor unreachability keeps the destination from new flows; its weight is
+// another matter.
+func (l *Load) Available() bool { return l.flags.Load() == 0 }
