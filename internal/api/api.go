@@ -1,0 +1,117 @@
+// Package api is what a running director says of itself over its control socket: HTTP and JSON on a unix socket. The
+// types are shared by the director, which answers, and by the commands and the laboratory, which ask.
+//
+//	GET /v1/status       Status
+//	GET /v1/services     []Service
+//	GET /v1/connections  []Connection
+//	GET /v1/neighbours   []Neighbour
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Status is the director at a glance.
+type Status struct {
+	Version  string            `json:"version"`
+	Started  time.Time         `json:"started"`
+	Config   string            `json:"config"`  // path of the configuration file
+	Reloads  uint64            `json:"reloads"` // successful ones
+	Flows    int               `json:"flows"`
+	Capacity int               `json:"capacity"`
+	Verdicts map[string]uint64 `json:"verdicts"` // frames by what became of them, names as in the report of a replay
+	Counters map[string]uint64 `json:"counters"` // everything else that is counted: ring drops, ARP, conflicts
+}
+
+// Service is one virtual service and what it has done since it was made.
+type Service struct {
+	Name        string       `json:"name"`
+	Protocol    string       `json:"protocol"` // TCP, UDP, SCTP
+	Address     string       `json:"address"`  // VIP:port
+	Scheduler   string       `json:"scheduler"`
+	Counts      Counts       `json:"counts"`
+	Realservers []Realserver `json:"realservers"` // in the order of the schedulers: last added first
+}
+
+// Counts are a service's or a realserver's totals.
+type Counts struct {
+	Flows   uint64 `json:"flows"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"` // of IP, as IPVS counts: no Ethernet header
+}
+
+// Realserver is one destination of a service.
+type Realserver struct {
+	Address   string `json:"address"` // RIP:port
+	MAC       string `json:"mac,omitempty"`
+	Leg       string `json:"leg,omitempty"`
+	Weight    int32  `json:"weight"`
+	Active    int32  `json:"active"`
+	Inactive  int32  `json:"inactive"`
+	Available bool   `json:"available"` // neither overloaded nor unreachable
+	Counts    Counts `json:"counts"`
+}
+
+// Connection is one entry of the connection table.
+type Connection struct {
+	Protocol   string         `json:"protocol"`
+	State      string         `json:"state"` // as ipvsadm -Lnc prints it
+	Client     netip.AddrPort `json:"client"`
+	Virtual    netip.AddrPort `json:"virtual"`
+	Realserver netip.AddrPort `json:"realserver"`
+	Expires    float64        `json:"expires"` // seconds from now
+	Packets    uint32         `json:"packets"`
+	Template   bool           `json:"template,omitempty"`
+}
+
+// Neighbour is a realserver's address on its leg.
+type Neighbour struct {
+	Address netip.Addr `json:"address"`
+	Leg     string     `json:"leg"`
+	MAC     string     `json:"mac,omitempty"`
+	State   string     `json:"state"` // incomplete, resolved, stale, failed, static
+}
+
+// A Client asks a running director. It may be used by several goroutines.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client of the director that listens on socket. Nothing is opened until the first question.
+func NewClient(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	return c
+}
+
+// Get asks for path, such as /v1/status, and decodes the answer into v.
+func (c *Client) Get(ctx context.Context, path string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://shunt"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("no director answers on %s: %w", c.socket, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return fmt.Errorf("the director on %s refused %s: %s: %s", c.socket, path, resp.Status, text)
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
+}
