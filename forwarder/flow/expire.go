@@ -1,0 +1,192 @@
+package flow
+
+import "time"
+
+const (
+	tickShift = 24
+
+	// Tick is the unit of deadlines: 2^24 ns, about 16.8 ms.
+	Tick = time.Duration(1 << tickShift)
+
+	dueShift = 2 // a due time is a deadline in units of 4 ticks
+
+	// horizon is how far ahead a due time is set at most, half of what 16 bits can tell apart: 36 minutes. A later
+	// deadline is looked at again then.
+	horizon = 1<<15 - 16
+
+	// groupBuckets buckets share the time at which the sweep must look at them.
+	groupBuckets = 8
+)
+
+// Ticks converts a duration, rounding up so that nothing ends early. Negative durations are 0; the longest is a year.
+func Ticks(d time.Duration) uint32 {
+	const longest = 365 * 24 * time.Hour
+	d = min(max(d, 0), longest)
+	return uint32((int64(d) + 1<<tickShift - 1) >> tickShift)
+}
+
+// Now returns the time of the table, in ticks since its epoch.
+func (t *Table) Now() uint32 { return t.now }
+
+// Remaining returns the time until the deadline of the entry in slot id; not less than 0.
+func (t *Table) Remaining(id ID) time.Duration {
+	return time.Duration(max(int32(t.entries[id].deadline-t.now), 0)) << tickShift
+}
+
+// Extend sets the deadline of entry e in slot id to timeout ticks from now. It costs a store unless the deadline comes
+// nearer, because the sweep looks at the deadline again when the old one has come.
+func (t *Table) Extend(id ID, e *Entry, timeout uint32) {
+	deadline := t.now + timeout
+	if int32(deadline-e.deadline) < 0 {
+		t.arm(id, deadline)
+	}
+	e.deadline = deadline
+}
+
+// arm makes the sweep look at slot id when deadline has come, or at the horizon.
+func (t *Table) arm(id ID, deadline uint32) {
+	now := uint16(t.now >> dueShift)
+	due := now + horizon
+	if ahead := (deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift; ahead < horizon {
+		due = now + uint16(ahead)
+	}
+	t.lines[id/bucketSlots].due[id%bucketSlots] = due
+	g := id / bucketSlots / groupBuckets
+	if int16(due-t.mins[g]) < 0 {
+		t.mins[g] = due
+	}
+}
+
+// SetTime moves the time of the table to now, in nanoseconds, without ending anything; a time before the last one
+// changes nothing.
+func (t *Table) SetTime(now int64) {
+	if now <= t.epoch {
+		return
+	}
+	if tick := uint32(uint64(now-t.epoch) >> tickShift); int32(tick-t.now) > 0 {
+		t.now = tick
+	}
+}
+
+// Advance moves the time to now, in nanoseconds, and ends every flow whose deadline has come by then.
+func (t *Table) Advance(now int64) {
+	// A jump of more than the horizon is walked in strides, because due times are told apart modulo 2^16.
+	for {
+		next := now
+		if stride := t.epoch + (int64(t.now)+horizon<<dueShift>>1)<<tickShift; next > stride {
+			next = stride
+		}
+		t.SetTime(next)
+		for !t.Sweep(len(t.mins)) {
+		}
+		if next == now {
+			return
+		}
+	}
+}
+
+// Sweep looks for ended flows in at most budget groups of 128 slots (those that need no closer look cost next to
+// nothing), going on where the last call stopped, and reports whether it has been everywhere since the time last
+// changed. A worker calls it with a small budget in every pause; until it has come by, an ended flow is merely not found.
+func (t *Table) Sweep(budget int) (done bool) {
+	if !t.sweeping {
+		t.sweepTo = uint16(t.now >> dueShift)
+		if t.sweepTo == t.swept {
+			return true
+		}
+		t.sweeping, t.cursor = true, 0
+	}
+	for ; t.cursor < len(t.mins); t.cursor++ {
+		if int16(t.mins[t.cursor]-t.sweepTo) > 0 {
+			continue
+		}
+		if budget == 0 {
+			return false
+		}
+		budget--
+		t.sweepGroup(t.cursor)
+	}
+	t.sweeping = false
+	t.swept = t.sweepTo
+	return t.swept == uint16(t.now>>dueShift)
+}
+
+// sweepGroup ends what is due in a group of buckets, and finds when it has to be looked at next.
+func (t *Table) sweepGroup(g int) {
+	now := uint16(t.now >> dueShift)
+	next := now + horizon
+	t.mins[g] = next // arm lowers it while we look
+	end := min((g+1)*groupBuckets, len(t.lines))
+	for b := g * groupBuckets; b < end; b++ {
+		l := &t.lines[b]
+		for i := range l.due {
+			id := ID(b*bucketSlots + i)
+			if uint16(l.tags[i/4]>>(i%4*16)) == 0 {
+				continue
+			}
+			if int16(l.due[i]-now) > 0 {
+				if int16(l.due[i]-t.mins[g]) < 0 {
+					t.mins[g] = l.due[i]
+				}
+				continue
+			}
+			e := &t.entries[id]
+			if int32(e.deadline-t.now) > 0 {
+				t.arm(id, e.deadline)
+			} else {
+				t.expire(id, e)
+			}
+		}
+	}
+}
+
+// expire ends a flow whose deadline has passed, unless its owner keeps it on, and reports whether it ended.
+func (t *Table) expire(id ID, e *Entry) bool {
+	if keep := t.owner.Expire(id, e, false); keep != 0 {
+		e.deadline = t.now + keep
+		t.arm(id, e.deadline)
+		return false
+	}
+	t.count.Expired++
+	t.Delete(id)
+	return true
+}
+
+// makeRoom frees a slot in one of two buckets: that of a flow past its deadline, or if evict allows it that of an
+// embryonic or closing flow, the one due first. A flow with traffic both ways, or a template that has proved useful, is
+// never ended for a new one. The due times, which stand in the two lines that Put has read already, tell where to look,
+// so that a flood costs about one more cache line for each flow.
+func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
+	now := uint16(t.now >> dueShift)
+	buckets := [2]uint64{b1, b2}
+	for tried := uint32(0); tried != 1<<32-1; {
+		best, bit, least := None, uint32(0), int16(0)
+		for n, b := range buckets {
+			for i, due := range t.lines[b].due {
+				mask := uint32(1) << (n*bucketSlots + i)
+				if left := int16(due - now); tried&mask == 0 && (best == None || left < least) {
+					best, bit, least = ID(b*bucketSlots+uint64(i)), mask, left
+				}
+			}
+		}
+		tried |= bit
+		if t.tag(best) == 0 {
+			continue // the table is full although this slot is free
+		}
+		e := &t.entries[best]
+		if int32(e.deadline-t.now) <= 0 {
+			if t.expire(best, e) {
+				return best
+			}
+			continue
+		}
+		if evict && e.evictable() {
+			t.owner.Expire(best, e, true)
+			t.count.Evicted++
+			t.Delete(best)
+			return best
+		}
+		t.arm(best, e.deadline) // an extended deadline: next time it comes later in the order
+	}
+	return None
+}

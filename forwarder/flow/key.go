@@ -1,0 +1,91 @@
+package flow
+
+import (
+	"math/bits"
+
+	"shunt/forwarder/frame"
+)
+
+// Kind is the protocol of an entry, and whether it is a flow or a persistence template.
+type Kind uint8
+
+// The protocols that a table keeps. AnyProto is that of the templates of a group (a firewall mark in IPVS).
+const (
+	TCP Kind = iota + 1
+	UDP
+	SCTP
+	AnyProto
+	// Template marks a persistence template; it is or-ed to a protocol.
+	Template Kind = 0x80
+)
+
+// KindOf returns the kind of a flow of protocol p, or 0 if such flows are not kept.
+func KindOf(p frame.Proto) Kind {
+	switch p {
+	case frame.TCP:
+		return TCP
+	case frame.UDP:
+		return UDP
+	case frame.SCTP:
+		return SCTP
+	}
+	return 0
+}
+
+// IsTemplate reports whether the entry is a persistence template.
+func (k Kind) IsTemplate() bool { return k&Template != 0 }
+
+// String names the protocol as ipvsadm -Lnc does.
+func (k Kind) String() string {
+	switch k &^ Template {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	case SCTP:
+		return "SCTP"
+	case AnyProto:
+		return "IP"
+	}
+	return "?"
+}
+
+// A Key identifies an entry, as (family, protocol, client, client port, VIP, virtual port) does in IPVS. The VIP is a
+// number that stands for an address, or for a mark, and so for the family too.
+type Key struct {
+	Client      frame.Addr // masked in a template
+	VIP         uint16
+	ClientPort  uint16 // 0 in a template
+	VirtualPort uint16
+	Kind        Kind
+}
+
+// Hash is the keyed hash of a Key; see [Table.Hash].
+type Hash uint64
+
+// Hash returns the hash of k under the table's seed. Without the seed nobody can choose keys that meet in a bucket.
+func (t *Table) Hash(k *Key) Hash {
+	return hash(k, t.seed0, t.seed1)
+}
+
+// hash folds the key by two 64x64->128 bit multiplications, each with a secret operand (the construction of wyhash).
+func hash(k *Key, seed0, seed1 uint64) Hash {
+	small := uint64(k.VIP)<<48 | uint64(k.ClientPort)<<32 | uint64(k.VirtualPort)<<16 | uint64(k.Kind)
+	hi, lo := bits.Mul64(k.Client.Lo^seed0, small^seed1)
+	if k.Client.Hi != 0 {
+		h2, l2 := bits.Mul64(k.Client.Hi^seed1, lo^seed0)
+		hi, lo = hi^h2, l2
+	}
+	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^seed0)
+	return Hash(hi ^ lo)
+}
+
+// compact is what of a client's address fits an entry: all of an IPv4 address, 32 bits of an IPv6 address, whose whole
+// is kept beside.
+func compact(a frame.Addr) uint32 {
+	if a.Is4() {
+		return a.V4()
+	}
+	x := a.Hi ^ bits.RotateLeft64(a.Lo, 29)
+	return uint32(x ^ x>>32)
+}

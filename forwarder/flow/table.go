@@ -1,0 +1,376 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"shunt/forwarder/frame"
+)
+
+const (
+	magic       = 0x0031776f6c667368 // "shflow1\0"
+	version     = 1
+	headerSize  = 4096
+	bucketSlots = 16
+
+	// MinFlows and MaxFlows bound the capacity of a table.
+	MinFlows = 1024
+	MaxFlows = 16_000_000
+
+	// fill is the part of the slots, in percent, that a full table uses: two-choice hashing into buckets of 16 finds a
+	// free slot for practically every flow up to there without ever moving one.
+	fill = 82
+)
+
+// header stands at the start of the memory. Fixed-size numbers only: another process may read it.
+type header struct {
+	Magic               uint64
+	Version             uint32
+	EntrySize, LineSize uint32
+	_                   uint32
+	Buckets             uint64
+	OffLines            uint64
+	OffEntries          uint64
+	OffExt              uint64
+	Size                uint64
+	Capacity            uint64
+	Used                uint64
+	Seed0, Seed1        uint64
+	Epoch               int64 // nanoseconds of the clock that Advance is given
+	Now                 uint64
+}
+
+// line is one cache line for each bucket: what a lookup and the sweep of timers need to decide where to look closer.
+type line struct {
+	tags [4]uint64           // 16 tags of 16 bits of the hash; 0 is a free slot
+	due  [bucketSlots]uint16 // when the sweep looks at the entry again, in units of 4 ticks, modulo 2^16
+}
+
+// ID is the number of a flow's slot. It names the flow until it is deleted or expires.
+type ID uint32
+
+// None is no flow.
+const None ID = 1<<32 - 1
+
+// Entry flags.
+const (
+	Inactive    uint16 = 1 << iota // counted among the destination's inactive connections
+	V6                             // the client's address is an IPv6 address
+	Assured                        // a template that has had an established connection
+	Invalid                        // a template that no new flow may use
+	Rearmed                        // a template whose time ran out while flows depended on it
+	Counted                        // counted in the Load of its destination
+	Established                    // an established TCP connection was seen once
+)
+
+// An Entry is one flow or template, 32 bytes. Its identity cannot be changed from outside; the rest belongs to the
+// engine. A pointer to an Entry is valid until the entry is deleted.
+type Entry struct {
+	client   uint32
+	cport    uint16
+	vport    uint16
+	vip      uint16
+	kind     Kind
+	State    State
+	Dest     uint32 // id of the destination
+	deadline uint32 // ticks since the epoch
+	Packets  uint32 // forwarded so far; stays at its maximum
+	Control  uint32 // in a flow: 1 + slot of its template, or 0; in a template: number of flows that depend on it
+	Flags    uint16
+	_        uint16
+}
+
+// Kind returns the protocol of the entry and whether it is a template.
+func (e *Entry) Kind() Kind { return e.kind }
+
+// An Owner is told of flows that end, so that it can count them out. Its methods must not change the table.
+type Owner interface {
+	// Expire is called when the deadline of a flow has passed, or when the flow has to make room for a new one
+	// (evicted). It returns 0 to let it go, or the number of ticks for which it is kept on; an evicted flow goes anyhow.
+	Expire(id ID, e *Entry, evicted bool) (keep uint32)
+}
+
+// Config describes a table.
+type Config struct {
+	// Flows is the number of flows and templates that the table holds, MinFlows to MaxFlows.
+	Flows int
+	// Seed keys the hash. A live director takes random numbers, a replay fixed ones. Both zero is not allowed live, but
+	// is a valid seed.
+	Seed [2]uint64
+	// Epoch is a time, in nanoseconds of the clock given to Advance, that is not after any time that will be given.
+	Epoch int64
+}
+
+// Counters of a table since it was made.
+type Counters struct {
+	Created uint64
+	Expired uint64
+	Evicted uint64 // ended early to make room
+	Refused uint64 // new flows that found no room
+}
+
+// A Table is the connection table of one worker. See the package comment for its layout.
+type Table struct {
+	lines   []line
+	entries []Entry
+	ext     []frame.Addr
+	mins    []uint16 // earliest due time of each group of buckets
+
+	seed0, seed1 uint64
+	buckets      uint64
+	capacity     int
+	used         int
+	epoch        int64
+	now          uint32 // ticks
+	swept        uint16 // due time up to which everything was swept
+	cursor       int    // group at which an unfinished sweep goes on
+	sweepTo      uint16
+	sweeping     bool
+
+	owner Owner
+	count Counters
+	arena *arena
+}
+
+// New makes an empty table, whose ends of flows are told to owner. Close gives its memory back.
+func New(c Config, owner Owner) (*Table, error) {
+	if c.Flows < MinFlows || c.Flows > MaxFlows {
+		return nil, fmt.Errorf("a connection table of %d flows: must be %d to %d", c.Flows, MinFlows, MaxFlows)
+	}
+	if owner == nil {
+		return nil, errors.New("a connection table needs an owner")
+	}
+	buckets := (c.Flows*100/fill + bucketSlots) / bucketSlots
+	a, err := mapArena(buckets)
+	if err != nil {
+		return nil, err
+	}
+	a.head.Capacity = uint64(c.Flows)
+	a.head.Seed0, a.head.Seed1 = c.Seed[0], c.Seed[1]
+	a.head.Epoch = c.Epoch
+	t := &Table{
+		lines: a.lines, entries: a.entries, ext: a.ext, arena: a,
+		mins:  make([]uint16, (buckets+groupBuckets-1)/groupBuckets),
+		seed0: c.Seed[0], seed1: c.Seed[1], buckets: uint64(buckets),
+		capacity: c.Flows, epoch: c.Epoch, owner: owner,
+	}
+	for i := range t.mins {
+		t.mins[i] = horizon
+	}
+	return t, nil
+}
+
+// Close gives the memory back. The table must not be used afterwards.
+func (t *Table) Close() error {
+	t.lines, t.entries, t.ext = nil, nil, nil
+	return t.arena.unmap()
+}
+
+// Len is the number of flows and templates in the table, some of which may be past their deadline.
+func (t *Table) Len() int { return t.used }
+
+// Capacity is the number of flows that the table was made for.
+func (t *Table) Capacity() int { return t.capacity }
+
+// MemorySize is the size of the table's memory in bytes, including the part that only IPv6 flows touch.
+func (t *Table) MemorySize() int { return len(t.arena.mem) + 2*len(t.mins) }
+
+// Counters returns what the table counted.
+func (t *Table) Counters() Counters { return t.count }
+
+// Entry returns the entry in slot id, which must be in use.
+func (t *Table) Entry(id ID) *Entry { return &t.entries[id] }
+
+// Slots is the number of slots: every ID is less.
+func (t *Table) Slots() int { return len(t.entries) }
+
+// InUse reports whether slot id holds an entry whose deadline has not passed.
+func (t *Table) InUse(id ID) bool {
+	return t.tag(id) != 0 && int32(t.entries[id].deadline-t.now) > 0
+}
+
+// Key returns the identity of the entry in slot id, which must be in use.
+func (t *Table) Key(id ID) Key {
+	e := &t.entries[id]
+	k := Key{VIP: e.vip, ClientPort: e.cport, VirtualPort: e.vport, Kind: e.kind}
+	if e.Flags&V6 != 0 {
+		k.Client = t.ext[id]
+	} else {
+		k.Client = frame.AddrFrom4(e.client)
+	}
+	return k
+}
+
+// where returns the two buckets and the tag of a hash.
+func (t *Table) where(h Hash) (b1, b2 uint64, tag uint16) {
+	b1, _ = bits.Mul64(uint64(h), t.buckets)
+	b2, _ = bits.Mul64(bits.RotateLeft64(uint64(h), 32)*0x9e3779b97f4a7c15, t.buckets)
+	tag = uint16(h)
+	if tag == 0 {
+		tag = 1
+	}
+	return
+}
+
+const (
+	lanes = 0x0001000100010001
+	low15 = 0x7fff7fff7fff7fff
+)
+
+// zeroLanes has the top bit set of exactly those 16-bit lanes of x that are zero.
+func zeroLanes(x uint64) uint64 {
+	return ^((x&low15 + low15) | x | low15)
+}
+
+// Hint names the slot where the flow with this hash probably is, or None, without looking at the flow itself: one or
+// two cache lines are touched. A batch asks for all its hints first, so that the memory's answers overlap.
+func (t *Table) Hint(h Hash) ID {
+	b1, b2, tag := t.where(h)
+	want := uint64(tag) * lanes
+	l := &t.lines[b1]
+	for w := range l.tags {
+		if m := zeroLanes(l.tags[w] ^ want); m != 0 {
+			return ID(b1*bucketSlots + uint64(w*4) + uint64(bits.TrailingZeros64(m))/16)
+		}
+	}
+	l = &t.lines[b2]
+	for w := range l.tags {
+		if m := zeroLanes(l.tags[w] ^ want); m != 0 {
+			return ID(b2*bucketSlots + uint64(w*4) + uint64(bits.TrailingZeros64(m))/16)
+		}
+	}
+	return None
+}
+
+// Touch reads a little of the entry that a hint names, so that it is in the cache when its turn comes.
+func (t *Table) Touch(hint ID) uint32 {
+	if hint == None {
+		return 0
+	}
+	return t.entries[hint].deadline
+}
+
+// Lookup returns the flow of key k, whose hash is h, or None. The hint is the answer of Hint for the same hash, however
+// long ago; None is always a valid hint. A flow whose deadline has passed is ended on the spot and not returned.
+func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
+	c := compact(k.Client)
+	if hint != None && t.is(hint, k, c) {
+		return t.alive(hint)
+	}
+	b1, b2, tag := t.where(h)
+	want := uint64(tag) * lanes
+	for range 2 {
+		l := &t.lines[b1]
+		for w := range l.tags {
+			for m := zeroLanes(l.tags[w] ^ want); m != 0; m &= m - 1 {
+				id := ID(b1*bucketSlots + uint64(w*4) + uint64(bits.TrailingZeros64(m))/16)
+				if t.is(id, k, c) {
+					return t.alive(id)
+				}
+			}
+		}
+		b1 = b2
+	}
+	return None
+}
+
+// is reports whether the entry in slot id has key k, whose client is c in short.
+func (t *Table) is(id ID, k *Key, c uint32) bool {
+	e := &t.entries[id]
+	if e.client != c || e.cport != k.ClientPort || e.vport != k.VirtualPort || e.vip != k.VIP || e.kind != k.Kind {
+		return false
+	}
+	return e.Flags&V6 == 0 || t.ext[id] == k.Client
+}
+
+// alive returns id if its deadline is still to come or its owner keeps it on; else it ends the flow.
+func (t *Table) alive(id ID) ID {
+	e := &t.entries[id]
+	if int32(e.deadline-t.now) > 0 {
+		return id
+	}
+	if t.expire(id, e) {
+		return None
+	}
+	return id
+}
+
+// Put makes a new entry for key k, whose hash is h and which must not be in the table, with a timeout in ticks. When
+// there is no room it ends a flow that is embryonic or closing, if evict allows it and it finds one where the new flow
+// may live; otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6.
+func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
+	b1, b2, tag := t.where(h)
+	id := None
+	if t.used < t.capacity {
+		f1, f2 := t.free(b1), t.free(b2)
+		b := b1
+		if f2 > f1 {
+			b, f1 = b2, f2
+		}
+		if f1 > 0 {
+			id = t.firstFree(b)
+		}
+	}
+	if id == None {
+		if id = t.makeRoom(b1, b2, evict); id == None {
+			t.count.Refused++
+			return None
+		}
+	}
+	e := &t.entries[id]
+	*e = Entry{client: compact(k.Client), cport: k.ClientPort, vport: k.VirtualPort, vip: k.VIP, kind: k.Kind}
+	if !k.Client.Is4() {
+		e.Flags = V6
+		t.ext[id] = k.Client
+	}
+	t.setTag(id, tag)
+	t.used++
+	t.count.Created++
+	e.deadline = t.now + timeout
+	t.arm(id, e.deadline)
+	return id
+}
+
+// Delete forgets the entry in slot id, which must be in use, without telling the owner.
+func (t *Table) Delete(id ID) {
+	if t.tag(id) == 0 {
+		return
+	}
+	t.setTag(id, 0)
+	t.used--
+}
+
+// Invalidate makes a template unfindable under its key while it lives on for the flows that depend on it: its virtual
+// port becomes 65535, as in ip_vs_check_template (ip_vs_conn.c).
+func (t *Table) Invalidate(id ID) {
+	e := &t.entries[id]
+	e.vport = 0xffff
+	e.Flags |= Invalid
+}
+
+func (t *Table) tag(id ID) uint16 {
+	return uint16(t.lines[id/bucketSlots].tags[id%bucketSlots/4] >> (id % 4 * 16))
+}
+
+func (t *Table) setTag(id ID, tag uint16) {
+	w := &t.lines[id/bucketSlots].tags[id%bucketSlots/4]
+	shift := id % 4 * 16
+	*w = *w&^(0xffff<<shift) | uint64(tag)<<shift
+}
+
+func (t *Table) free(b uint64) (n int) {
+	for _, w := range t.lines[b].tags {
+		n += bits.OnesCount64(zeroLanes(w))
+	}
+	return n
+}
+
+func (t *Table) firstFree(b uint64) ID {
+	for i, w := range t.lines[b].tags {
+		if m := zeroLanes(w); m != 0 {
+			return ID(b*bucketSlots + uint64(i*4) + uint64(bits.TrailingZeros64(m))/16)
+		}
+	}
+	return None
+}

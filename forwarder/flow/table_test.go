@@ -1,0 +1,440 @@
+package flow
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"shunt/forwarder/frame"
+)
+
+// fakeOwner records the ends of flows and keeps those on that it is told to.
+type fakeOwner struct {
+	keep    map[ID]uint32
+	ended   []ID
+	evicted []ID
+}
+
+func (o *fakeOwner) Expire(id ID, e *Entry, evicted bool) uint32 {
+	if evicted {
+		o.evicted = append(o.evicted, id)
+		return 0
+	}
+	if k := o.keep[id]; k != 0 {
+		delete(o.keep, id)
+		return k
+	}
+	o.ended = append(o.ended, id)
+	return 0
+}
+
+func newTable(t testing.TB, flows int, o Owner) *Table {
+	t.Helper()
+	if o == nil {
+		o = &fakeOwner{}
+	}
+	tab, err := New(Config{Flows: flows, Seed: [2]uint64{0x1234567890abcdef, 0xfedcba0987654321}}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tab.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tab
+}
+
+func key4(n uint32) Key {
+	return Key{Client: frame.AddrFrom4(0x0a000000 + n/50000), VIP: 1, ClientPort: uint16(n%50000 + 1024), VirtualPort: 80, Kind: TCP}
+}
+
+func TestNewRefusesSizes(t *testing.T) {
+	for _, n := range []int{-1, 0, MinFlows - 1, MaxFlows + 1} {
+		if _, err := New(Config{Flows: n}, &fakeOwner{}); err == nil {
+			t.Errorf("a table of %d flows was made", n)
+		}
+	}
+	if _, err := New(Config{Flows: MinFlows}, nil); err == nil {
+		t.Error("a table without an owner was made")
+	}
+}
+
+// TestAgainstMap compares the table with a map and a list of deadlines, over random operations and random time.
+func TestAgainstMap(t *testing.T) {
+	type flow struct {
+		id       ID
+		deadline int64 // ticks
+		packets  uint32
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		o := &fakeOwner{keep: map[ID]uint32{}}
+		tab, err := New(Config{Flows: MinFlows, Seed: [2]uint64{rapid.Uint64().Draw(t, "s0"), rapid.Uint64().Draw(t, "s1")},
+			Epoch: 77}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tab.Close()
+		model := map[Key]*flow{}
+		now := int64(0) // ticks since the epoch
+		keys := rapid.Custom(func(t *rapid.T) Key {
+			k := Key{VIP: uint16(rapid.IntRange(0, 2).Draw(t, "vip")), ClientPort: uint16(rapid.IntRange(0, 40).Draw(t, "cport")),
+				VirtualPort: uint16(rapid.SampledFrom([]int{80, 443}).Draw(t, "vport")), Kind: rapid.SampledFrom([]Kind{TCP, UDP, TCP | Template}).Draw(t, "kind")}
+			if rapid.Bool().Draw(t, "v6") {
+				k.Client = frame.Addr{Hi: 0x20010db8 << 32, Lo: uint64(rapid.IntRange(0, 3).Draw(t, "host"))}
+			} else {
+				k.Client = frame.AddrFrom4(uint32(rapid.IntRange(0, 3).Draw(t, "host")))
+			}
+			return k
+		})
+		timeouts := rapid.OneOf(rapid.Uint32Range(1, 300), rapid.Uint32Range(1, 1<<20))
+		live := func(k Key) *flow {
+			if f := model[k]; f != nil && f.deadline > now {
+				return f
+			}
+			return nil
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"put": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				h := tab.Hash(&k)
+				if tab.Lookup(&k, h, None) != None {
+					t.Skip("there already")
+				}
+				timeout := timeouts.Draw(t, "timeout")
+				id := tab.Put(&k, h, timeout, false)
+				if id == None {
+					t.Fatalf("no room with %d flows", tab.Len())
+				}
+				model[k] = &flow{id: id, deadline: now + int64(timeout)}
+			},
+			"lookup": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				h := tab.Hash(&k)
+				hint := None
+				if rapid.Bool().Draw(t, "hint") {
+					hint = tab.Hint(h)
+				}
+				got, want := tab.Lookup(&k, h, hint), live(k)
+				if want == nil {
+					if got != None {
+						t.Fatalf("found %v, which is not there", k)
+					}
+					return
+				}
+				if got != want.id {
+					t.Fatalf("%v: slot %d, want %d", k, got, want.id)
+				}
+				if tab.Key(got) != k {
+					t.Fatalf("key %v, want %v", tab.Key(got), k)
+				}
+				e := tab.Entry(got)
+				if e.Packets != want.packets {
+					t.Fatalf("packets %d, want %d", e.Packets, want.packets)
+				}
+				e.Packets++
+				want.packets++
+				if rapid.Bool().Draw(t, "extend") {
+					timeout := timeouts.Draw(t, "timeout")
+					tab.Extend(got, e, timeout)
+					want.deadline = now + int64(timeout)
+				}
+			},
+			"delete": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				if f := live(k); f != nil {
+					tab.Delete(f.id)
+					delete(model, k)
+				}
+			},
+			"keep": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				if f := live(k); f != nil {
+					o.keep[f.id] = rapid.Uint32Range(1, 500).Draw(t, "keep")
+				}
+			},
+			"advance": func(t *rapid.T) {
+				step := rapid.OneOf(rapid.Int64Range(0, 50), rapid.Int64Range(0, 1<<21)).Draw(t, "ticks")
+				// A flow that is kept on would have to be modelled over the strides of a jump: step to each such deadline.
+				for len(o.keep) > 0 && step > 0 {
+					tab.Advance(77 + (now+1)<<tickShift)
+					now, step = now+1, step-1
+					for k, f := range model {
+						if f.deadline <= now {
+							if id := f.id; tab.InUse(id) && tab.Key(id) == k {
+								f.deadline = now + int64(tab.Remaining(id)/Tick)
+							}
+						}
+					}
+					if step > 2000 {
+						clear(o.keep)
+					}
+				}
+				now += step
+				tab.Advance(77 + now<<tickShift)
+			},
+			"": func(t *rapid.T) {
+				n := 0
+				for k, f := range model {
+					if f.deadline <= now {
+						delete(model, k)
+						continue
+					}
+					n++
+					if !tab.InUse(f.id) {
+						t.Fatalf("%v is gone %d ticks early", k, f.deadline-now)
+					}
+				}
+				if tab.Len() < n {
+					t.Fatalf("%d flows, want %d", tab.Len(), n)
+				}
+			},
+		})
+		// All that is left ends, and the counters add up.
+		clear(o.keep)
+		tab.Advance(77 + (now+1<<24)<<tickShift)
+		if tab.Len() != 0 {
+			t.Fatalf("%d flows never end", tab.Len())
+		}
+	})
+}
+
+// TestAdvanceIsExact: after Advance exactly the flows whose time has come are gone, each told once.
+func TestAdvanceIsExact(t *testing.T) {
+	o := &fakeOwner{}
+	tab := newTable(t, 20000, o)
+	rng := rand.New(rand.NewPCG(1, 2))
+	deadline := map[ID]uint32{}
+	for n := range uint32(15000) {
+		k := key4(n)
+		timeout := uint32(rng.IntN(200000) + 1)
+		deadline[tab.Put(&k, tab.Hash(&k), timeout, false)] = timeout
+	}
+	for now := uint32(0); now < 210000; now += uint32(rng.IntN(3000)) {
+		o.ended = o.ended[:0]
+		tab.Advance(int64(now) << tickShift)
+		for _, id := range o.ended {
+			if d, ok := deadline[id]; !ok || d > now {
+				t.Fatalf("slot %d ended at %d, due at %d (%v)", id, now, d, ok)
+			}
+			delete(deadline, id)
+		}
+		// Due times are in units of 4 ticks: up to 3 ticks late in being swept, never late in being found.
+		for id, d := range deadline {
+			if d+4 <= now {
+				t.Fatalf("slot %d was due at %d and is still counted at %d", id, d, now)
+			}
+			if d <= now && tab.InUse(id) {
+				t.Fatalf("slot %d was due at %d and is in use at %d", id, d, now)
+			}
+		}
+	}
+	if len(deadline) != 0 || tab.Len() != 0 {
+		t.Fatalf("%d flows left in the model, %d in the table", len(deadline), tab.Len())
+	}
+}
+
+// TestSweepInSteps: small budgets end the same flows as one Advance.
+func TestSweepInSteps(t *testing.T) {
+	o := &fakeOwner{}
+	tab := newTable(t, 20000, o)
+	for n := range uint32(10000) {
+		k := key4(n)
+		tab.Put(&k, tab.Hash(&k), 100+n%50, false)
+	}
+	tab.SetTime(200 << tickShift)
+	steps := 0
+	for !tab.Sweep(3) {
+		steps++
+	}
+	if len(o.ended) != 10000 || tab.Len() != 0 {
+		t.Fatalf("%d ended, %d left", len(o.ended), tab.Len())
+	}
+	if steps < 10 {
+		t.Fatalf("the sweep took %d steps: the budget does not bound it", steps)
+	}
+}
+
+// TestFull fills a table to its capacity, which must not refuse a single flow, then asks for more.
+func TestFull(t *testing.T) {
+	const flows = 200000
+	o := &fakeOwner{}
+	tab := newTable(t, flows, o)
+	for n := range uint32(flows) {
+		k := key4(n)
+		id := tab.Put(&k, tab.Hash(&k), 1000, false)
+		if id == None {
+			t.Fatalf("refused flow %d of %d", n, flows)
+		}
+		tab.Entry(id).State = TCPEstablished
+	}
+	k := key4(flows)
+	if id := tab.Put(&k, tab.Hash(&k), 1000, true); id != None {
+		t.Fatal("an established flow had to make room")
+	}
+	if c := tab.Counters(); c.Refused != 1 || c.Created != flows {
+		t.Fatalf("counters %+v", c)
+	}
+	// Half of them begin to close: now there is room, taken from the closing ones only.
+	for n := range uint32(flows) {
+		k := key4(n)
+		id := tab.Lookup(&k, tab.Hash(&k), None)
+		if id == None {
+			t.Fatalf("flow %d got lost", n)
+		}
+		if n%2 == 0 {
+			e := tab.Entry(id)
+			e.State = TCPFinWait
+			tab.Extend(id, e, 500)
+		}
+	}
+	for n := range uint32(1000) {
+		k := key4(flows + n)
+		id := tab.Put(&k, tab.Hash(&k), 100, true)
+		if id == None {
+			t.Fatalf("no room for flow %d, though half of the flows are closing", n)
+		}
+		tab.Entry(id).State = TCPEstablished
+	}
+	if len(o.evicted) != 1000 || tab.Len() != flows {
+		t.Fatalf("%d evicted, %d flows", len(o.evicted), tab.Len())
+	}
+	for n := uint32(1); n < flows; n += 2 {
+		k := key4(n)
+		if tab.Lookup(&k, tab.Hash(&k), None) == None {
+			t.Fatalf("established flow %d was evicted", n)
+		}
+	}
+	// Without eviction the policy is to refuse.
+	k = key4(flows + 5000)
+	if tab.Put(&k, tab.Hash(&k), 1000, false) != None {
+		t.Fatal("a full table took a flow without evicting")
+	}
+	// What is past its deadline always makes room.
+	tab.SetTime(600 << tickShift)
+	if tab.Put(&k, tab.Hash(&k), 1000, false) == None {
+		t.Fatal("no room although half of the flows are past their deadline")
+	}
+}
+
+// TestBytesPerFlow holds the table to its budget of 64 bytes a flow.
+func TestBytesPerFlow(t *testing.T) {
+	for _, flows := range []int{100_000, 1_000_000} {
+		tab := newTable(t, flows, nil)
+		if per := float64(tab.MemorySize()) / float64(flows); per > 64 {
+			t.Errorf("%d flows: %.1f bytes a flow", flows, per)
+		}
+	}
+}
+
+func TestInvalidTemplate(t *testing.T) {
+	tab := newTable(t, MinFlows, nil)
+	k := Key{Client: frame.AddrFrom4(1), VIP: 1, VirtualPort: 80, Kind: TCP | Template}
+	h := tab.Hash(&k)
+	id := tab.Put(&k, h, 1000, false)
+	tab.Invalidate(id)
+	if tab.Lookup(&k, h, None) != None {
+		t.Error("an invalid template was found")
+	}
+	if !tab.InUse(id) || tab.Key(id).VirtualPort != 65535 {
+		t.Error("an invalid template must live on as port 65535")
+	}
+}
+
+// TestHashSpreads: flows that differ in one field only spread over buckets and tags under any seed.
+func TestHashSpreads(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		s0, s1 := rng.Uint64(), rng.Uint64()
+		for name, vary := range map[string]func(*Key, uint32){
+			"port":   func(k *Key, n uint32) { k.ClientPort = uint16(n) },
+			"client": func(k *Key, n uint32) { k.Client.Lo += uint64(n) },
+			"prefix": func(k *Key, n uint32) { k.Client.Hi, k.Client.Lo = 0x20010db800000000+uint64(n)<<16, 1 },
+		} {
+			const buckets, flows = 1000, 60000
+			var count [buckets]int
+			for n := range uint32(flows) {
+				k := key4(0)
+				vary(&k, n)
+				h := hash(&k, s0, s1)
+				count[uint64(h)>>32*buckets>>32]++
+			}
+			for b, n := range count {
+				if n < 15 || n > 140 { // 60 expected, about 8 standard deviations
+					t.Errorf("%s: bucket %d has %d of %d flows", name, b, n, flows)
+				}
+			}
+		}
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	tab := newTable(t, MinFlows, &fakeOwner{})
+	n := uint32(0)
+	now := int64(0)
+	allocs := testing.AllocsPerRun(20000, func() {
+		k := key4(n % 900)
+		n++
+		h := tab.Hash(&k)
+		id := tab.Lookup(&k, h, tab.Hint(h))
+		if id == None {
+			id = tab.Put(&k, h, 50, true)
+		}
+		e := tab.Entry(id)
+		e.State = NextTCP(e.State, frame.SYN, false)
+		tab.Extend(id, e, 40)
+		now += int64(Tick) / 3
+		tab.SetTime(now)
+		tab.Delete(id)
+	})
+	if allocs != 0 {
+		t.Fatalf("%v allocations", allocs)
+	}
+}
+
+func TestTicksRoundUp(t *testing.T) {
+	for d, want := range map[time.Duration]uint32{-1: 0, 0: 0, 1: 1, Tick: 1, Tick + 1: 2, time.Second: 60} {
+		if got := Ticks(d); got != want {
+			t.Errorf("Ticks(%v) = %d, want %d", d, got, want)
+		}
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		flows int
+	}{{"1k", 1000}, {"64k", 64_000}, {"1M", 1_000_000}} {
+		b.Run(c.name, func(b *testing.B) {
+			tab := newTable(b, max(c.flows, MinFlows), nil)
+			keys := make([]Key, c.flows)
+			for n := range keys {
+				keys[n] = key4(uint32(n))
+				tab.Put(&keys[n], tab.Hash(&keys[n]), 50000, false)
+			}
+			rand.New(rand.NewPCG(1, 2)).Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+			b.ReportMetric(float64(tab.MemorySize())/float64(tab.Capacity()), "bytes/flow")
+			b.ResetTimer()
+			var hashes [64]Hash
+			var hints [64]ID
+			for i := 0; i < b.N; i += 64 {
+				base := i % (len(keys) - 64)
+				for j := range hashes {
+					hashes[j] = tab.Hash(&keys[base+j])
+					hints[j] = tab.Hint(hashes[j])
+				}
+				var sum uint32
+				for j := range hints {
+					sum += tab.Touch(hints[j])
+				}
+				for j := range hashes {
+					if tab.Lookup(&keys[base+j], hashes[j], hints[j]) == None {
+						b.Fatal("lost a flow", sum)
+					}
+				}
+			}
+		})
+	}
+}
