@@ -1,0 +1,266 @@
+package forwarder
+
+import (
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+	"shunt/scheduler"
+)
+
+// This file decides about flows as the kernel's ip_vs_in_hook and ip_vs_schedule do (net/netfilter/ipvs/ip_vs_core.c).
+
+// opensConnection reports whether the packet is one with which a client begins a connection (is_new_conn).
+func opensConnection(p *frame.Packet) bool {
+	switch p.Proto {
+	case frame.TCP:
+		return p.TCPFlags&frame.SYN != 0
+	case frame.SCTP:
+		return p.Chunk == flow.ChunkInit
+	}
+	return false
+}
+
+// schedulable reports whether a packet of an unknown flow may make a new one (tcp_conn_schedule, sctp_conn_schedule).
+func schedulable(s *snapshot, p *frame.Packet) bool {
+	switch p.Proto {
+	case frame.TCP:
+		return p.TCPFlags&frame.RST == 0 && (p.TCPFlags&frame.SYN != 0 || s.settings.SloppyTCP)
+	case frame.SCTP:
+		return p.Chunk == flow.ChunkInit || s.settings.SloppySCTP && p.Chunk != flow.ChunkAbort
+	}
+	return true
+}
+
+// reuse reports whether a connection that begins on the tuple of flow e is to be scheduled afresh.
+func (w *Worker) reuse(s *snapshot, e *flow.Entry) bool {
+	if s.settings.ExpireNodestConn && s.dests[e.Dest].weight == 0 {
+		return true
+	}
+	mode := s.settings.ConnReuseMode
+	if mode == 0 || e.Control != 0 { // a flow of a template stays with it
+		return false
+	}
+	switch e.Kind() {
+	case flow.TCP:
+		return e.State == flow.TCPTimeWait || e.State == flow.TCPClose || mode&2 != 0 && e.State == flow.TCPFinWait
+	case flow.SCTP:
+		return e.State == flow.SCTPClosed
+	}
+	return false
+}
+
+// goneDest decides about a packet of a flow whose destination was removed.
+func (w *Worker) goneDest(s *snapshot, i int, f *frame.Frame, now int64, id flow.ID) Verdict {
+	p := &w.packets[i]
+	if s.settings.ExpireNodestConn {
+		return w.newFlow(s, i, f, now, id)
+	}
+	switch s.settings.Gone {
+	case GoneReschedule:
+		return w.reschedule(s, i, f, now, id)
+	case GoneReset:
+		if p.Proto == frame.TCP && p.TCPFlags&frame.SYN == 0 {
+			w.end(id)
+			w.reset(s, f, p)
+			return DestGone
+		}
+		return w.reschedule(s, i, f, now, id)
+	}
+	return DestGone
+}
+
+// reschedule gives a flow another realserver in the midst of it, whatever the packet is.
+func (w *Worker) reschedule(s *snapshot, i int, f *frame.Frame, now int64, id flow.ID) Verdict {
+	k, p := &w.keys[i], &w.packets[i]
+	sid, ok := s.ports.find(k.VIP, k.Kind, k.VirtualPort)
+	if !ok {
+		return DestGone
+	}
+	return w.schedule(s, sid, i, f, now, id, p)
+}
+
+// newFlow decides about a packet of an unknown flow. old is a flow of the same tuple that ends now, or None.
+func (w *Worker) newFlow(s *snapshot, i int, f *frame.Frame, now int64, old flow.ID) Verdict {
+	k, p := &w.keys[i], &w.packets[i]
+	sid, ok := s.ports.find(k.VIP, k.Kind, k.VirtualPort)
+	if !schedulable(s, p) || !ok {
+		w.end(old)
+		v := NoFlow
+		if !ok {
+			v = NoService
+		}
+		w.refuse(s, f, p)
+		return v
+	}
+	if w.pressed.drop(s) {
+		w.end(old)
+		return DropPacket
+	}
+	return w.schedule(s, sid, i, f, now, old, p)
+}
+
+// schedule chooses the realserver of a new flow by service sid, makes the flow and sends the packet on.
+func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now int64, old flow.ID, p *frame.Packet) Verdict {
+	k := &w.keys[i]
+	d, template, v := w.choose(s, sid, k, p, now)
+	if v != Forwarded {
+		w.end(old)
+		if v == NoDestination {
+			w.unreachable(s, f, p)
+		}
+		return v
+	}
+	if s.services[sid].onePacket && p.Proto == frame.UDP {
+		w.end(old)
+		return w.onePacket(s, d, sid, f, p)
+	}
+	id := w.bind(s, sid, k, w.hashes[i], d, template, old)
+	if id == flow.None {
+		return TableFull
+	}
+	return w.forward(s, id, w.table.Entry(id), f, p)
+}
+
+// choose finds the destination of a new flow, and the template that it hangs on or None.
+func (w *Worker) choose(s *snapshot, sid uint16, k *flow.Key, p *frame.Packet, now int64) (uint32, flow.ID, Verdict) {
+	svc := &s.services[sid]
+	if k.ClientPort == 20 && k.Kind == flow.TCP {
+		return 0, flow.None, NoFlow // FTP data of a realserver: never scheduled
+	}
+	if svc.persistent {
+		return w.template(s, svc, k, p, now)
+	}
+	if !svc.group && k.VirtualPort != svc.port {
+		// A service of all ports needs persistence, and so do the data connections of an FTP service.
+		return 0, flow.None, NoDestination
+	}
+	n := w.ask(svc, k, p, now)
+	if n == scheduler.None {
+		return 0, flow.None, NoDestination
+	}
+	return svc.list[n], flow.None, Forwarded
+}
+
+// bind makes the entry of a new flow to destination d and counts it, in the place of flow old if that is one. It
+// returns None if the table has no room.
+func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint32, template, old flow.ID) flow.ID {
+	load := s.dests[d].load
+	load.Open()
+	if template != flow.None {
+		w.table.Entry(template).Control++ // before Put, which must not end it to make room
+	}
+	w.end(old)
+	id := w.table.Put(k, h, flow.Ticks(3e9), !s.settings.RefuseWhenFull)
+	if id == flow.None {
+		load.Close(false)
+		if template != flow.None {
+			w.table.Entry(template).Control--
+		}
+		return flow.None
+	}
+	e := w.table.Entry(id)
+	e.Dest = d
+	e.Flags |= flow.Inactive
+	if template != flow.None {
+		e.Control = 1 + uint32(template)
+	}
+	w.dests[d].Flows++
+	w.services[sid].Flows++
+	return id
+}
+
+// ask has the scheduler of a service choose.
+func (w *Worker) ask(svc *service, k *flow.Key, p *frame.Packet, now int64) int {
+	r := scheduler.Request{Client: p.Src.Netip(), Virtual: p.Dst.Netip(), ClientPort: k.ClientPort, Now: now}
+	return svc.sched[w.index].Schedule(&r)
+}
+
+// onePacket sends a datagram whose flow is not remembered (ipvsadm -o).
+func (w *Worker) onePacket(s *snapshot, id uint32, sid uint16, f *frame.Frame, p *frame.Packet) Verdict {
+	d := &s.dests[id]
+	d.load.Open()
+	w.dests[id].Flows++
+	w.services[sid].Flows++
+	w.count(id, d, p)
+	d.load.Close(false)
+	return w.send(s, d, f, p)
+}
+
+// setState moves the state of a flow by a packet, the counts of active and inactive connections with it, and its
+// deadline.
+func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame, p *frame.Packet) {
+	kind := e.Kind()
+	next := e.State
+	switch kind {
+	case flow.TCP:
+		next = flow.NextTCP(e.State, p.TCPFlags, w.pressed.secure)
+	case flow.SCTP:
+		next = flow.NextSCTP(e.State, sctpChunk(f, p))
+	}
+	if next != e.State {
+		inactive := e.Flags&flow.Inactive != 0
+		if active := flow.IsActive(kind, next); active == inactive {
+			if active {
+				s.dests[e.Dest].load.Activate()
+				e.Flags &^= flow.Inactive
+			} else {
+				s.dests[e.Dest].load.Deactivate()
+				e.Flags |= flow.Inactive
+			}
+		}
+		e.State = next
+		if e.Control != 0 && (kind == flow.TCP && next == flow.TCPEstablished || kind == flow.SCTP && next == flow.SCTPEstablished) {
+			w.table.Entry(flow.ID(e.Control - 1)).Flags |= flow.Assured
+		}
+	}
+	w.table.Extend(id, e, s.timeouts.Of(kind, next))
+}
+
+// sctpChunk returns the type of the chunk that decides: the first, or an ABORT bundled behind a cookie (set_sctp_state,
+// ip_vs_proto_sctp.c).
+func sctpChunk(f *frame.Frame, p *frame.Packet) uint8 {
+	if p.Chunk == flow.ChunkCookieEcho || p.Chunk == flow.ChunkCookieAck {
+		b := f.Data()
+		at := int(p.L4) + 12
+		if at+4 <= len(b) {
+			length := int(b[at+2])<<8 | int(b[at+3])
+			next := at + (length+3)&^3
+			if length >= 4 && next+4 <= len(b) && next+4 <= int(p.L3)+int(p.Len) && b[next] == flow.ChunkAbort {
+				return flow.ChunkAbort
+			}
+		}
+	}
+	return p.Chunk
+}
+
+// end forgets flow id at once, if it is one. A template on which flows depend stays.
+func (w *Worker) end(id flow.ID) {
+	if id == flow.None {
+		return
+	}
+	w.unbind(id, w.table.Entry(id))
+	w.table.Delete(id)
+}
+
+// unbind counts a flow or template out.
+func (w *Worker) unbind(id flow.ID, e *flow.Entry) {
+	d := &w.snap.dests[e.Dest]
+	if e.Kind().IsTemplate() {
+		d.templates.Add(-1)
+		return
+	}
+	d.load.Close(e.Flags&flow.Inactive == 0)
+	if e.Control != 0 {
+		w.table.Entry(flow.ID(e.Control-1)).Control--
+	}
+}
+
+// Expire implements flow.Owner: a flow is counted out when it ends; a template on which flows depend is kept on for 60
+// seconds more (ip_vs_conn_expire, ip_vs_conn.c).
+func (w *Worker) Expire(id flow.ID, e *flow.Entry, evicted bool) (keep uint32) {
+	if e.Kind().IsTemplate() && e.Control > 0 {
+		e.Flags |= flow.Rearmed
+		return flow.Ticks(60e9)
+	}
+	w.unbind(id, e)
+	return 0
+}

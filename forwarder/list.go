@@ -1,0 +1,198 @@
+package forwarder
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+)
+
+// ConnectionInfo is one entry of a connection table, as ipvsadm -Lnc shows it.
+type ConnectionInfo struct {
+	Proto       string // TCP, UDP, SCTP; IP for the template of a group
+	State       string
+	Client      netip.AddrPort // masked, and of port 0, in a template
+	Virtual     netip.AddrPort // 0.0.0.N is group N in a template of a group
+	Destination netip.AddrPort
+	Expires     time.Duration
+	Packets     uint32
+	Template    bool
+	Service     ServiceKey
+}
+
+// ServiceInfo is a service with its counters and destinations.
+type ServiceInfo struct {
+	Service
+	Counts       Counts
+	Destinations []DestinationInfo // as the schedulers walk them: last added first
+}
+
+// DestinationInfo is a destination with its counters.
+type DestinationInfo struct {
+	Destination
+	MAC              frame.MAC
+	Active, Inactive int32
+	Persistent       int32 // templates
+	Overloaded       bool
+	Unreachable      bool
+	Counts           Counts
+}
+
+// Stats are the engine's counters since it was made, of all workers.
+type Stats struct {
+	Verdicts [NumVerdicts]uint64
+	Answered uint64 // packets made by the director: echo replies not included
+	Limited  uint64 // answers not made because of their rate
+	Flows    int    // entries in use
+	Capacity int
+	Memory   int // bytes of the tables
+	Table    flow.Counters
+}
+
+// Stats adds up the counters of all workers.
+func (e *Engine) Stats() Stats {
+	var s Stats
+	for _, w := range e.workers {
+		w.Do(func() {
+			for v, n := range w.verdicts {
+				s.Verdicts[v] += n
+			}
+			s.Answered += w.answered
+			s.Limited += w.answers.limited
+			s.Flows += w.table.Len()
+			s.Capacity += w.table.Capacity()
+			s.Memory += w.table.MemorySize()
+			c := w.table.Counters()
+			s.Table.Created += c.Created
+			s.Table.Expired += c.Expired
+			s.Table.Evicted += c.Evicted
+			s.Table.Refused += c.Refused
+		})
+	}
+	return s
+}
+
+// Services lists all services in the order in which they were added, as far as ids were not used again.
+func (e *Engine) Services() []ServiceInfo {
+	c := e.Control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	services := make([]Counts, len(c.byID))
+	dests := make([]Counts, len(c.dests))
+	for _, w := range e.workers {
+		w.Do(func() {
+			for i := range services {
+				services[i].add(at(w.services, i))
+			}
+			for i := range dests {
+				dests[i].add(at(w.dests, i))
+			}
+		})
+	}
+	var out []ServiceInfo
+	for id, svc := range c.byID {
+		if svc == nil {
+			continue
+		}
+		info := ServiceInfo{Service: svc.spec, Counts: services[id]}
+		info.Matches = slices.Clone(svc.spec.Matches)
+		for _, d := range svc.dests {
+			active, inactive := d.load.Conns()
+			info.Destinations = append(info.Destinations, DestinationInfo{
+				Destination: d.spec, MAC: c.macs[hop{d.spec.Leg, d.spec.Addr}], Active: active, Inactive: inactive,
+				Persistent: d.templates.Load(), Overloaded: d.load.Overloaded(), Unreachable: d.load.Unreachable(),
+				Counts: dests[d.id],
+			})
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+func at(c []Counts, i int) Counts {
+	if i < len(c) {
+		return c[i]
+	}
+	return Counts{}
+}
+
+// listStep is how many slots a worker is kept from its frames for at a time while connections are listed.
+const listStep = 4096
+
+// Connections calls fn for every flow and template until fn returns false, in the order of the tables. A table is read
+// in short steps between batches, so that traffic goes on; flows that begin or end meanwhile may or may not be seen.
+func (e *Engine) Connections(fn func(ConnectionInfo) bool) {
+	names := e.names()
+	var page []ConnectionInfo
+	for _, w := range e.workers {
+		for start, slots := 0, w.table.Slots(); start < slots; start += listStep {
+			page = page[:0]
+			w.Do(func() {
+				for id := flow.ID(start); int(id) < min(start+listStep, slots); id++ {
+					if w.table.InUse(id) {
+						page = append(page, w.describe(id, names))
+					}
+				}
+			})
+			for i := range page {
+				if !fn(page[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// named is what the snapshot does not hold of a destination.
+type named struct {
+	addr    netip.AddrPort
+	service ServiceKey
+}
+
+func (e *Engine) names() []named {
+	c := e.Control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]named, len(c.dests))
+	for id, d := range c.dests {
+		if d != nil {
+			out[id] = named{netip.AddrPortFrom(d.spec.Addr, d.spec.Port), d.service.spec.Key()}
+		}
+	}
+	return out
+}
+
+func (w *Worker) describe(id flow.ID, names []named) ConnectionInfo {
+	e, k := w.table.Entry(id), w.table.Key(id)
+	info := ConnectionInfo{
+		Proto: k.Kind.String(), State: e.StateName(), Expires: w.table.Remaining(id), Packets: e.Packets,
+		Client: netip.AddrPortFrom(k.Client.Netip(), k.ClientPort), Template: k.Kind.IsTemplate(),
+	}
+	virtual := netip.Addr{}
+	if int(k.VIP) < len(w.snap.vipAddrs) {
+		virtual = w.snap.vipAddrs[k.VIP].Netip()
+	}
+	if int(e.Dest) < len(names) {
+		n := names[e.Dest]
+		info.Service = n.service
+		info.Destination = n.addr
+		if !virtual.IsValid() { // a group's number, which IPVS shows as 0.0.0.mark
+			m := n.service.Mark
+			virtual = netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)})
+		}
+		port := n.addr.Port()
+		switch {
+		case e.Flags&flow.Invalid != 0:
+			port = 65535
+		case k.Kind.IsTemplate():
+			port = k.VirtualPort
+		case port == 0:
+			port = k.VirtualPort
+		}
+		info.Destination = netip.AddrPortFrom(n.addr.Addr(), port)
+	}
+	info.Virtual = netip.AddrPortFrom(virtual, k.VirtualPort)
+	return info
+}

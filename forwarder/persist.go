@@ -1,0 +1,46 @@
+package forwarder
+
+import (
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+	"shunt/scheduler"
+)
+
+// template finds or makes the persistence template of a client, and the destination that it leads to
+// (ip_vs_sched_persist, net/netfilter/ipvs/ip_vs_core.c).
+func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packet, now int64) (dest uint32, template flow.ID, v Verdict) {
+	t := w.table
+	tk := flow.Key{Client: svc.mask(k.Client), VIP: k.VIP, Kind: k.Kind | flow.Template}
+	switch {
+	case svc.group:
+		tk.VIP, tk.Kind = svc.vip, flow.AnyProto|flow.Template
+	case k.VirtualPort == svc.port && svc.port != 21:
+		tk.VirtualPort = svc.port
+	}
+	h := t.Hash(&tk)
+	id := t.Lookup(&tk, h, flow.None)
+	if id != flow.None {
+		e := t.Entry(id)
+		if d := &s.dests[e.Dest]; d.available && !(s.settings.ExpireQuiescentTemplate && d.weight == 0) {
+			timeout := svc.timeout
+			if e.Flags&flow.Rearmed != 0 {
+				timeout = flow.Ticks(60e9)
+			}
+			t.Extend(id, e, timeout)
+			return e.Dest, id, Forwarded
+		}
+		t.Invalidate(id)
+	}
+	n := w.ask(svc, k, p, now)
+	if n == scheduler.None {
+		return 0, flow.None, NoDestination
+	}
+	id = t.Put(&tk, h, svc.timeout, !s.settings.RefuseWhenFull)
+	if id == flow.None {
+		return 0, flow.None, TableFull
+	}
+	e := t.Entry(id)
+	e.Dest = svc.list[n]
+	s.dests[e.Dest].templates.Add(1)
+	return e.Dest, id, Forwarded
+}

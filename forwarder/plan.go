@@ -1,0 +1,160 @@
+package forwarder
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"shunt/forwarder/frame"
+	"shunt/scheduler"
+)
+
+// A Leg is one interface of the director, as the datapath needs to know it.
+type Leg struct {
+	Name string
+	MAC  frame.MAC
+	VLAN uint16 // 0: untagged
+	// AnyMAC takes frames to any MAC: for captures, which were made at another host.
+	AnyMAC bool
+}
+
+// A Match is a range of ports of one address and protocol.
+type Match struct {
+	Addr        netip.Addr
+	Proto       frame.Proto
+	First, Last uint16 // 0 to 65535 is "all ports", IPVS's port 0
+}
+
+// allPorts reports whether the match is IPVS's port 0.
+func (m Match) allPorts() bool { return m.First == 0 && m.Last == 65535 }
+
+// A Service is a virtual service without its realservers.
+type Service struct {
+	// Name is for people. It identifies a service that has several matches and no mark.
+	Name string
+	// Mark is the number of a group (ipvsadm -f), 0 if there is none.
+	Mark uint32
+	// V6 is the family of a group's realservers; of others it follows from the address.
+	V6 bool
+	// Matches are what the service answers for. One match of one port or of all ports is what ipvsadm -t, -u and
+	// --sctp-service make; several have one persistence together.
+	Matches []Match
+
+	Scheduler string
+	Options   scheduler.Options
+
+	// Persistence is the time for which a client stays with its realserver, 0 for none.
+	Persistence time.Duration
+	// MaskBits is the length of the prefix of client addresses that share a template; 0 means a whole address.
+	MaskBits int
+	// OnePacket schedules each UDP datagram afresh.
+	OnePacket bool
+}
+
+// A ServiceKey identifies a service: by its mark; by protocol, address and port; or by its name.
+type ServiceKey struct {
+	Mark  uint32
+	V6    bool
+	Addr  netip.Addr
+	Proto frame.Proto
+	Port  uint16
+	Name  string
+}
+
+// Key returns what identifies the service.
+func (s *Service) Key() ServiceKey {
+	if s.Mark != 0 {
+		return ServiceKey{Mark: s.Mark, V6: s.V6}
+	}
+	if len(s.Matches) == 1 {
+		if m := s.Matches[0]; m.First == m.Last || m.allPorts() {
+			return ServiceKey{Addr: m.Addr, Proto: m.Proto, Port: m.First}
+		}
+	}
+	return ServiceKey{Name: s.Name}
+}
+
+// String writes the key as ipvsadm does: "TCP 192.0.2.1:80", "FWM 7".
+func (k ServiceKey) String() string {
+	switch {
+	case k.Mark != 0 && k.V6:
+		return fmt.Sprintf("FWM %d IPv6", k.Mark)
+	case k.Mark != 0:
+		return fmt.Sprintf("FWM %d", k.Mark)
+	case k.Name != "":
+		return k.Name
+	}
+	return k.Proto.String() + " " + netip.AddrPortFrom(k.Addr, k.Port).String()
+}
+
+// A Destination is a realserver of a service.
+type Destination struct {
+	Addr   netip.Addr
+	Port   uint16 // the service's; direct routing cannot change it
+	Weight int32
+	Upper  int32 // thresholds, 0 for none
+	Lower  int32
+	Leg    frame.Leg // where it lives
+}
+
+// SourcePolicy decides the source MAC of forwarded frames.
+type SourcePolicy uint8
+
+// The policies. Auto preserves the client's (or its gateway's) MAC if the frame leaves by another leg than it came in
+// by, and uses the leg's own if by the same, where a learning switch would be misled.
+const (
+	SourceAuto SourcePolicy = iota
+	SourcePreserve
+	SourceOwn
+)
+
+// GonePolicy decides what happens to packets of flows whose realserver was removed.
+type GonePolicy uint8
+
+// The policies.
+const (
+	GoneDrop       GonePolicy = iota // dropped until the flow ends or the realserver is added again, as in the kernel
+	GoneReschedule                   // the flow gets another realserver at once
+	GoneReset                        // a TCP client gets a RST and the flow ends; other flows get another realserver
+)
+
+// Settings are what holds for all services. The names of most are the kernel's under net.ipv4.vs.
+type Settings struct {
+	SloppyTCP               bool
+	SloppySCTP              bool
+	ConnReuseMode           int // bits: 1 reuse from TIME_WAIT and CLOSE, 2 from FIN_WAIT too
+	ExpireNodestConn        bool
+	ExpireQuiescentTemplate bool
+	DropEntry               int // 0 never, 1 and 2 when the table is nearly full, 3 always
+	DropPacket              int
+	AmDroprate              int
+	SecureTCP               int
+	ScheduleICMP            bool
+	TCPTimeout              time.Duration // 0: the kernel's 900 s
+	TCPFinTimeout           time.Duration // 0: 120 s
+	UDPTimeout              time.Duration // 0: 300 s
+
+	Source SourcePolicy
+	Gone   GonePolicy
+	// RefuseWhenFull drops new flows when the table is full, instead of ending an embryonic or closing one.
+	RefuseWhenFull bool
+	// Silent keeps the director from answering for the VIP: echo replies, unreachables and resets.
+	Silent bool
+}
+
+// DefaultSettings are the kernel's.
+func DefaultSettings() Settings {
+	return Settings{ConnReuseMode: 1, AmDroprate: 10}
+}
+
+// A ServicePlan is a service with its realservers, in the order in which they are added: first to last.
+type ServicePlan struct {
+	Service
+	Destinations []Destination
+}
+
+// A Plan is all that an operator wants of a director; see Tx.Apply.
+type Plan struct {
+	Services []ServicePlan
+	Settings Settings
+}

@@ -1,0 +1,218 @@
+package forwarder
+
+import (
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+)
+
+// Process is the whole path of a frame, for a batch of up to BatchSize of them: it decides where each goes, writes the
+// destination MAC into those that go on, and returns them, with the director's own answers among them, for a Sink.
+// What it returns is valid until the frames of the batch are given back to their Source.
+//
+// now is the time of the batch in nanoseconds, not before that of any earlier batch. Process takes no lock, reads no
+// clock and allocates nothing.
+//
+// The work is done in three sweeps over the batch. The first reads every frame and asks the connection table where its
+// flow probably is; the second touches those places; the third decides, in order. That way the memory answers for many
+// frames at once.
+func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
+	s, t := w.snap, w.table
+	t.SetTime(now)
+	if w.exact {
+		t.Advance(now)
+	}
+	w.out = w.out[:0]
+	w.answers.reset(now)
+
+	for i := range batch {
+		w.states[i] = w.read(s, i, &batch[i])
+		w.hints[i] = flow.None
+		if w.states[i] == Forwarded {
+			w.hashes[i] = t.Hash(&w.keys[i])
+			w.hints[i] = t.Hint(w.hashes[i])
+		}
+	}
+	var touched uint32
+	for i := range batch {
+		touched += t.Touch(w.hints[i])
+	}
+	w.pressed.touched = touched // keeps the loop from being optimised away
+
+	for i := range batch {
+		v := w.states[i]
+		if v == Forwarded {
+			v = w.decide(s, i, &batch[i], now)
+		} else if v >= special {
+			v = w.decideSpecial(s, i, &batch[i], now)
+		}
+		w.verdicts[v]++
+	}
+
+	if !w.exact {
+		t.Sweep(sweepBudget)
+	}
+	w.pressed.advance(w, now)
+	return w.out
+}
+
+// Verdicts of read that decideSpecial makes into real ones.
+const (
+	special  = 128 + iota
+	isICMP   // an ICMP message to a VIP
+	isPieces // a fragment to a VIP
+)
+
+// read parses a frame and turns it away if it is not for a service of ours; otherwise it returns Forwarded (so far), and
+// the packet and the key of its flow are in place i.
+func (w *Worker) read(s *snapshot, i int, f *frame.Frame) Verdict {
+	p := &w.packets[i]
+	switch frame.Parse(f, p) {
+	case frame.OK:
+	case frame.Runt:
+		return Runt
+	case frame.NotIP:
+		return NotIP
+	case frame.BadIP:
+		return BadHeader
+	case frame.BadChecksum:
+		return BadChecksum
+	case frame.Cut:
+		return Truncated
+	case frame.BadL4:
+		if _, ours := s.vips.find(p.Dst); !ours {
+			return NotOurs
+		}
+		return BadTransport
+	case frame.OtherProto:
+		if _, ours := s.vips.find(p.Dst); !ours {
+			return NotOurs
+		}
+		return OtherProto
+	}
+	vip, ours := s.vips.find(p.Dst)
+	if !ours {
+		return NotOurs
+	}
+	b := f.Data()
+	leg := &s.legs[f.In]
+	if !leg.AnyMAC && macWord(b[0:6]) != macWord(leg.MAC[:]) {
+		return NotForUs
+	}
+	if s.guard.has(b[6:12]) {
+		return LoopGuard
+	}
+	if !leg.AnyMAC && wrongVLAN(leg, f, p) {
+		return WrongVLAN
+	}
+	if badSource(p) || s.isVIP(p.Src) {
+		return BadSource
+	}
+	if f.Truncated() {
+		return Truncated
+	}
+	if p.Fragment {
+		return isPieces
+	}
+	kind := flow.KindOf(p.Proto)
+	if kind == 0 {
+		return isICMP
+	}
+	w.keys[i] = flow.Key{Client: p.Src, VIP: vip, ClientPort: p.SrcPort, VirtualPort: p.DstPort, Kind: kind}
+	return Forwarded
+}
+
+// isVIP reports whether a is one of the VIPs.
+func (s *snapshot) isVIP(a frame.Addr) bool {
+	_, ok := s.vips.find(a)
+	return ok
+}
+
+// wrongVLAN reports whether the frame is of another VLAN than the leg's.
+func wrongVLAN(leg *Leg, f *frame.Frame, p *frame.Packet) bool {
+	if f.TPID != 0 {
+		return f.TCI&0xfff != leg.VLAN
+	}
+	return leg.VLAN != 0 || p.VLANs != 0
+}
+
+// badSource reports whether nobody may send from the source address: a group, the broadcast, the unspecified or a
+// loopback address (RFC 1812, 5.3.7; RFC 4291, 2.5).
+func badSource(p *frame.Packet) bool {
+	if a := p.Src; a.Is4() {
+		v := a.V4()
+		return v>>28 >= 14 && v>>28 != 15 || v == 0xffffffff || v>>24 == 0 || v>>24 == 127
+	}
+	return p.Src.Hi>>56 == 0xff || p.Src.Hi == 0 && p.Src.Lo <= 1
+}
+
+// decide finds the flow of the frame in place i, or makes it, and sends the frame on.
+func (w *Worker) decide(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
+	p, k, h, t := &w.packets[i], &w.keys[i], w.hashes[i], w.table
+	id := t.Lookup(k, h, w.hints[i])
+	if id != flow.None {
+		e := t.Entry(id)
+		if opensConnection(p) && w.reuse(s, e) {
+			// The client begins again from the same port: as in the kernel, the old flow still counts while the new
+			// one is scheduled, and ends then.
+			return w.newFlow(s, i, f, now, id)
+		}
+		if d := &s.dests[e.Dest]; !d.available {
+			return w.goneDest(s, i, f, now, id)
+		}
+		return w.forward(s, id, e, f, p)
+	}
+	return w.newFlow(s, i, f, now, flow.None)
+}
+
+// forward counts the frame to its flow, moves the flow's state and sends the frame to its realserver.
+func (w *Worker) forward(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame, p *frame.Packet) Verdict {
+	d := &s.dests[e.Dest]
+	w.count(e.Dest, d, p)
+	w.setState(s, id, e, f, p)
+	if e.Packets != ^uint32(0) {
+		e.Packets++
+	}
+	return w.send(s, d, f, p)
+}
+
+// count adds the packet to the totals of its destination and service.
+func (w *Worker) count(id uint32, d *dest, p *frame.Packet) {
+	c := &w.dests[id]
+	c.Packets++
+	c.Bytes += uint64(p.Len)
+	c = &w.services[d.service]
+	c.Packets++
+	c.Bytes += uint64(p.Len)
+}
+
+// send writes the MACs and puts the frame among those that go out.
+func (w *Worker) send(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Verdict {
+	if !d.resolved {
+		return Unresolved
+	}
+	f.Out = d.out
+	f.SetDst(d.mac)
+	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == f.Out {
+		f.SetSrc(s.legs[f.Out].MAC)
+	}
+	if f.In != f.Out || f.TPID != 0 {
+		retag(&s.legs[f.In], &s.legs[f.Out], f)
+	}
+	w.out = append(w.out, *f)
+	return Forwarded
+}
+
+// retag gives the frame the VLAN tag of the leg it leaves by; the priority stays (IEEE 802.1Q, 6.9).
+func retag(in, out *Leg, f *frame.Frame) {
+	if in.AnyMAC {
+		return // a capture: the tags stay as they were
+	}
+	if out.VLAN == 0 {
+		f.TPID, f.TCI = 0, 0
+		return
+	}
+	if f.TPID == 0 {
+		f.TPID = frame.EtherTypeVLAN
+	}
+	f.TCI = f.TCI&0xf000 | out.VLAN
+}

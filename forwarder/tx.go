@@ -1,0 +1,387 @@
+package forwarder
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+	"shunt/scheduler"
+)
+
+// A Tx is a transaction in progress: see Control.Update. It is valid until the function that it was given to returns.
+type Tx struct {
+	c    *Control
+	undo []func()
+}
+
+func (tx *Tx) rollback() {
+	for _, f := range slices.Backward(tx.undo) {
+		f()
+	}
+	tx.undo = nil
+}
+
+// maxServices bounds the number of services, whose ids have 16 bits in the snapshot's tables.
+const maxServices = 60000
+
+// AddService adds a virtual service without realservers (ipvsadm -A).
+func (tx *Tx) AddService(s Service) error {
+	c, key := tx.c, s.Key()
+	if c.services[key] != nil {
+		return fmt.Errorf("%s: %w", key, ErrServiceExists)
+	}
+	if err := tx.check(&s); err != nil {
+		return err
+	}
+	s.Matches = slices.Clone(s.Matches)
+	id := slices.Index(c.byID, nil)
+	if id < 0 {
+		id = len(c.byID)
+		c.byID = append(c.byID, nil)
+	}
+	if id >= maxServices {
+		return fmt.Errorf("%s: no more than %d services: %w", key, maxServices, ErrInvalid)
+	}
+	if err := tx.number(&s); err != nil {
+		return err
+	}
+	svc := &serviceState{id: uint16(id), spec: s, dirty: true}
+	c.byID[id], c.services[key] = svc, svc
+	reshape := c.reshape
+	c.reshape = true
+	anew := len(c.anew)
+	c.anew = append(c.anew, uint16(id))
+	tx.undo = append(tx.undo, func() {
+		c.byID[id] = nil
+		delete(c.services, key)
+		c.reshape, c.anew = reshape, c.anew[:anew]
+	})
+	return nil
+}
+
+// check refuses what the kernel refuses, and what makes no sense.
+func (tx *Tx) check(s *Service) error {
+	if len(s.Matches) == 0 {
+		return fmt.Errorf("service %s has no address: %w", s.Name, ErrInvalid)
+	}
+	for _, m := range s.Matches {
+		if !m.Addr.IsValid() || m.Addr.IsMulticast() || m.Addr.IsUnspecified() {
+			return fmt.Errorf("service %s: %s is not a unicast address: %w", s.Key(), m.Addr, ErrInvalid)
+		}
+		if flow.KindOf(m.Proto) == 0 {
+			return fmt.Errorf("service %s: protocol %s is not scheduled: %w", s.Key(), m.Proto, ErrInvalid)
+		}
+		if m.First > m.Last {
+			return fmt.Errorf("service %s: ports %d to %d: %w", s.Key(), m.First, m.Last, ErrInvalid)
+		}
+	}
+	if s.Persistence < 0 {
+		return fmt.Errorf("service %s: negative persistence: %w", s.Key(), ErrInvalid)
+	}
+	// The scheduler and its options are checked where they are known.
+	_, err := scheduler.Build(s.Scheduler, s.Options, nil, nil)
+	if err != nil {
+		return fmt.Errorf("service %s: %w", s.Key(), err)
+	}
+	return nil
+}
+
+// number gives the service's addresses, and the group that it may be, their numbers. Numbers are never taken back, as
+// flows may refer to them.
+func (tx *Tx) number(s *Service) error {
+	c := tx.c
+	next := func(a frame.Addr) (uint16, error) {
+		if len(c.vipAddrs) > 0xffff {
+			return 0, fmt.Errorf("more than 65536 VIPs and groups since the start: %w", ErrInvalid)
+		}
+		// Appending to a copy: the workers read the old array.
+		c.vipAddrs = append(slices.Clip(c.vipAddrs), a)
+		return uint16(len(c.vipAddrs) - 1), nil
+	}
+	var err error
+	for _, m := range s.Matches {
+		a := frame.AddrFrom(m.Addr)
+		if _, ok := c.vipIDs[a]; !ok {
+			if c.vipIDs[a], err = next(a); err != nil {
+				delete(c.vipIDs, a)
+				return err
+			}
+		}
+	}
+	if key := s.Key(); key.Mark != 0 || key.Name != "" {
+		if _, ok := c.groupIDs[key]; !ok {
+			if c.groupIDs[key], err = next(frame.Addr{}); err != nil {
+				delete(c.groupIDs, key)
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) service(key ServiceKey) (*serviceState, error) {
+	svc := tx.c.services[key]
+	if svc == nil {
+		return nil, fmt.Errorf("%s: %w", key, ErrNoService)
+	}
+	return svc, nil
+}
+
+// save makes the present state of a service come back if the transaction fails.
+func (tx *Tx) save(svc *serviceState) {
+	old := *svc
+	tx.undo = append(tx.undo, func() { *svc = old })
+}
+
+// EditService changes the scheduler, its options and the persistence of a service (ipvsadm -E), or the matches of a
+// group. Another scheduler starts anew; the same goes on.
+func (tx *Tx) EditService(s Service) error {
+	key := s.Key()
+	svc, err := tx.service(key)
+	if err != nil {
+		return err
+	}
+	if err := tx.check(&s); err != nil {
+		return err
+	}
+	if err := tx.number(&s); err != nil {
+		return err
+	}
+	tx.save(svc)
+	if !slices.Equal(s.Matches, svc.spec.Matches) {
+		reshape := tx.c.reshape
+		tx.undo = append(tx.undo, func() { tx.c.reshape = reshape })
+		tx.c.reshape = true
+	}
+	if s.Scheduler != svc.spec.Scheduler {
+		svc.renewed = true
+	}
+	if s.Scheduler != svc.spec.Scheduler || s.Options != svc.spec.Options {
+		svc.dirty = true
+	}
+	s.Matches = slices.Clone(s.Matches)
+	svc.spec = s
+	return nil
+}
+
+// DeleteService removes a service with its destinations (ipvsadm -D).
+func (tx *Tx) DeleteService(key ServiceKey) error {
+	svc, err := tx.service(key)
+	if err != nil {
+		return err
+	}
+	for len(svc.dests) > 0 {
+		d := svc.dests[0]
+		if err := tx.DeleteDestination(key, d.spec); err != nil {
+			return err
+		}
+	}
+	c := tx.c
+	reshape := c.reshape
+	delete(c.services, key)
+	c.byID[svc.id] = nil
+	c.reshape = true
+	tx.undo = append(tx.undo, func() {
+		c.services[key], c.byID[svc.id], c.reshape = svc, svc, reshape
+	})
+	return nil
+}
+
+// Flush removes all services (ipvsadm -C).
+func (tx *Tx) Flush() error {
+	for _, svc := range tx.c.byID {
+		if svc != nil {
+			if err := tx.DeleteService(svc.spec.Key()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func find(svc *serviceState, d Destination) int {
+	return slices.IndexFunc(svc.dests, func(e *destState) bool { return e.spec.Addr == d.Addr && e.spec.Port == d.Port })
+}
+
+func checkDest(key ServiceKey, d Destination) error {
+	switch {
+	case !d.Addr.IsValid() || d.Addr.IsMulticast() || d.Addr.IsUnspecified():
+		return fmt.Errorf("%s: realserver %s is not a unicast address: %w", key, d.Addr, ErrInvalid)
+	case d.Weight < 0 || d.Weight > 65535:
+		return fmt.Errorf("%s: realserver %s: weight %d is not in 0 to 65535: %w", key, d.Addr, d.Weight, ErrInvalid)
+	case d.Upper < 0 || d.Lower < 0 || d.Lower > d.Upper && d.Upper != 0 || d.Upper == 0 && d.Lower > 0:
+		return fmt.Errorf("%s: realserver %s: the lower threshold %d is above the upper %d: %w", key, d.Addr, d.Lower, d.Upper, ErrInvalid)
+	}
+	return nil
+}
+
+// AddDestination adds a realserver to a service (ipvsadm -a), at the head of its list as the kernel does. One that was
+// removed and still has flows, or had some not long ago, is taken up again with them.
+func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
+	svc, err := tx.service(key)
+	if err != nil {
+		return err
+	}
+	if err := checkDest(key, d); err != nil {
+		return err
+	}
+	if find(svc, d) >= 0 {
+		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, ErrDestExists)
+	}
+	c := tx.c
+	tx.save(svc)
+	gk := goneKey{key, d.Addr, d.Port}
+	state := c.gone[gk]
+	if state != nil {
+		old := *state
+		upper, lower := state.load.Thresholds()
+		delete(c.gone, gk)
+		tx.undo = append(tx.undo, func() { *state = old; c.gone[gk] = state; state.load.SetThresholds(upper, lower) })
+		if state.service != svc {
+			tx.startCounting(state.id) // the service was removed too: another one, though of the same name
+		}
+		state.removed, state.since, state.service = time.Time{}, time.Time{}, svc
+	} else {
+		id := c.destID()
+		state = &destState{id: id, service: svc, load: new(scheduler.Load), templates: new(atomic.Int32)}
+		c.dests[id] = state
+		tx.startCounting(id)
+		tx.undo = append(tx.undo, func() { c.dests[id] = nil; c.freeDests = append(c.freeDests, id) })
+	}
+	state.spec = d
+	if d.Weight > 0 {
+		state.lastWeight = d.Weight
+	}
+	state.load.SetThresholds(d.Upper, d.Lower)
+	svc.dests = append([]*destState{state}, svc.dests...)
+	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Add, ID: state.id, Weight: d.Weight})
+	svc.dirty = true
+	return nil
+}
+
+// EditDestination changes weight, thresholds or leg of a realserver (ipvsadm -e); it keeps its place in the list.
+func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
+	svc, err := tx.service(key)
+	if err != nil {
+		return err
+	}
+	if err := checkDest(key, d); err != nil {
+		return err
+	}
+	i := find(svc, d)
+	if i < 0 {
+		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, ErrNoDest)
+	}
+	state := svc.dests[i]
+	tx.save(svc)
+	old := *state
+	upper, lower := state.load.Thresholds()
+	tx.undo = append(tx.undo, func() { *state = old; state.load.SetThresholds(upper, lower) })
+	state.spec = d
+	if d.Weight > 0 {
+		state.lastWeight = d.Weight
+	}
+	state.load.SetThresholds(d.Upper, d.Lower)
+	// The kernel tells the scheduler of every edit, whether it changes the weight or not: wrr starts its cycle anew.
+	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Edit, ID: state.id, Old: old.spec.Weight, Weight: d.Weight})
+	svc.dirty = true
+	return nil
+}
+
+// DeleteDestination removes a realserver from a service (ipvsadm -d). Its flows live on: see GonePolicy.
+func (tx *Tx) DeleteDestination(key ServiceKey, d Destination) error {
+	svc, err := tx.service(key)
+	if err != nil {
+		return err
+	}
+	i := find(svc, d)
+	if i < 0 {
+		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, ErrNoDest)
+	}
+	c, state := tx.c, svc.dests[i]
+	tx.save(svc)
+	old := *state
+	gk := goneKey{key, d.Addr, d.Port}
+	tx.undo = append(tx.undo, func() { *state = old; delete(c.gone, gk) })
+	svc.dests = slices.Delete(slices.Clone(svc.dests), i, i+1)
+	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Remove, ID: state.id, Old: state.spec.Weight})
+	svc.dirty = true
+	state.removed = c.clock()
+	c.gone[gk] = state
+	return nil
+}
+
+// SetSettings replaces the settings.
+func (tx *Tx) SetSettings(s Settings) error {
+	c, old := tx.c, tx.c.settings
+	tx.undo = append(tx.undo, func() { c.settings = old })
+	c.settings = s
+	return nil
+}
+
+// Apply makes services and destinations as a plan wants them, by the smallest changes: what the plan does not name is
+// removed, what is there keeps its place in its list, what is new is added in the plan's order.
+func (tx *Tx) Apply(p Plan) error {
+	wanted := map[ServiceKey]bool{}
+	for i := range p.Services {
+		wanted[p.Services[i].Key()] = true
+	}
+	for _, svc := range slices.Clone(tx.c.byID) {
+		if svc != nil && !wanted[svc.spec.Key()] {
+			if err := tx.DeleteService(svc.spec.Key()); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range p.Services {
+		if err := tx.applyService(&p.Services[i]); err != nil {
+			return err
+		}
+	}
+	return tx.SetSettings(p.Settings)
+}
+
+func (tx *Tx) applyService(p *ServicePlan) error {
+	key := p.Key()
+	svc := tx.c.services[key]
+	if svc == nil {
+		if err := tx.AddService(p.Service); err != nil {
+			return err
+		}
+		svc = tx.c.services[key]
+	} else if err := tx.EditService(p.Service); err != nil {
+		return err
+	}
+	for _, d := range slices.Clone(svc.dests) {
+		if !slices.ContainsFunc(p.Destinations, func(e Destination) bool { return e.Addr == d.spec.Addr && e.Port == d.spec.Port }) {
+			if err := tx.DeleteDestination(key, d.spec); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range p.Destinations {
+		i := find(svc, d)
+		switch {
+		case i < 0:
+			if err := tx.AddDestination(key, d); err != nil {
+				return err
+			}
+		case svc.dests[i].spec != d:
+			if err := tx.EditDestination(key, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startCounting has the counters of a destination start at zero.
+func (tx *Tx) startCounting(id uint32) {
+	c := tx.c
+	n := len(c.fresh)
+	c.fresh = append(c.fresh, id)
+	tx.undo = append(tx.undo, func() { c.fresh = c.fresh[:n] })
+}

@@ -1,0 +1,93 @@
+package forwarder
+
+// A Verdict says what became of a frame. Each frame that a Source lends gets exactly one, and each has one counter.
+type Verdict uint8
+
+// The verdicts. Those up to Echoed are not losses.
+const (
+	Forwarded Verdict = iota // sent to a realserver
+	Echoed                   // an echo request to a VIP, answered
+
+	// The frame was not for a virtual service.
+	NotForUs   // its destination MAC is not the leg's
+	NotIP      // neither IPv4 nor IPv6
+	NotOurs    // its destination address is not a VIP
+	WrongVLAN  // its VLAN is not the leg's
+	OtherProto // to a VIP, by a protocol that is not scheduled
+	NoService  // to a VIP, but no service has its port
+
+	// The frame could not be read.
+	Runt         // shorter than an Ethernet header
+	BadHeader    // lengths or version contradict each other
+	BadChecksum  // wrong checksum of the IPv4 header
+	BadTransport // the transport header does not fit the packet
+	Truncated    // the ring or the capture held less than the frame
+	Fragment     // part of a datagram whose ports are not known
+
+	// The frame is what nobody may send.
+	LoopGuard // it comes from a realserver's MAC or our own
+	BadSource // its source address is a VIP, a group, or none
+
+	// IPVS's decisions.
+	NoFlow        // a segment that opens no connection, of a flow that is not known
+	NoDestination // the scheduler found no realserver that can take the flow
+	DestGone      // the flow's realserver was removed
+	Unresolved    // the realserver's MAC is not known
+	TableFull     // no room in the connection table
+	DropPacket    // refused by drop_packet
+	NoICMPFlow    // an ICMP message about no known flow
+	ICMPIgnored   // an ICMP message of a type that is not passed on
+
+	// The leg did not take the frame.
+	SendFull   // the device's queue was full
+	SendTooBig // longer than the leg's MTU
+	SendDown   // the leg is down
+	SendFailed // another error
+
+	// NumVerdicts is the number of verdicts.
+	NumVerdicts
+)
+
+var verdictNames = [NumVerdicts]string{
+	Forwarded: "forwarded", Echoed: "echo answered",
+	NotForUs: "other MAC", NotIP: "not IP", NotOurs: "not a VIP", WrongVLAN: "other VLAN", OtherProto: "other protocol",
+	NoService: "no service", Runt: "runt", BadHeader: "bad header", BadChecksum: "bad IP checksum",
+	BadTransport: "bad transport header", Truncated: "truncated", Fragment: "fragment", LoopGuard: "loop guard",
+	BadSource: "bad source", NoFlow: "no flow", NoDestination: "no destination", DestGone: "destination gone",
+	Unresolved: "unresolved MAC", TableFull: "table full", DropPacket: "drop_packet", NoICMPFlow: "ICMP without flow",
+	ICMPIgnored: "ICMP ignored", SendFull: "send: queue full", SendTooBig: "send: too big", SendDown: "send: leg down",
+	SendFailed: "send: failed",
+}
+
+var verdictMeanings = [NumVerdicts]string{
+	Forwarded: "sent to a realserver", Echoed: "ping to a VIP, answered by the director",
+	NotForUs: "sent to another MAC than the leg's", NotIP: "neither IPv4 nor IPv6",
+	NotOurs: "sent to an address that is no VIP", WrongVLAN: "of another VLAN than the leg's",
+	OtherProto: "to a VIP by a protocol that is not scheduled", NoService: "to a port of a VIP that no service has",
+	Runt: "shorter than an Ethernet header", BadHeader: "IP lengths or version contradict each other",
+	BadChecksum: "wrong checksum of the IPv4 header", BadTransport: "transport header does not fit the packet",
+	Truncated: "longer than the ring's slot or the capture's snap length", Fragment: "part of a datagram whose ports are unknown",
+	LoopGuard: "came from a realserver's MAC or our own", BadSource: "source is a VIP, a group address or none",
+	NoFlow:        "TCP or SCTP packet that opens nothing, of an unknown flow",
+	NoDestination: "every realserver is out, overloaded or of weight 0", DestGone: "flow of a realserver that was removed",
+	Unresolved: "the realserver's MAC is not known", TableFull: "no room in the connection table",
+	DropPacket: "refused by drop_packet", NoICMPFlow: "ICMP message about no known flow",
+	ICMPIgnored: "ICMP message of a type that is not passed on", SendFull: "the leg's queue was full",
+	SendTooBig: "longer than the leg's MTU", SendDown: "the leg was down", SendFailed: "the leg refused the frame",
+}
+
+// String names the verdict in a few words.
+func (v Verdict) String() string {
+	if v < NumVerdicts {
+		return verdictNames[v]
+	}
+	return "unknown"
+}
+
+// Meaning says in a sentence what the verdict means.
+func (v Verdict) Meaning() string {
+	if v < NumVerdicts {
+		return verdictMeanings[v]
+	}
+	return "unknown"
+}

@@ -1,0 +1,246 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+)
+
+// BatchSize is the number of frames that a worker takes at a time: enough to share the cost of a system call, few
+// enough for the cache.
+const BatchSize = 64
+
+// sweepBudget is how many groups of the table's slots a worker looks through between two batches at most.
+const sweepBudget = 32
+
+// Counts are a service's or a destination's totals since it was made: flows scheduled, packets and bytes (of IP)
+// forwarded, as IPVS counts them.
+type Counts struct {
+	Flows, Packets, Bytes uint64
+}
+
+func (c *Counts) add(o Counts) {
+	c.Flows += o.Flows
+	c.Packets += o.Packets
+	c.Bytes += o.Bytes
+}
+
+// A Worker carries frames from one Source to one Sink, with a connection table of its own. Process and Run belong to
+// one goroutine; Do may be called from any.
+type Worker struct {
+	index int
+	table *flow.Table
+	snap  *snapshot
+
+	verdicts [NumVerdicts]uint64
+	dests    []Counts // by id
+	services []Counts // by id
+	answered uint64
+
+	// scratch of Process
+	packets [BatchSize]frame.Packet
+	keys    [BatchSize]flow.Key
+	hashes  [BatchSize]flow.Hash
+	hints   [BatchSize]flow.ID
+	states  [BatchSize]Verdict
+	out     []frame.Frame
+	answers answers
+	pressed pressure
+
+	// exact makes every Process end all flows that are due, instead of a bounded part.
+	exact bool
+
+	mail    atomic.Pointer[letter]
+	mailMu  sync.Mutex // one letter at a time
+	runMu   sync.Mutex // held while Run runs, or by Do when it does not
+	running atomic.Bool
+	wake    atomic.Pointer[func()]
+}
+
+// letter is a function to be run by the worker between two batches.
+type letter struct {
+	fn   func()
+	done chan struct{}
+}
+
+func newWorker(index int, cfg Config, snap *snapshot) (*Worker, error) {
+	w := &Worker{index: index, snap: snap, exact: cfg.Exact, out: make([]frame.Frame, 0, 2*BatchSize)}
+	table, err := flow.New(flow.Config{Flows: cfg.Flows, Seed: cfg.Seed, Epoch: cfg.Epoch}, w)
+	if err != nil {
+		return nil, err
+	}
+	w.table = table
+	return w, nil
+}
+
+// Do runs fn while the worker is between two batches, and returns when it has run. fn may read and change all that
+// belongs to the worker. It must not call Do, and should be short: no frame is forwarded meanwhile.
+func (w *Worker) Do(fn func()) {
+	w.mailMu.Lock()
+	defer w.mailMu.Unlock()
+	l := &letter{fn: fn, done: make(chan struct{})}
+	w.mail.Store(l)
+	for {
+		if w.running.Load() {
+			if wake := w.wake.Load(); wake != nil {
+				(*wake)()
+			}
+		}
+		// Nobody runs the worker: it is ours. Otherwise Run opens the letter, or hands the lock over at its end.
+		if w.runMu.TryLock() {
+			w.openMail()
+			w.runMu.Unlock()
+		}
+		select {
+		case <-l.done:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (w *Worker) openMail() {
+	if l := w.mail.Swap(nil); l != nil {
+		l.fn()
+		close(l.done)
+	}
+}
+
+// A Waker is a Source whose Next can be ended from another goroutine.
+type Waker interface{ Wake() }
+
+// Run carries frames from src to sink until ctx is done or src ends (io.EOF), which is no error. The caller keeps src
+// and sink and closes them afterwards.
+func (w *Worker) Run(ctx context.Context, src Source, sink Sink) error {
+	w.runMu.Lock()
+	defer w.runMu.Unlock()
+	if k, ok := src.(Waker); ok {
+		wake := k.Wake
+		w.wake.Store(&wake)
+		defer w.wake.Store(nil)
+		stop := context.AfterFunc(ctx, wake)
+		defer stop()
+	}
+	w.running.Store(true)
+	defer func() {
+		w.running.Store(false)
+		w.openMail()
+	}()
+	batch := make([]frame.Frame, BatchSize)
+	for {
+		if w.mail.Load() != nil {
+			w.openMail()
+		}
+		n, now, err := src.Next(batch)
+		if n > 0 {
+			if out := w.Process(batch[:n], now); len(out) > 0 {
+				w.lost(sink.Send(out))
+			}
+		} else if err == nil {
+			w.idle(now)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("worker %d: %w", w.index, err)
+		}
+	}
+}
+
+// idle uses a pause to look for ended flows.
+func (w *Worker) idle(now int64) {
+	w.table.SetTime(now)
+	w.table.Sweep(16 * sweepBudget)
+	w.pressed.advance(w, now)
+}
+
+// lost moves frames that the sink did not take from the forwarded to the lost ones.
+func (w *Worker) lost(l Lost) {
+	if l == (Lost{}) {
+		return
+	}
+	w.verdicts[Forwarded] -= uint64(l.Total())
+	w.verdicts[SendFull] += uint64(l.Full)
+	w.verdicts[SendTooBig] += uint64(l.TooBig)
+	w.verdicts[SendDown] += uint64(l.Down)
+	w.verdicts[SendFailed] += uint64(l.Refused)
+}
+
+// adopt makes s the worker's configuration. It runs between two batches.
+func (w *Worker) adopt(s *snapshot) {
+	old := w.snap
+	w.snap = s
+	w.dests = grow(w.dests, len(s.dests))
+	w.services = grow(w.services, len(s.services))
+	w.pressed.adopt()
+	for _, id := range s.fresh {
+		w.dests[id] = Counts{}
+	}
+	for _, id := range s.anew {
+		w.services[id] = Counts{}
+	}
+	for _, id := range s.changed {
+		next := s.services[id].sched[w.index]
+		if int(id) < len(old.services) && old.services[id].present && old.services[id].key == s.services[id].key && !contains(s.anew, id) {
+			next.Take(old.services[id].sched[w.index])
+		} else {
+			next.Take(nil)
+		}
+	}
+	if s.settings.ExpireNodestConn && w.hasGone(s) {
+		w.expireGone()
+	}
+}
+
+func contains(ids []uint16, id uint16) bool {
+	for _, x := range ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
+
+func grow(c []Counts, n int) []Counts {
+	if n <= len(c) {
+		return c
+	}
+	return append(c, make([]Counts, n-len(c))...)
+}
+
+// hasGone reports whether s has destinations that were removed and still have flows.
+func (w *Worker) hasGone(s *snapshot) bool {
+	for i := range s.dests {
+		if d := &s.dests[i]; d.load != nil && !d.available {
+			if active, inactive := d.load.Conns(); active+inactive > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// expireGone ends the flows of removed destinations, as expire_nodest_conn=1 has the kernel do right after ipvsadm -d
+// (ip_vs_expire_nodest_conn_flush, ip_vs_conn.c).
+func (w *Worker) expireGone() {
+	t := w.table
+	for id := range flow.ID(t.Slots()) {
+		if !t.InUse(id) {
+			continue
+		}
+		if e := t.Entry(id); !e.Kind().IsTemplate() && !w.snap.dests[e.Dest].available {
+			w.unbind(id, e)
+			t.Delete(id)
+		}
+	}
+}
