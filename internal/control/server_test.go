@@ -1,0 +1,106 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"shunt/internal/api"
+)
+
+type fake struct{ conns int }
+
+func (f fake) Status() api.Status {
+	return api.Status{Flows: 7, Verdicts: map[string]uint64{"forwarded": 3}}
+}
+func (f fake) Services() []api.Service     { return nil }
+func (f fake) Neighbours() []api.Neighbour { return []api.Neighbour{{Leg: "eth0", State: "resolved"}} }
+func (f fake) Connections(fn func(api.Connection) bool) {
+	for i := range f.conns {
+		if !fn(api.Connection{Protocol: "TCP", Client: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.7"), uint16(i))}) {
+			return
+		}
+	}
+}
+
+func TestServer(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	path := filepath.Join(t.TempDir(), "run", "shunt.sock")
+	s, err := Listen(path, 0o600, "", fake{conns: 3}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v; want mode 0600", info, err)
+	}
+	c, ctx := api.NewClient(path), context.Background()
+	var st api.Status
+	if err := c.Get(ctx, "/v1/status", &st); err != nil || st.Flows != 7 || st.Verdicts["forwarded"] != 3 {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	services := []api.Service{{}}
+	if err := c.Get(ctx, "/v1/services", &services); err != nil || len(services) != 0 {
+		t.Errorf("services %v, %v", services, err)
+	}
+	var conns []api.Connection
+	if err := c.Get(ctx, "/v1/connections", &conns); err != nil || len(conns) != 3 || conns[2].Client.Port() != 2 {
+		t.Errorf("connections %v, %v", conns, err)
+	}
+	if err := c.Get(ctx, "/v1/nothing", &conns); err == nil || !strings.Contains(err.Error(), "/v1/status") {
+		t.Errorf("an unknown path gave %v, which does not say what there is", err)
+	}
+	if _, err := Listen(path, 0o600, "", fake{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a second director on the same socket: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := c.Get(ctx, "/v1/status", &st); err == nil || !strings.Contains(err.Error(), "no director answers") {
+		t.Errorf("without a director: %v", err)
+	}
+}
+
+func TestEmptyTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := Listen(path, 0o660, "", fake{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	conns := []api.Connection{{}}
+	if err := api.NewClient(path).Get(context.Background(), "/v1/connections", &conns); err != nil || len(conns) != 0 {
+		t.Errorf("%v, %v", conns, err)
+	}
+}
+
+// TestStaleSocket: what a killed director left is replaced.
+func TestStaleSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	ln.Close()
+	s, err := Listen(path, 0o660, "", fake{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path, 0o660, "", fake{}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a file that is no socket was overwritten")
+	}
+	if _, err := Listen(filepath.Join(t.TempDir(), "s"), 0o660, "no-such-group-at-all", fake{}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("an unknown group was accepted")
+	}
+}
