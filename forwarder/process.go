@@ -12,9 +12,9 @@ import (
 // now is the time of the batch in nanoseconds, not before that of any earlier batch. Process takes no lock, reads no
 // clock and allocates nothing.
 //
-// The work is done in three sweeps over the batch. The first reads every frame and asks the connection table where its
-// flow probably is; the second touches those places; the third decides, in order. That way the memory answers for many
-// frames at once.
+// The work is done in three sweeps over the batch. The first reads every frame and has the connection table's index
+// fetched where its flow may be; the second finds the slot and has that fetched; the third decides, in order. That way
+// the memory answers for many frames at once.
 func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	s, t := w.snap, w.table
 	t.SetTime(now)
@@ -26,17 +26,18 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 
 	for i := range batch {
 		w.states[i] = w.read(s, i, &batch[i])
-		w.hints[i] = flow.None
+		w.hashes[i] = 0
 		if w.states[i] == Forwarded {
 			w.hashes[i] = t.Hash(&w.keys[i])
-			w.hints[i] = t.Hint(w.hashes[i])
 		}
 	}
-	var touched uint32
+	n := len(batch)
+	touched := t.Approach(w.hashes[:n])
 	for i := range batch {
-		touched += t.Touch(w.hints[i])
+		w.hints[i] = t.Hint(w.hashes[i])
 	}
-	w.pressed.touched = touched // keeps the loop from being optimised away
+	touched += t.Touch(w.hints[:n])
+	w.pressed.touched = touched // so that the reads are not optimised away
 
 	for i := range batch {
 		v := w.states[i]

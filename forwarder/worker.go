@@ -11,6 +11,7 @@ import (
 
 	"shunt/forwarder/flow"
 	"shunt/forwarder/frame"
+	"shunt/scheduler"
 )
 
 // BatchSize is the number of frames that a worker takes at a time: enough to share the cost of a system call, few
@@ -51,6 +52,7 @@ type Worker struct {
 	hints   [BatchSize]flow.ID
 	states  [BatchSize]Verdict
 	out     []frame.Frame
+	request scheduler.Request // here because it would escape to the heap
 	answers answers
 	pressed pressure
 

@@ -223,8 +223,19 @@ func zeroLanes(x uint64) uint64 {
 	return ^((x&low15 + low15) | x | low15)
 }
 
-// Hint names the slot where the flow with this hash probably is, or None, without looking at the flow itself: one or
-// two cache lines are touched. A batch asks for all its hints first, so that the memory's answers overlap.
+// Approach reads the cache lines where the flows with these hashes are looked for. The loop is short and has no branch
+// that depends on what it reads, so that the processor has many of the reads under way at once; a lookup by itself
+// would wait for each. The result means nothing, but has to be used for the reads to happen.
+func (t *Table) Approach(hashes []Hash) (sum uint64) {
+	for _, h := range hashes {
+		b1, b2, _ := t.where(h)
+		sum += t.lines[b1].tags[0] + t.lines[b2].tags[0]
+	}
+	return sum
+}
+
+// Hint names the slot where the flow with this hash probably is, or None, without looking at the flow itself. A batch
+// asks for all its hints, touches them all, and then looks the flows up.
 func (t *Table) Hint(h Hash) ID {
 	b1, b2, tag := t.where(h)
 	want := uint64(tag) * lanes
@@ -243,12 +254,13 @@ func (t *Table) Hint(h Hash) ID {
 	return None
 }
 
-// Touch reads a little of the entry that a hint names, so that it is in the cache when its turn comes.
-func (t *Table) Touch(hint ID) uint32 {
-	if hint == None {
-		return 0
+// Touch reads a little of the entries that the hints name, as Approach does of the index.
+func (t *Table) Touch(hints []ID) (sum uint64) {
+	last := ID(len(t.entries) - 1)
+	for _, id := range hints {
+		sum += uint64(t.entries[min(id, last)].deadline) // None reads the last entry
 	}
-	return t.entries[hint].deadline
+	return sum
 }
 
 // Lookup returns the flow of key k, whose hash is h, or None. The hint is the answer of Hint for the same hash, however

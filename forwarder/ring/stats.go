@@ -1,0 +1,105 @@
+package ring
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+// Stats tells how an engine fares. All counts are since Open.
+type Stats struct {
+	Legs []LegStats
+
+	Batches  uint64 // calls of Next that returned frames
+	Gathers  uint64 // short sleeps for a fuller batch
+	Polls    uint64 // sleeps until something comes
+	Timeouts uint64 // of these, how many ended because nothing came
+	Wakes    uint64 // calls of Next that ended because of Wake
+
+	Memory int // bytes that the rings and the buffers for large frames take
+}
+
+// LegStats are the counts of one leg of an engine. With several workers each has its share.
+type LegStats struct {
+	Leg  frame.Leg
+	Name string
+
+	Received  uint64 // frames lent, with those that were truncated
+	Dropped   uint64 // frames to the VIPs that the kernel dropped because the ring was full, or could not describe
+	Truncated uint64 // frames lent without their end: they fitted neither into a slot nor through the socket's queue
+	Oversize  uint64 // frames larger than a slot that were fetched whole
+	Damaged   uint64 // slots whose header contradicted itself
+	Sent      uint64
+	Lost      forwarder.Lost // frames given to Send but not sent, by reason; each count wraps at 2^32
+
+	InUse    int // slots that wait to be read, or are lent
+	Slots    int
+	SlotSize int // bytes
+	Memory   int // bytes of the ring
+
+	Down bool // the interface is down
+	Gone bool // the interface was deleted; only a new engine sees one that takes its place
+}
+
+// counters are what the worker counts for one leg: it alone adds, anyone may load.
+type counters struct {
+	received, truncated, oversize, damaged atomic.Uint64
+	sent                                   atomic.Uint64
+	full, tooBig, down, refused            atomic.Uint64
+
+	lent atomic.Int32 // slots held by the worker
+	next atomic.Int32 // slot that the worker takes next
+}
+
+func (c *counters) lost(l forwarder.Lost) {
+	for _, v := range [...]struct {
+		to *atomic.Uint64
+		n  uint32
+	}{{&c.full, l.Full}, {&c.tooBig, l.TooBig}, {&c.down, l.Down}, {&c.refused, l.Refused}} {
+		if v.n != 0 {
+			v.to.Add(uint64(v.n))
+		}
+	}
+}
+
+// Stats reads the counters. It may be called from any goroutine, and after Close, when it tells the last state.
+func (e *Engine) Stats() Stats {
+	r := e.res
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Stats{
+		Batches: e.batches.Load(), Gathers: e.gathers.Load(), Polls: e.polls.Load(), Timeouts: e.timeouts.Load(),
+		Wakes: e.wakes.Load(), Memory: len(e.giants.mem), Legs: make([]LegStats, len(e.legs)),
+	}
+	for i, l := range e.legs {
+		if !r.closed {
+			l.readDrops()
+		}
+		c := &l.count
+		s.Legs[i] = LegStats{
+			Leg: l.id, Name: l.name,
+			Received: c.received.Load(), Dropped: l.drops, Truncated: c.truncated.Load(), Oversize: c.oversize.Load(),
+			Damaged: c.damaged.Load(), Sent: c.sent.Load(),
+			Lost: forwarder.Lost{
+				Full: uint32(c.full.Load()), TooBig: uint32(c.tooBig.Load()), Down: uint32(c.down.Load()), Refused: uint32(c.refused.Load()),
+			},
+			Slots: l.walk.slots, SlotSize: l.walk.slotSize, Memory: l.walk.size(),
+			Down: l.down.Load(), Gone: l.gone.Load(),
+		}
+		if !r.closed {
+			s.Legs[i].InUse = min(int(c.lent.Load())+l.walk.filled(int(c.next.Load())), l.walk.slots)
+		}
+		s.Memory += l.walk.size()
+	}
+	return s
+}
+
+// readDrops adds up tp_drops, which the kernel sets to zero when it is read. The resources' mutex is held.
+func (l *leg) readDrops() {
+	if st, err := unix.GetsockoptTpacketStats(l.rx, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		l.drops += uint64(st.Drops)
+	}
+}
