@@ -29,6 +29,10 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 	n = e.collect(batch)
 	if n == 0 && len(batch) > 0 {
 		if !e.await() {
+			if e.closed.Load() {
+				e.res.release()
+				return 0, e.now(), ErrClosed
+			}
 			return 0, e.now(), nil
 		}
 		n = e.collect(batch)
@@ -99,15 +103,19 @@ func (e *Engine) from(l *leg, batch []frame.Frame) int {
 	var s slot
 	var truncated, oversize, bad uint64
 	n, taken := 0, l.walk.held
+fill:
 	for n < len(batch) {
-		if !e.giants.left() && l.walk.ready() {
+		if !e.giants.left() && l.walk.status()&unix.TP_STATUS_COPY != 0 {
 			break
 		}
 		switch l.walk.take(&s) {
 		case nothing:
-			goto done
+			break fill
 		case damaged:
 			bad++
+			if s.status&unix.TP_STATUS_COPY != 0 {
+				drain(l.rx)
+			}
 			continue
 		}
 		buf := l.walk.mem[s.start:s.end:s.end]
@@ -117,33 +125,25 @@ func (e *Engine) from(l *leg, batch []frame.Frame) int {
 				oversize++
 			}
 		}
-		if len(buf)-vnetLen < s.wire {
-			truncated++
-		}
 		if s.pktType == unix.PACKET_OUTGOING {
 			continue // a kernel without PACKET_IGNORE_OUTGOING (before 4.20)
+		}
+		if len(buf)-vnetLen < s.wire {
+			truncated++
 		}
 		f := &batch[n]
 		f.Buf, f.Wire, f.Head = buf, int32(s.wire), vnetLen
 		f.In, f.Out, f.TPID, f.TCI = l.id, frame.NoLeg, s.tpid, s.tci
 		n++
 	}
-done:
 	if l.walk.held != taken {
-		l.count.next.Store(int32(l.walk.next.slot))
-		l.count.lent.Store(int32(l.walk.held))
-		add := func(c interface{ Add(uint64) uint64 }, v uint64) {
-			if v != 0 {
-				c.Add(v)
-			}
-		}
-		add(&l.count.received, uint64(n))
-		add(&l.count.truncated, truncated)
-		add(&l.count.oversize, oversize)
-		add(&l.count.damaged, bad)
-		if l.down.Load() {
-			l.down.Store(false)
-		}
+		c := &l.count
+		c.next.Store(int32(l.walk.next.slot))
+		c.lent.Store(int32(l.walk.held))
+		add(&c.received, n)
+		add(&c.truncated, truncated)
+		add(&c.oversize, oversize)
+		add(&c.damaged, bad)
 	}
 	return n
 }

@@ -54,14 +54,10 @@ type counters struct {
 	next atomic.Int32 // slot that the worker takes next
 }
 
-func (c *counters) lost(l forwarder.Lost) {
-	for _, v := range [...]struct {
-		to *atomic.Uint64
-		n  uint32
-	}{{&c.full, l.Full}, {&c.tooBig, l.TooBig}, {&c.down, l.Down}, {&c.refused, l.Refused}} {
-		if v.n != 0 {
-			v.to.Add(uint64(v.n))
-		}
+// add counts n more, without a write where there is nothing to count.
+func add[N int | uint32 | uint64](c *atomic.Uint64, n N) {
+	if n != 0 {
+		c.Add(uint64(n))
 	}
 }
 

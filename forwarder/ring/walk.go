@@ -82,10 +82,16 @@ type walker struct {
 
 func newWalker(mem []byte, g geometry) walker { return walker{geometry: g, mem: mem} }
 
-// ready reports whether the kernel has filled the next slot.
-func (w *walker) ready() bool {
-	return w.held < w.slots && loadStatus(w.mem, w.next.off)&unix.TP_STATUS_USER != 0
+// status is that of the next slot; TP_STATUS_KERNEL, as if it were empty, when all slots are held.
+func (w *walker) status() uint32 {
+	if w.held == w.slots {
+		return unix.TP_STATUS_KERNEL
+	}
+	return loadStatus(w.mem, w.next.off)
 }
+
+// ready reports whether the kernel has filled the next slot.
+func (w *walker) ready() bool { return w.status()&unix.TP_STATUS_USER != 0 }
 
 // What take found.
 type found uint8
@@ -93,16 +99,13 @@ type found uint8
 const (
 	nothing found = iota // the slot is still the kernel's
 	good                 // s is filled
-	damaged              // the header contradicts itself; the slot is held, as a good one is
+	damaged              // the header contradicts itself; the slot is held, as a good one is, and only s.status is set
 )
 
 // take reads the next slot into s. The slot is held, and its bytes may be lent, until giveBack.
 func (w *walker) take(s *slot) found {
-	if w.held == w.slots {
-		return nothing
-	}
 	// The acquiring load of the status comes before all other reads of the slot.
-	status := loadStatus(w.mem, w.next.off)
+	status := w.status()
 	if status&unix.TP_STATUS_USER == 0 {
 		return nothing
 	}
@@ -113,6 +116,7 @@ func (w *walker) take(s *slot) found {
 	mac := int(binary.NativeEndian.Uint16(h[offMac:]))
 	snap := int64(binary.NativeEndian.Uint32(h[offSnap:]))
 	wire := int64(binary.NativeEndian.Uint32(h[offLen:]))
+	*s = slot{status: status}
 	if mac < minMac+vnetLen || int64(mac)+snap > int64(w.slotSize) || snap > wire || wire > maxWire {
 		return damaged
 	}

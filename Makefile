@@ -1,0 +1,53 @@
+# shunt: two commands do everything: `make lab` shows it at work, `make test` proves it.
+# Both build and install what they need themselves; only Go is asked for.
+
+GO      ?= go
+BIN     := bin
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+export CGO_ENABLED = 0
+
+.PHONY: all build lab test race check fuzz bench bench-once install clean
+
+all: build
+
+build:
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/shunt ./cmd/shunt
+
+# The laboratory: a client, a director and two realservers in network namespaces. LAB takes more flags:
+# make lab LAB='--topology two-arm --keep'
+lab: build
+	$(BIN)/shunt lab $(LAB)
+
+# All tests, with the race detector where a C compiler is at hand (CGO is needed for nothing else).
+test: build check
+	./.ci/test
+
+# What needs no run: formatting, vet, staticcheck.
+check:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# Each fuzz target for a short while: make fuzz FUZZTIME=30s
+FUZZTIME ?= 10s
+fuzz:
+	./.ci/fuzz $(FUZZTIME)
+
+# Figures: make bench > new.txt; go tool benchstat old.txt new.txt
+BENCH ?= .
+COUNT ?= 5
+bench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -benchmem ./forwarder/... ./scheduler ./bench/...
+
+# Every benchmark once, so that it keeps working.
+bench-once:
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+PREFIX ?= /usr/local
+install: build
+	install -D -m 0755 $(BIN)/shunt $(DESTDIR)$(PREFIX)/sbin/shunt
+	install -D -m 0644 packaging/shunt.yaml $(DESTDIR)$(PREFIX)/share/doc/shunt/shunt.yaml
+
+clean:
+	rm -rf $(BIN)

@@ -1,0 +1,231 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+var (
+	_ forwarder.Source = (*Engine)(nil)
+	_ forwarder.Sink   = (*Engine)(nil)
+)
+
+// An Engine is the Source and the Sink of one worker. Next and Send are called by that worker's goroutine alone, its
+// owner; all other methods by any.
+type Engine struct {
+	legs   []*leg
+	byLeg  [maxLegs + 1]*leg
+	giants giants
+	pace   pace
+	turn   int            // the leg that is served first
+	fds    []unix.PollFd  // the event, then the legs
+	event  int            // eventfd(2)
+	timeout unix.Timespec // of ppoll: here, so that it need not be allocated
+
+	base    time.Time // with Go's reading of the monotonic clock,
+	offset  int64     // and CLOCK_MONOTONIC at that time
+	checked int64     // when the interfaces were last looked at
+	owned   bool      // the owner's own note that state is held
+
+	woken  atomic.Bool
+	closed atomic.Bool
+	state  atomic.Int32 // fresh, held or dead
+
+	batches, gathers, polls, timeouts, wakes atomic.Uint64
+
+	res *resources
+}
+
+// States of an engine.
+const (
+	fresh = iota // Next and Send were never called: nothing is lent
+	held         // there is an owner, which alone may release the memory
+	dead         // closed before there was an owner
+)
+
+// resources are what the kernel gave us. They are released once, by Close, by the owner in Next, or, should the owner
+// never come back to Next after Close, when the engine is garbage.
+type resources struct {
+	mu     sync.Mutex // held while any goroutine but the owner uses one of them
+	closed bool
+	fds    []int
+	maps   [][]byte
+}
+
+// release frees all; it may be called again.
+func (r *resources) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.closed = true
+	for _, m := range r.maps {
+		_ = unix.Munmap(m)
+	}
+	for _, fd := range r.fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// Open opens the sockets and rings of all legs, in the network namespace of the calling thread. No frame comes in
+// before the first SetVIPs or SetFilter.
+//
+// An error that wraps unix.EPERM means that a capability is missing; it says which. The other errors name the interface.
+func Open(cfg Config) (*Engine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	e := &Engine{res: &resources{}, base: time.Now()}
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return nil, fmt.Errorf("ring: CLOCK_MONOTONIC: %w", err)
+	}
+	e.offset = ts.Nano()
+	e.pace = newPace(presets[cfg.Busy], e.now())
+	if err := e.open(&cfg); err != nil {
+		e.res.release()
+		return nil, err
+	}
+	runtime.AddCleanup(e, (*resources).release, e.res)
+	return e, nil
+}
+
+func (e *Engine) open(cfg *Config) error {
+	r := e.res
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("ring: eventfd: %w", err)
+	}
+	r.fds = append(r.fds, fd)
+	e.event = fd
+	e.fds = append(e.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	mem, err := unix.Mmap(-1, 0, giantCount*giantSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("ring: memory for large frames: %w", err)
+	}
+	r.maps = append(r.maps, mem)
+	e.giants.mem = mem
+	for i, lc := range cfg.Legs {
+		l, err := openLeg(lc, cfg, i, r)
+		if err != nil {
+			return fmt.Errorf("ring: interface %s: %w", lc.label(), err)
+		}
+		e.legs = append(e.legs, l)
+		e.byLeg[l.id] = l
+		e.fds = append(e.fds, unix.PollFd{Fd: int32(l.rx), Events: unix.POLLIN})
+	}
+	return nil
+}
+
+// now is CLOCK_MONOTONIC in nanoseconds. It is read through Go's own clock, which needs no system call.
+func (e *Engine) now() int64 { return e.offset + int64(time.Since(e.base)) }
+
+// Wake makes the present or the next waiting call of Next return. Several calls may have the effect of one.
+func (e *Engine) Wake() {
+	if !e.woken.Swap(true) {
+		e.ring()
+	}
+}
+
+// ring makes the eventfd readable.
+func (e *Engine) ring() {
+	e.res.mu.Lock()
+	defer e.res.mu.Unlock()
+	if !e.res.closed {
+		_, _ = unix.Write(e.event, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // a number other than 0 in either byte order
+	}
+}
+
+// Close ends the engine: Next returns ErrClosed, at once if it is waiting. It may be called again, with no effect.
+//
+// As the owner may be using lent frames just now, it is the owner's next call of Next that releases rings and sockets
+// (Close does so itself if Next and Send were never called). Until then no more frames come in. An owner that will not
+// call Next again may leave it to the garbage collector.
+func (e *Engine) Close() error {
+	if e.closed.Swap(true) {
+		return nil
+	}
+	_ = e.SetFilter(rejectAll())
+	e.ring()
+	if e.state.CompareAndSwap(fresh, dead) {
+		e.res.release()
+	}
+	return nil
+}
+
+// SetVIPs lets in the IPv4 and IPv6 frames to these addresses that are for the interface's own MAC, and no others. The
+// filter is replaced atomically on each leg: no frame to an address that is in the old and in the new set is lost. With
+// more than some hundred addresses, frames to others may come in too.
+func (e *Engine) SetVIPs(vips []netip.Addr) error {
+	prog, err := vipFilter(vips, maxProgram)
+	if err != nil {
+		return fmt.Errorf("ring: filter of %d VIPs: %w", len(vips), err)
+	}
+	err = e.SetFilter(prog)
+	// The kernel bounds the memory of a socket's filters (net.core.optmem_max, 20 KiB before Linux 6.7), old and new
+	// together: then a shorter one that lets in more must do.
+	for size := len(prog) / 2; errors.Is(err, unix.ENOMEM); size /= 2 {
+		if size < minProgram {
+			if err = e.SetFilter(acceptIP()); err != nil {
+				return err
+			}
+			size = maxProgram / 8
+		}
+		if prog, err = vipFilter(vips, size); err == nil {
+			err = e.SetFilter(prog)
+		}
+		if size <= minProgram && err != nil {
+			return nil // all of IP comes in
+		}
+	}
+	return err
+}
+
+// SetFilter replaces the classic BPF program of all legs. It sees the frame from its Ethernet header on, without the
+// outer VLAN tag; a result other than 0 lets the frame in.
+func (e *Engine) SetFilter(prog []bpf.RawInstruction) error {
+	if len(prog) == 0 || len(prog) > unix.BPF_MAXINSNS {
+		return fmt.Errorf("ring: a filter of %d instructions: use 1 to %d", len(prog), unix.BPF_MAXINSNS)
+	}
+	f := make([]unix.SockFilter, len(prog))
+	for i, in := range prog {
+		f[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	fp := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
+	e.res.mu.Lock()
+	defer e.res.mu.Unlock()
+	if e.res.closed {
+		return ErrClosed
+	}
+	for _, l := range e.legs {
+		if err := unix.SetsockoptSockFprog(l.rx, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fp); err != nil {
+			return fmt.Errorf("ring: interface %s: attach a filter of %d instructions: %w", l.name, len(f), os.NewSyscallError("setsockopt", err))
+		}
+	}
+	return nil
+}
+
+// Memory is the size of the rings and the buffers for large frames, in bytes.
+func (e *Engine) Memory() int {
+	n := len(e.giants.mem)
+	for _, l := range e.legs {
+		n += l.walk.size()
+	}
+	return n
+}
+
+// leg returns the open leg, or nil.
+func (e *Engine) leg(id frame.Leg) *leg { return e.byLeg[id] }
