@@ -118,7 +118,11 @@ func (w *Worker) read(s *snapshot, i int, f *frame.Frame) Verdict {
 	if kind == 0 {
 		return isICMP
 	}
-	w.keys[i] = flow.Key{Client: p.Src, VIP: vip, ClientPort: p.SrcPort, VirtualPort: p.DstPort, Kind: kind}
+	// Field by field: Parse has just written the words of the address one by one, and a read of both at once would
+	// have to wait until they have left the store buffer.
+	k := &w.keys[i]
+	k.Client.Hi, k.Client.Lo = p.Src.Hi, p.Src.Lo
+	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = vip, p.SrcPort, p.DstPort, kind
 	return Forwarded
 }
 
@@ -191,15 +195,17 @@ func (w *Worker) send(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Ver
 	if !d.resolved {
 		return Unresolved
 	}
-	f.Out = d.out
-	f.SetDst(d.mac)
-	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == f.Out {
-		f.SetSrc(s.legs[f.Out].MAC)
-	}
-	if f.In != f.Out || f.TPID != 0 {
-		retag(&s.legs[f.In], &s.legs[f.Out], f)
-	}
+	// The frame is copied before it is changed, for the same reason as the key in read.
 	w.out = append(w.out, *f)
+	o := &w.out[len(w.out)-1]
+	o.Out = d.out
+	o.SetDst(d.mac)
+	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && o.In == o.Out {
+		o.SetSrc(s.legs[o.Out].MAC)
+	}
+	if o.In != o.Out || o.TPID != 0 {
+		retag(&s.legs[o.In], &s.legs[o.Out], o)
+	}
 	return Forwarded
 }
 

@@ -1,0 +1,84 @@
+// Command shunt is an LVS/DR director in userspace: it owns a virtual IP address, and sends each frame for it on to a
+// realserver, unchanged except for the destination MAC. `shunt help` lists what else it does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when the binary is built.
+var version = "devel"
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run carries out one command line and returns the exit status: 0, 1 when the command failed, 2 when it was wrong.
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := rootCmd()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var status exitStatus
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "shunt: %v\nTry 'shunt help' or 'shunt COMMAND --help'.\n", err)
+		return 2
+	}
+	fmt.Fprintf(os.Stderr, "shunt: %v\n", err)
+	return 1
+}
+
+// exitStatus ends the program with a status, after everything there is to say has been said.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func rootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "shunt",
+		Short: "LVS/DR director in userspace",
+		Long: "shunt owns a virtual IP address (VIP) and sends each frame for it on to a realserver, unchanged except for the\n" +
+			"destination MAC; the realserver answers the client directly.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate("shunt {{.Version}}\n")
+	root.AddCommand(runCmd(), checkCmd(), replayCmd(), labCmd())
+	return root
+}
+
+// noArgs refuses arguments where only flags are understood.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[0])}
+	}
+	return nil
+}
