@@ -195,14 +195,15 @@ func (w *Worker) send(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Ver
 	if !d.resolved {
 		return Unresolved
 	}
-	// The frame is copied before it is changed, for the same reason as the key in read.
+	b := f.Data()
+	copy(b[0:6], d.mac[:])
+	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == d.out {
+		copy(b[6:12], s.legs[d.out].MAC[:])
+	}
+	// Out is written into the copy, for the same reason as the key in read.
 	w.out = append(w.out, *f)
 	o := &w.out[len(w.out)-1]
 	o.Out = d.out
-	o.SetDst(d.mac)
-	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && o.In == o.Out {
-		o.SetSrc(s.legs[o.Out].MAC)
-	}
 	if o.In != o.Out || o.TPID != 0 {
 		retag(&s.legs[o.In], &s.legs[o.Out], o)
 	}

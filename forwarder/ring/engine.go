@@ -1,16 +1,12 @@
 package ring
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"shunt/forwarder"
@@ -25,13 +21,13 @@ var (
 // An Engine is the Source and the Sink of one worker. Next and Send are called by that worker's goroutine alone, its
 // owner; all other methods by any.
 type Engine struct {
-	legs   []*leg
-	byLeg  [maxLegs + 1]*leg
-	giants giants
-	pace   pace
-	turn   int            // the leg that is served first
-	fds    []unix.PollFd  // the event, then the legs
-	event  int            // eventfd(2)
+	legs    []*leg
+	byLeg   [maxLegs + 1]*leg
+	giants  giants
+	pace    pace
+	turn    int           // the leg that is served first
+	fds     []unix.PollFd // the event, then the legs
+	event   int           // eventfd(2)
 	timeout unix.Timespec // of ppoll: here, so that it need not be allocated
 
 	base    time.Time // with Go's reading of the monotonic clock,
@@ -166,58 +162,6 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// SetVIPs lets in the IPv4 and IPv6 frames to these addresses that are for the interface's own MAC, and no others. The
-// filter is replaced atomically on each leg: no frame to an address that is in the old and in the new set is lost. With
-// more than some hundred addresses, frames to others may come in too.
-func (e *Engine) SetVIPs(vips []netip.Addr) error {
-	prog, err := vipFilter(vips, maxProgram)
-	if err != nil {
-		return fmt.Errorf("ring: filter of %d VIPs: %w", len(vips), err)
-	}
-	err = e.SetFilter(prog)
-	// The kernel bounds the memory of a socket's filters (net.core.optmem_max, 20 KiB before Linux 6.7), old and new
-	// together: then a shorter one that lets in more must do.
-	for size := len(prog) / 2; errors.Is(err, unix.ENOMEM); size /= 2 {
-		if size < minProgram {
-			if err = e.SetFilter(acceptIP()); err != nil {
-				return err
-			}
-			size = maxProgram / 8
-		}
-		if prog, err = vipFilter(vips, size); err == nil {
-			err = e.SetFilter(prog)
-		}
-		if size <= minProgram && err != nil {
-			return nil // all of IP comes in
-		}
-	}
-	return err
-}
-
-// SetFilter replaces the classic BPF program of all legs. It sees the frame from its Ethernet header on, without the
-// outer VLAN tag; a result other than 0 lets the frame in.
-func (e *Engine) SetFilter(prog []bpf.RawInstruction) error {
-	if len(prog) == 0 || len(prog) > unix.BPF_MAXINSNS {
-		return fmt.Errorf("ring: a filter of %d instructions: use 1 to %d", len(prog), unix.BPF_MAXINSNS)
-	}
-	f := make([]unix.SockFilter, len(prog))
-	for i, in := range prog {
-		f[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
-	}
-	fp := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
-	e.res.mu.Lock()
-	defer e.res.mu.Unlock()
-	if e.res.closed {
-		return ErrClosed
-	}
-	for _, l := range e.legs {
-		if err := unix.SetsockoptSockFprog(l.rx, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fp); err != nil {
-			return fmt.Errorf("ring: interface %s: attach a filter of %d instructions: %w", l.name, len(f), os.NewSyscallError("setsockopt", err))
-		}
-	}
-	return nil
-}
-
 // Memory is the size of the rings and the buffers for large frames, in bytes.
 func (e *Engine) Memory() int {
 	n := len(e.giants.mem)
@@ -226,6 +170,3 @@ func (e *Engine) Memory() int {
 	}
 	return n
 }
-
-// leg returns the open leg, or nil.
-func (e *Engine) leg(id frame.Leg) *leg { return e.byLeg[id] }

@@ -1,7 +1,7 @@
 package ring
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,8 +12,7 @@ import (
 	"shunt/forwarder/frame"
 )
 
-var hostOrder = binary.NativeEndian
-
+// Sizes of programs.
 const (
 	maxProgram = unix.BPF_MAXINSNS // instructions
 	minProgram = 128               // below this all of IP is let in: the frame of the program alone has some 60
@@ -140,37 +139,124 @@ func join(r []span, n int) []span {
 var onlyHost bpf.Instruction = bpf.LoadExtension{Num: bpf.ExtType}
 
 // filterProgram writes the filter for ranges of IPv4 addresses and of folded IPv6 addresses. kind loads the kind of
-// packet. Frames may hold up to two VLAN tags beside the one that the kernel took out.
+// packet. Frames may hold up to two VLAN tags beside the one that the kernel took out. What a load finds outside of the
+// frame ends the program with 0.
 func filterProgram(r4, r6 []span, kind bpf.Instruction) []bpf.Instruction {
-	tree4, tree6 := tree(r4), tree(r6)
-	var p []bpf.Instruction
-	p = append(p, kind, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_HOST, SkipTrue: 1}, bpf.RetConstant{})
-	// The type is looked for behind no, one and two tags. Each round jumps to what follows all of them:
-	// the tree of IPv4, and after it the tree of IPv6, with X the length of the tags.
-	const round, rounds = 7, 3
-	ipv4 := len(p) + round*rounds
-	load4 := []bpf.Instruction{bpf.LoadIndirect{Off: 30, Size: 4}}
-	ipv6 := ipv4 + len(load4) + len(tree4)
-	for i := range rounds {
+	const tags = 2
+	ipv4 := append([]bpf.Instruction{bpf.LoadIndirect{Off: frame.HeaderLen + 16, Size: 4}}, tree(r4)...)
+	ipv6 := append(loadFold(), tree(r6)...)
+	p := []bpf.Instruction{kind, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_HOST, SkipTrue: 1}, bpf.RetConstant{}}
+	// The type is looked for behind no, one and two tags; X is the length of the tags.
+	const round, last = 9, 7
+	start4 := len(p) + tags*round + last
+	start6 := start4 + len(ipv4)
+	for i := range tags + 1 {
 		at := len(p)
-		next := bpf.Instruction(bpf.RetConstant{})
-		tag := uint8(1) // a tag goes on with the next round
-		if i == rounds-1 {
-			tag = 0
-		}
 		p = append(p,
-			bpf.LoadConstant{Dst: bpf.RegX, Val: uint32(4 * i)},
-			bpf.LoadAbsolute{Off: uint32(12 + 4*i), Size: 2},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: frame.EtherTypeIPv4, SkipTrue: 1},
-			bpf.Jump{Skip: uint32(ipv4 - at - 4)},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: frame.EtherTypeIPv6, SkipTrue: 1},
-			bpf.Jump{Skip: uint32(ipv6 - at - 6)},
+			bpf.LoadConstant{Dst: bpf.RegX, Val: uint32(i * frame.VLANTagLen)},
+			bpf.LoadAbsolute{Off: uint32(12 + i*frame.VLANTagLen), Size: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeIPv4, SkipFalse: 1},
+			bpf.Jump{Skip: uint32(start4 - at - 4)},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeIPv6, SkipFalse: 1},
+			bpf.Jump{Skip: uint32(start6 - at - 6)},
 		)
-		_ = tag
-		p = append(p, next)
+		if i < tags {
+			p = append(p,
+				bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeVLAN, SkipTrue: 2},
+				bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeQinQ, SkipTrue: 1},
+			)
+		}
+		p = append(p, bpf.RetConstant{})
 	}
-	p = append(p, load4...)
-	p = append(p, tree4...)
-	p = append(p, loadFold()...)
-	return append(p, tree6...)
+	return slices.Concat(p, ipv4, ipv6)
+}
+
+// loadFold loads the folded destination of an IPv6 header that starts X bytes behind its usual place.
+func loadFold() []bpf.Instruction {
+	const dst = frame.HeaderLen + 24
+	p := []bpf.Instruction{bpf.StoreScratch{Src: bpf.RegX, N: 1}, bpf.LoadIndirect{Off: dst, Size: 4}}
+	for i := uint32(1); i < 4; i++ {
+		p = append(p,
+			bpf.StoreScratch{Src: bpf.RegA, N: 0},
+			bpf.LoadScratch{Dst: bpf.RegX, N: 1},
+			bpf.LoadIndirect{Off: dst + 4*i, Size: 4},
+			bpf.LoadScratch{Dst: bpf.RegX, N: 0},
+			bpf.ALUOpX{Op: bpf.ALUOpXor},
+		)
+	}
+	return p
+}
+
+// leafSpans is how many ranges are compared one after the other at the end of the search.
+const leafSpans = 4
+
+// tree writes a binary search for the number in A among sorted ranges. It ends the program.
+func tree(r []span) []bpf.Instruction {
+	if len(r) > leafSpans {
+		mid := len(r) / 2
+		left, right := tree(r[:mid]), tree(r[mid:])
+		head := []bpf.Instruction{
+			// A conditional jump reaches 255 instructions only.
+			bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: r[mid].lo, SkipFalse: 1},
+			bpf.Jump{Skip: uint32(len(left))},
+		}
+		return slices.Concat(head, left, right)
+	}
+	var p []bpf.Instruction
+	for i := len(r) - 1; i >= 0; i-- { // from the end, where the distance to the results is known
+		reject := uint8(len(p))
+		accept := reject + 1
+		if s := r[i]; s.lo == s.hi {
+			p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: s.lo, SkipTrue: accept})
+		} else {
+			p = append(p,
+				bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: s.hi, SkipFalse: accept},
+				bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: s.lo, SkipFalse: reject + 1})
+		}
+	}
+	slices.Reverse(p)
+	return append(p, bpf.RetConstant{}, bpf.RetConstant{Val: takeAll})
+}
+
+// SetVIPs lets in the IPv4 and IPv6 frames to these addresses that are for the interface's own MAC, and no others. The
+// filter is replaced atomically on each leg: no frame to an address that is in the old and in the new set is lost. With
+// some hundred addresses and more, frames to others may come in too.
+func (e *Engine) SetVIPs(vips []netip.Addr) error {
+	// The kernel bounds the memory of a socket's filters, old and new together (net.core.optmem_max, 20 KiB before
+	// Linux 6.7): when it has none, a shorter program that lets in more must do.
+	for size := maxProgram; ; size /= 2 {
+		prog, err := vipFilter(vips, size)
+		if err == nil {
+			err = e.SetFilter(prog)
+		}
+		if err == nil || size == maxProgram && !errors.Is(err, unix.ENOMEM) {
+			return err
+		}
+		if size == maxProgram {
+			if err := e.SetFilter(acceptIP()); err != nil {
+				return err
+			}
+		} else if size <= minProgram {
+			return nil // acceptIP stays
+		}
+	}
+}
+
+// SetFilter replaces the classic BPF program of all legs. It sees the frame from its Ethernet header on, without the
+// outer VLAN tag; a result other than 0 lets the frame in.
+func (e *Engine) SetFilter(prog []bpf.RawInstruction) error {
+	if len(prog) == 0 || len(prog) > maxProgram {
+		return fmt.Errorf("ring: a filter of %d instructions: use 1 to %d", len(prog), maxProgram)
+	}
+	e.res.mu.Lock()
+	defer e.res.mu.Unlock()
+	if e.res.closed {
+		return ErrClosed
+	}
+	for _, l := range e.legs {
+		if err := attachFilter(l.rx, prog); err != nil {
+			return fmt.Errorf("ring: interface %s: %w", l.name, err)
+		}
+	}
+	return nil
 }

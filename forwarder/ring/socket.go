@@ -39,7 +39,7 @@ func (c *LegConfig) label() string {
 	return "number " + strconv.Itoa(c.Index)
 }
 
-// tryProbe explains what to do about a missing capability.
+// howToGrant says what to do about a missing capability.
 const howToGrant = "the capability CAP_NET_RAW is missing: run as root, or `setcap cap_net_raw,cap_net_admin+ep` the program, " +
 	"or give the systemd unit AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN"
 
@@ -194,8 +194,7 @@ func (l *leg) attach(cfg *Config, i int) error {
 		return nil
 	}
 	group := int(cfg.FanoutGroup) + i
-	const kind = unix.PACKET_FANOUT_CBPF | unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
-	err := unix.SetsockoptInt(l.rx, unix.SOL_PACKET, unix.PACKET_FANOUT, group|kind<<16)
+	err := unix.SetsockoptInt(l.rx, unix.SOL_PACKET, unix.PACKET_FANOUT, group|fanoutKind<<16)
 	if errors.Is(err, unix.EINVAL) { // before Linux 5.15 the flag is not known
 		err = unix.SetsockoptInt(l.rx, unix.SOL_PACKET, unix.PACKET_FANOUT, group|unix.PACKET_FANOUT_CBPF<<16)
 	}

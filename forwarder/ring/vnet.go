@@ -36,8 +36,8 @@ func segmentLen(f *frame.Frame) int {
 		return 0
 	}
 	h, data := f.Buf[:vnetLen], f.Buf[vnetLen:]
-	l4 := int(binary.NativeEndian.Uint16(h[vnetCsumStart:]))
-	size := int(binary.NativeEndian.Uint16(h[vnetGSOSize:]))
+	l4 := int(hostOrder.Uint16(h[vnetCsumStart:]))
+	size := int(hostOrder.Uint16(h[vnetGSOSize:]))
 	l3 := frame.HeaderLen
 	for typ := binary.BigEndian.Uint16(data[12:]); typ == frame.EtherTypeVLAN || typ == frame.EtherTypeQinQ; {
 		if len(data) < l3+frame.VLANTagLen {
@@ -56,16 +56,12 @@ func segmentLen(f *frame.Frame) int {
 	return min(l4-l3+head+size, len(data)-l3)
 }
 
-// tagged writes to dst the header of a frame that grows by a VLAN tag behind its MAC addresses.
-func tagged(dst, src []byte) {
-	copy(dst[:vnetLen], src[:vnetLen])
-	add := func(off int) {
-		binary.NativeEndian.PutUint16(dst[off:], binary.NativeEndian.Uint16(dst[off:])+frame.VLANTagLen)
+// shift corrects a header for a frame that grows by a VLAN tag behind its MAC addresses.
+func shift(h []byte) {
+	if h[vnetFlags]&flagNeedsCsum != 0 {
+		hostOrder.PutUint16(h[vnetCsumStart:], hostOrder.Uint16(h[vnetCsumStart:])+frame.VLANTagLen)
 	}
-	if dst[vnetFlags]&flagNeedsCsum != 0 {
-		add(vnetCsumStart)
-	}
-	if binary.NativeEndian.Uint16(dst[vnetHdrLen:]) != 0 {
-		add(vnetHdrLen)
+	if n := hostOrder.Uint16(h[vnetHdrLen:]); n != 0 {
+		hostOrder.PutUint16(h[vnetHdrLen:], n+frame.VLANTagLen)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// hostOrder is the order of bytes in all that is shared with the kernel, but for the frames.
+var hostOrder = binary.NativeEndian
+
 // Offsets in a slot of TPACKET_V2 (struct tpacket2_hdr and the struct sockaddr_ll after it, linux/if_packet.h). All
 // fields are in host byte order.
 const (
@@ -113,9 +116,9 @@ func (w *walker) take(s *slot) found {
 	h := w.mem[at : at+minMac : at+minMac]
 	w.step(&w.next)
 	w.held++
-	mac := int(binary.NativeEndian.Uint16(h[offMac:]))
-	snap := int64(binary.NativeEndian.Uint32(h[offSnap:]))
-	wire := int64(binary.NativeEndian.Uint32(h[offLen:]))
+	mac := int(hostOrder.Uint16(h[offMac:]))
+	snap := int64(hostOrder.Uint32(h[offSnap:]))
+	wire := int64(hostOrder.Uint32(h[offLen:]))
 	*s = slot{status: status}
 	if mac < minMac+vnetLen || int64(mac)+snap > int64(w.slotSize) || snap > wire || wire > maxWire {
 		return damaged
@@ -124,10 +127,10 @@ func (w *walker) take(s *slot) found {
 		status: status, start: at + mac - vnetLen, end: at + mac + int(snap), wire: int(wire), pktType: h[offPktType],
 	}
 	if status&unix.TP_STATUS_VLAN_VALID != 0 {
-		s.tci = binary.NativeEndian.Uint16(h[offTCI:])
+		s.tci = hostOrder.Uint16(h[offTCI:])
 		s.tpid = 0x8100 // kernels before 3.14 do not tell
 		if status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
-			s.tpid = binary.NativeEndian.Uint16(h[offTPID:])
+			s.tpid = hostOrder.Uint16(h[offTPID:])
 		}
 	}
 	return good
