@@ -70,7 +70,6 @@ type serviceState struct {
 	spec    Service
 	dests   []*destState // newest first, as the kernel keeps them
 	changes []scheduler.Change
-	renewed bool // the scheduler is another one or has other options
 	dirty   bool // the list or the scheduler changed since the last snapshot
 	sched   []scheduler.Scheduler
 	list    []uint32
@@ -163,7 +162,7 @@ func (c *Control) commit() error {
 	for _, svc := range c.byID {
 		if svc != nil && svc.dirty {
 			s.changed = append(s.changed, svc.id)
-			svc.dirty, svc.renewed, svc.changes = false, false, nil
+			svc.dirty, svc.changes = false, nil
 		}
 	}
 	s.timeouts = flow.DefaultTimeouts()
@@ -194,11 +193,7 @@ func (c *Control) build(svc *serviceState) error {
 			LastWeight: d.lastWeight, Load: d.load}
 		ids[i] = d.id
 	}
-	changes := svc.changes
-	if svc.renewed {
-		changes = nil
-	}
-	first, err := scheduler.Build(svc.spec.Scheduler, svc.spec.Options, list, changes)
+	first, err := scheduler.Build(svc.spec.Scheduler, svc.spec.Options, list, svc.changes)
 	if err != nil {
 		return fmt.Errorf("service %s: %w", svc.spec.Key(), err)
 	}

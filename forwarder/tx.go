@@ -157,7 +157,7 @@ func (tx *Tx) EditService(s Service) error {
 		tx.c.reshape = true
 	}
 	if s.Scheduler != svc.spec.Scheduler {
-		svc.renewed = true
+		svc.changes = nil // the new scheduler begins with the list as it is now
 	}
 	if s.Scheduler != svc.spec.Scheduler || s.Options != svc.spec.Options {
 		svc.dirty = true

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/forwarder"
-	"shunt/forwarder/frame"
 )
 
 var (
