@@ -1,0 +1,141 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+// A Config is a valid configuration. It is not changed after Load.
+type Config struct {
+	Path     string
+	Log      Log
+	Legs     []Leg // by frame.Leg
+	Services []Service
+	Settings forwarder.Settings
+	ARP      ARP
+	Guard    bool // install the nftables rule, where that is possible
+	Flows    int  // connections that the tables of all workers hold together
+	Workers  int
+	Ring     Ring
+	Control  Control
+
+	src *source
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	Level  slog.Level
+	Format string // auto, text or json
+}
+
+// A Leg is one interface of the director.
+type Leg struct {
+	Name      string
+	Interface string
+	VLAN      uint16         // 0: untagged
+	Public    bool           // VIPs are answered for and announced here
+	Networks  []netip.Prefix // of the realservers behind it; empty: the interface's own
+}
+
+// A Service is a virtual service and its realservers, in the order in which they are added.
+type Service struct {
+	forwarder.Service
+	Realservers []Realserver
+	path        string
+}
+
+// A Realserver is one destination of a service.
+type Realserver struct {
+	Address      netip.Addr
+	Weight       int32
+	Upper, Lower int32
+	MAC          frame.MAC // zero: to be resolved
+	Leg          string    // "" : the one in whose networks it is
+	path         string
+}
+
+// ARP has the times of ownership and resolution.
+type ARP struct {
+	Announce time.Duration // between gratuitous announcements; 0 is never again after the start
+	Refresh  time.Duration // how long a realserver's MAC is believed before it is asked for again
+}
+
+// Ring sizes the rings, one for each leg and worker.
+type Ring struct {
+	Slots, SlotSize int
+	Busy            string
+}
+
+// Control is the unix socket on which the director answers questions.
+type Control struct {
+	Socket string // "" : none
+	Mode   fs.FileMode
+	Group  string
+}
+
+// Defaults of what a file leaves out.
+const (
+	DefaultFlows    = 1_000_000
+	MinFlows        = 1024
+	MaxFlows        = 16_000_000
+	DefaultAnnounce = 60 * time.Second
+	DefaultRefresh  = 30 * time.Second
+	DefaultSocket   = "/run/shunt/shunt.sock"
+	DefaultPersist  = 360 * time.Second
+)
+
+// Load reads and validates the file at path. The error, if any, lists everything that is wrong.
+func Load(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: there is no such file; name one by -c", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+// Parse validates a configuration at hand. name stands for the file in errors.
+func Parse(name string, text []byte) (*Config, error) {
+	src, err := newSource(name, text)
+	if err != nil {
+		return nil, err
+	}
+	var f file
+	if err := yaml.UnmarshalWithOptions(text, &f, yaml.Strict()); err != nil {
+		return nil, src.yamlError(err)
+	}
+	if len(src.ast.Docs) > 1 {
+		return nil, &Error{File: name, Message: "several YAML documents; a configuration is one"}
+	}
+	v := &validator{src: src}
+	c := v.config(&f)
+	c.Path, c.src = name, src
+	return c, errors.Join(v.errs...)
+}
+
+// VIPs lists the virtual addresses, each once, in the order of the file.
+func (c *Config) VIPs() []netip.Addr {
+	var out []netip.Addr
+	seen := map[netip.Addr]bool{}
+	for i := range c.Services {
+		for _, m := range c.Services[i].Matches {
+			if !seen[m.Addr] {
+				seen[m.Addr] = true
+				out = append(out, m.Addr)
+			}
+		}
+	}
+	return out
+}

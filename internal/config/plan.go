@@ -1,0 +1,93 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+// A Neighbour is a realserver's address on the leg where it lives. MAC is zero unless the file gives it.
+type Neighbour struct {
+	Leg     frame.Leg
+	Address netip.Addr
+	MAC     frame.MAC
+}
+
+// Plan decides on which leg each realserver lives, and returns what the engine is to do and the neighbours that it needs.
+// networks has for each leg what is known of its interface, nil if nothing is; the networks that the file gives for a leg
+// come before. A realserver that is on none of them is an error.
+func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, error) {
+	plan := forwarder.Plan{Settings: c.Settings}
+	var neighbours []Neighbour
+	var errs []error
+	known := map[Neighbour]bool{}
+	for i := range c.Services {
+		s := &c.Services[i]
+		sp := forwarder.ServicePlan{Service: s.Service}
+		for _, r := range s.Realservers {
+			leg, err := c.leg(&r, networks)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			sp.Destinations = append(sp.Destinations, forwarder.Destination{
+				Addr: r.Address, Port: s.port(), Weight: r.Weight, Upper: r.Upper, Lower: r.Lower, Leg: leg,
+			})
+			if n := (Neighbour{leg, r.Address, r.MAC}); !known[n] {
+				known[n] = true
+				neighbours = append(neighbours, n)
+			}
+		}
+		plan.Services = append(plan.Services, sp)
+	}
+	return plan, neighbours, errors.Join(errs...)
+}
+
+// port is the port of the service's realservers: its own, or 0 if it has several.
+func (s *Service) port() uint16 {
+	if k := s.Key(); k.Name == "" && k.Mark == 0 {
+		return k.Port
+	}
+	return 0
+}
+
+// leg finds where a realserver lives.
+func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error) {
+	best, bits := frame.NoLeg, -1
+	unknown, tried := 0, []string(nil)
+	for i := range c.Legs {
+		l := &c.Legs[i]
+		if r.Leg != "" {
+			if l.Name == r.Leg {
+				return frame.Leg(i), nil
+			}
+			continue
+		}
+		nets := l.Networks
+		if len(nets) == 0 && i < len(networks) {
+			nets = networks[i]
+		}
+		if len(nets) == 0 {
+			unknown++
+			tried = append(tried, l.Name+" (no networks known)")
+		}
+		for _, n := range nets {
+			tried = append(tried, fmt.Sprintf("%s (%s)", l.Name, n.Masked()))
+			if n.Contains(r.Address) && n.Bits() > bits {
+				best, bits = frame.Leg(i), n.Bits()
+			}
+		}
+	}
+	if best != frame.NoLeg {
+		return best, nil
+	}
+	if unknown == 1 && len(c.Legs) == 1 {
+		return 0, nil // the only leg, of which nothing is known: a capture, or an interface without an address
+	}
+	return 0, c.src.wrong(r.path+".address", "realserver %s is on none of the legs' networks: %s; give the leg's interface an address in "+
+		"its network, or write networks: under the leg, or leg: under the realserver", r.Address, strings.Join(tried, ", "))
+}

@@ -1,0 +1,343 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+	"shunt/scheduler"
+)
+
+// maxPersistence is ipvsadm's bound: 31 days.
+const maxPersistence = 2_678_400 * time.Second
+
+func (v *validator) services(f *file, legs []Leg) []Service {
+	var out []Service
+	if len(f.Services) == 0 {
+		v.wrong("$.services", "there are no services: name at least one, as in\nservices:\n  - address: 192.0.2.10\n    port: 80\n    realservers: [{address: 10.0.0.11}]")
+	}
+	names := map[string]bool{}
+	keys := map[forwarder.ServiceKey]bool{}
+	vips := map[netip.Addr]bool{}
+	var ranges []claimed
+	for i := range f.Services {
+		path := fmt.Sprintf("$.services[%d]", i)
+		n := len(v.errs)
+		s := v.service(path, &f.Services[i], f)
+		if len(v.errs) == n {
+			if names[s.Name] {
+				v.wrong(path+".name", "a service named %q exists already", s.Name)
+			}
+			if k := s.Key(); keys[k] && !names[s.Name] {
+				v.wrong(path, "there is a service for %s already", k)
+			}
+			names[s.Name], keys[s.Key()] = true, true
+			ranges = v.overlaps(path, &s, ranges)
+		}
+		for _, m := range s.Matches {
+			vips[m.Addr] = true
+		}
+		out = append(out, s)
+	}
+	v.realservers(f, out, vips, legs)
+	return out
+}
+
+// claimed is a range of ports that a service has.
+type claimed struct {
+	match   forwarder.Match
+	service string
+	mark    bool
+}
+
+// overlaps refuses services between which the port does not decide: two ranges that share some ports. A single port
+// comes before a range, a range before all ports, and a mark before all of them.
+func (v *validator) overlaps(path string, s *Service, ranges []claimed) []claimed {
+	width := func(m forwarder.Match) int {
+		switch {
+		case m.First == m.Last:
+			return 0
+		case m.First == 0 && m.Last == 65535:
+			return 2
+		}
+		return 1
+	}
+	for _, m := range s.Matches {
+		for _, r := range ranges {
+			if r.match.Addr == m.Addr && r.match.Proto == m.Proto && r.mark == (s.Mark != 0) && width(r.match) == width(m) &&
+				m.First <= r.match.Last && r.match.First <= m.Last {
+				v.wrong(path, "the service shares ports of %s %s with %q: a frame would belong to both", m.Proto, m.Addr, r.service)
+				return ranges
+			}
+		}
+	}
+	for _, m := range s.Matches {
+		ranges = append(ranges, claimed{m, s.Name, s.Mark != 0})
+	}
+	return ranges
+}
+
+func (v *validator) service(path string, f *serviceFile, all *file) Service {
+	s := Service{path: path}
+	s.Name = f.Name
+	s.OnePacket = f.OnePacket
+	if len(f.Matches) > 0 {
+		if f.Address != "" || f.Port != nil || f.Protocol != "" {
+			v.wrong(path+".matches", "a service has either matches or address, protocol and port, not both")
+		}
+		for j := range f.Matches {
+			s.Matches = append(s.Matches, v.match(fmt.Sprintf("%s.matches[%d]", path, j), &f.Matches[j])...)
+		}
+		if f.Name == "" && f.Mark == nil {
+			v.wrong(path, "a service with matches needs a name")
+		}
+	} else {
+		s.Matches = v.match(path, &matchFile{f.Address, f.Protocol, f.Port})
+	}
+	if f.Mark != nil {
+		if *f.Mark < 1 || *f.Mark > math.MaxUint32 {
+			v.wrong(path+".mark", "mark is %d: it must be from 1 to %d", *f.Mark, uint32(math.MaxUint32))
+		}
+		s.Mark = uint32(*f.Mark)
+	}
+	for _, m := range s.Matches {
+		if m.Addr.Is6() != s.Matches[0].Addr.Is6() {
+			v.wrong(path+".matches", "a service has either IPv4 or IPv6 addresses, not both: make it two")
+			break
+		}
+	}
+	if len(s.Matches) > 0 {
+		s.V6 = s.Matches[0].Addr.Is6()
+	}
+	if s.Name == "" && len(s.Matches) > 0 {
+		s.Name = defaultName(&s.Service)
+	}
+	if s.OnePacket {
+		for _, m := range s.Matches {
+			if m.Proto != frame.UDP {
+				v.wrong(path+".one_packet", "one_packet is for UDP only")
+				break
+			}
+		}
+	}
+	v.scheduling(path, f, &s, all)
+	v.persistence(path, f, &s)
+	return s
+}
+
+// defaultName is what ipvsadm would print.
+func defaultName(s *forwarder.Service) string {
+	if m := s.Matches[0]; s.Mark == 0 && m.First != m.Last && (m.First != 0 || m.Last != 65535) {
+		return fmt.Sprintf("%s %s ports %d-%d", m.Proto, m.Addr, m.First, m.Last)
+	}
+	return s.Key().String()
+}
+
+// match reads an address, a protocol and a port, a range of ports or all of them.
+func (v *validator) match(path string, f *matchFile) []forwarder.Match {
+	m := forwarder.Match{}
+	if f.Address == "" {
+		v.wrong(path, "there is no address: write address: and the VIP")
+		return nil
+	}
+	var ok bool
+	if m.Addr, ok = v.address(path+".address", f.Address, "the VIP"); !ok {
+		return nil
+	}
+	switch v.choice(path+".protocol", strings.ToLower(f.Protocol), "tcp", "udp", "sctp") {
+	case "udp":
+		m.Proto = frame.UDP
+	case "sctp":
+		m.Proto = frame.SCTP
+	default:
+		m.Proto = frame.TCP
+	}
+	if f.Port == nil {
+		v.wrong(path, "there is no port: write a port such as 80, a range such as \"8000-8099\", or all")
+		return nil
+	}
+	first, last, err := ports(f.Port)
+	if err != nil {
+		v.wrong(path+".port", "%v", err)
+		return nil
+	}
+	m.First, m.Last = first, last
+	return []forwarder.Match{m}
+}
+
+// ports reads 80, "8000-8099", all and 0, which is the same as all.
+func ports(x any) (first, last uint16, err error) {
+	s := strings.TrimSpace(fmt.Sprint(x))
+	if s == "all" || s == "0" {
+		return 0, 65535, nil
+	}
+	low, high, isRange := strings.Cut(s, "-")
+	if !isRange {
+		high = low
+	}
+	a, err1 := strconv.ParseUint(strings.TrimSpace(low), 10, 32)
+	b, err2 := strconv.ParseUint(strings.TrimSpace(high), 10, 32)
+	switch {
+	case errors.Join(err1, err2) != nil:
+		return 0, 0, fmt.Errorf("port is %q: write a port such as 80, a range such as \"8000-8099\", or all", s)
+	case a < 1 || b > 65535 || a > b:
+		return 0, 0, fmt.Errorf("port is %s: ports go from 1 to 65535, ranges upwards", s)
+	}
+	return uint16(a), uint16(b), nil
+}
+
+// address reads an address that a host can have.
+func (v *validator) address(path, s, what string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil || a.Zone() != "":
+		v.wrong(path, "%s %q is not an IP address; names are not looked up", what, s)
+	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		v.wrong(path, "%s %s is not an address that a host on a network can have", what, a)
+	case a.Is4In6():
+		v.wrong(path, "%s %s: write the IPv4 address as such, %s", what, a, a.Unmap())
+	default:
+		return a, true
+	}
+	return a, false
+}
+
+func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *file) {
+	s.Scheduler = f.Scheduler
+	if s.Scheduler == "" {
+		s.Scheduler = "wlc"
+	}
+	for j, name := range f.Flags {
+		flag, needs := scheduler.Flags(0), ""
+		switch name {
+		case "sh-fallback":
+			flag, needs = scheduler.Fallback, "sh"
+		case "sh-port":
+			flag, needs = scheduler.Port, "sh"
+		case "mh-fallback":
+			flag, needs = scheduler.Fallback, "mh"
+		case "mh-port":
+			flag, needs = scheduler.Port, "mh"
+		default:
+			v.wrong(fmt.Sprintf("%s.flags[%d]", path, j), "unknown flag %q: there are sh-fallback, sh-port, mh-fallback and mh-port", name)
+			continue
+		}
+		if s.Scheduler != needs {
+			v.wrong(fmt.Sprintf("%s.flags[%d]", path, j), "flag %s is of scheduler %s, and this service has %s", name, needs, s.Scheduler)
+		}
+		s.Options.Flags |= flag
+	}
+	if f.TableSize != nil {
+		s.Options.TableSize = *f.TableSize
+	}
+	switch s.Scheduler {
+	case "lblc":
+		s.Options.Expiration = int64(v.duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, time.Second, maxPersistence))
+	case "lblcr":
+		s.Options.Expiration = int64(v.duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, time.Second, maxPersistence))
+	}
+	if _, err := scheduler.Build(s.Scheduler, s.Options, nil, nil); errors.Is(err, scheduler.ErrUnknown) {
+		v.wrong(path+".scheduler", "%v", err)
+	} else if err != nil {
+		v.wrong(path+".table_size", "%v", err)
+	}
+}
+
+func (v *validator) persistence(path string, f *serviceFile, s *Service) {
+	if on, ok := f.Persistence.(bool); ok {
+		if on {
+			s.Persistence = DefaultPersist
+		}
+	} else {
+		s.Persistence = v.duration(path+".persistence", f.Persistence, 0, time.Second, maxPersistence)
+	}
+	width := 32
+	if s.V6 {
+		width = 128
+	}
+	s.MaskBits = v.number(path+".persistence_mask", f.Mask, 0, 1, width)
+	if f.Mask != nil && s.Persistence == 0 {
+		v.wrong(path+".persistence_mask", "a mask is of use only with persistence: write persistence: 6m")
+	}
+	if s.Persistence == 0 && s.Mark == 0 && len(s.Matches) == 1 && s.Matches[0].First == 0 && s.Matches[0].Last == 65535 {
+		v.wrong(path+".port", "a service of all ports needs persistence, so that a client's connections meet one realserver, as in IPVS: "+
+			"write persistence: 6m, or port: \"1-65535\" if each connection may go its own way")
+	}
+}
+
+func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr]bool, legs []Leg) {
+	macs := map[string]frame.MAC{}
+	for i := range f.Services {
+		if len(f.Services[i].Realservers) == 0 {
+			v.wrong(fmt.Sprintf("$.services[%d].realservers", i), "the service has no realservers: its clients would be refused")
+		}
+		seen := map[netip.Addr]bool{}
+		for j := range f.Services[i].Realservers {
+			path := fmt.Sprintf("$.services[%d].realservers[%d]", i, j)
+			n := len(v.errs)
+			r := v.realserver(path, &f.Services[i].Realservers[j], legs)
+			if len(v.errs) > n {
+				continue
+			}
+			s := &services[i]
+			switch {
+			case vips[r.Address]:
+				v.wrong(path+".address", "realserver %s is a VIP: a realserver is reached by an address of its own, and has the VIP on lo", r.Address)
+			case seen[r.Address]:
+				v.wrong(path+".address", "realserver %s is in this service already", r.Address)
+			case len(s.Matches) > 0 && r.Address.Is6() != s.V6:
+				v.wrong(path+".address", "realserver %s and the VIP %s are of different families; direct routing needs the same", r.Address, s.Matches[0].Addr)
+			}
+			seen[r.Address] = true
+			at := r.Leg + " " + r.Address.String()
+			if m, ok := macs[at]; ok && m != r.MAC {
+				v.wrong(path, "realserver %s has another mac, or none, in another service: write the same everywhere", r.Address)
+			}
+			macs[at] = r.MAC
+			s.Realservers = append(s.Realservers, r)
+		}
+	}
+}
+
+func (v *validator) realserver(path string, f *realserverFile, legs []Leg) Realserver {
+	r := Realserver{path: path, Leg: f.Leg}
+	if f.Address == "" {
+		v.wrong(path, "the realserver has no address")
+		return r
+	}
+	r.Address, _ = v.address(path+".address", f.Address, "the realserver")
+	r.Weight = int32(v.number(path+".weight", f.Weight, 1, 0, 65535))
+	r.Upper = int32(v.number(path+".upper", f.Upper, 0, 0, math.MaxInt32))
+	r.Lower = int32(v.number(path+".lower", f.Lower, 0, 0, math.MaxInt32))
+	if r.Lower > r.Upper {
+		v.wrong(path+".lower", "the lower threshold %d is above the upper %d", r.Lower, r.Upper)
+	}
+	if f.MAC != "" {
+		m, err := net.ParseMAC(f.MAC)
+		if err != nil || len(m) != 6 {
+			v.wrong(path+".mac", "%q is not an Ethernet address: write it as 02:00:00:00:00:11", f.MAC)
+			return r
+		}
+		if r.MAC = frame.MAC(m); r.MAC.IsGroup() || r.MAC.IsZero() {
+			v.wrong(path+".mac", "%s is not the address of one host", r.MAC)
+		}
+	}
+	if f.Leg != "" {
+		var names []string
+		for _, l := range legs {
+			if l.Name == f.Leg {
+				return r
+			}
+			names = append(names, l.Name)
+		}
+		v.wrong(path+".leg", "there is no leg %q: there are %s", f.Leg, strings.Join(names, ", "))
+	}
+	return r
+}

@@ -1,0 +1,224 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"shunt/forwarder"
+	"shunt/forwarder/ring"
+)
+
+// A validator turns a file into a Config and collects what is wrong with it. Paths are those of the YAML library.
+type validator struct {
+	src  *source
+	errs []error
+}
+
+func (v *validator) wrong(path, format string, args ...any) {
+	v.errs = append(v.errs, v.src.wrong(path, format, args...))
+}
+
+func (v *validator) config(f *file) *Config {
+	c := &Config{
+		Flows:   v.number("$.flows", f.Flows, DefaultFlows, MinFlows, MaxFlows),
+		Workers: v.number("$.workers", f.Workers, 1, 1, 64),
+		Ring: Ring{
+			Slots:    v.number("$.ring.slots", f.Ring.Slots, ring.DefaultSlots, ring.MinSlots, ring.MaxSlots),
+			SlotSize: v.number("$.ring.slot_size", f.Ring.SlotSize, ring.DefaultSlotSize, ring.MinSlotSize, ring.MaxSlotSize),
+			Busy:     v.choice("$.ring.busy", f.Ring.Busy, "balanced", "latency", "powersave"),
+		},
+		ARP: ARP{
+			Announce: v.duration("$.arp.announce", f.ARP.Announce, DefaultAnnounce, 0, 24*time.Hour),
+			Refresh:  v.duration("$.arp.refresh", f.ARP.Refresh, DefaultRefresh, time.Second, time.Hour),
+		},
+		Log: v.log(&f.Log),
+	}
+	switch guard := fmt.Sprint(f.Guard); guard {
+	case "<nil>", "auto":
+		c.Guard = true
+	case "off", "false":
+	default:
+		v.wrong("$.guard", "guard is %q: write auto or off", guard)
+	}
+	c.Control = v.control(&f.Control)
+	c.Settings = v.settings(f)
+	c.Legs = v.legs(f.Legs)
+	c.Services = v.services(f, c.Legs)
+	return c
+}
+
+func (v *validator) log(f *logFile) Log {
+	l := Log{Format: v.choice("$.log.format", f.Format, "auto", "text", "json")}
+	switch v.choice("$.log.level", f.Level, "info", "debug", "warn", "error") {
+	case "debug":
+		l.Level = slog.LevelDebug
+	case "warn":
+		l.Level = slog.LevelWarn
+	case "error":
+		l.Level = slog.LevelError
+	}
+	return l
+}
+
+func (v *validator) control(f *controlFile) Control {
+	c := Control{Socket: f.Socket, Mode: 0o660, Group: f.Group}
+	switch {
+	case f.Socket == "":
+		c.Socket = DefaultSocket
+	case f.Socket == "off":
+		c.Socket = ""
+	case !strings.HasPrefix(f.Socket, "/"):
+		v.wrong("$.control.socket", "the socket %q must be an absolute path, or off", f.Socket)
+	case len(f.Socket) > 107:
+		v.wrong("$.control.socket", "the path of the socket has %d bytes; the kernel allows 107", len(f.Socket))
+	}
+	if f.Mode != "" {
+		m, err := strconv.ParseUint(f.Mode, 8, 32)
+		if err != nil || m > 0o777 {
+			v.wrong("$.control.mode", "mode %q: write permissions as octal digits in quotes, such as \"0660\"", f.Mode)
+		}
+		c.Mode = fs.FileMode(m)
+	}
+	return c
+}
+
+func (v *validator) settings(f *file) forwarder.Settings {
+	s, i := forwarder.DefaultSettings(), &f.IPVS
+	s.SloppyTCP, s.SloppySCTP = i.SloppyTCP, i.SloppySCTP
+	s.ExpireNodestConn, s.ExpireQuiescentTemplate = i.ExpireNodestConn, i.ExpireQuiescentTemplate
+	s.ScheduleICMP = i.ScheduleICMP
+	s.ConnReuseMode = v.number("$.ipvs.conn_reuse_mode", i.ConnReuseMode, s.ConnReuseMode, 0, 3)
+	s.DropEntry = v.number("$.ipvs.drop_entry", i.DropEntry, 0, 0, 3)
+	s.DropPacket = v.number("$.ipvs.drop_packet", i.DropPacket, 0, 0, 3)
+	s.AmDroprate = v.number("$.ipvs.am_droprate", i.AmDroprate, s.AmDroprate, 1, 1_000_000)
+	s.SecureTCP = v.number("$.ipvs.secure_tcp", i.SecureTCP, 0, 0, 3)
+	const longest = 2_678_400 * time.Second // 31 days: ipvsadm's bound
+	s.TCPTimeout = v.duration("$.ipvs.timeouts.tcp", i.Timeouts.TCP, 0, time.Second, longest)
+	s.TCPFinTimeout = v.duration("$.ipvs.timeouts.tcpfin", i.Timeouts.TCPFin, 0, time.Second, longest)
+	s.UDPTimeout = v.duration("$.ipvs.timeouts.udp", i.Timeouts.UDP, 0, time.Second, longest)
+	s.Source = map[string]forwarder.SourcePolicy{
+		"preserve": forwarder.SourcePreserve, "own": forwarder.SourceOwn,
+	}[v.choice("$.source_mac", f.SourceMAC, "auto", "preserve", "own")]
+	s.Gone = map[string]forwarder.GonePolicy{
+		"reschedule": forwarder.GoneReschedule, "reset": forwarder.GoneReset,
+	}[v.choice("$.when_gone", f.WhenGone, "drop", "reschedule", "reset")]
+	s.RefuseWhenFull = v.choice("$.table_full", f.TableFull, "evict", "refuse") == "refuse"
+	s.Silent = f.Answer != nil && !*f.Answer
+	return s
+}
+
+func (v *validator) legs(files []legFile) []Leg {
+	if len(files) == 0 {
+		v.wrong("$.legs", "there are no legs: name at least one interface, as in\nlegs:\n  - interface: eth0")
+	}
+	if len(files) > 32 {
+		v.wrong("$.legs", "there are %d legs; a director has 32 at most", len(files))
+	}
+	var legs []Leg
+	names, interfaces := map[string]bool{}, map[string]bool{}
+	public := false
+	for i, f := range files {
+		path := fmt.Sprintf("$.legs[%d]", i)
+		l := Leg{Name: f.Name, Interface: f.Interface, VLAN: uint16(v.number(path+".vlan", f.VLAN, 0, 0, 4094))}
+		if l.Interface == "" {
+			v.wrong(path, "the leg has no interface: write interface: and the name that `ip link` shows")
+		}
+		if l.Name == "" {
+			l.Name = l.Interface
+		}
+		if l.Name != "" && names[l.Name] {
+			v.wrong(path+".name", "a leg named %q exists already", l.Name)
+		}
+		if l.Interface != "" && interfaces[l.Interface] {
+			v.wrong(path+".interface", "interface %s has a leg already; each interface is one leg", l.Interface)
+		}
+		names[l.Name], interfaces[l.Interface] = true, true
+		for j, n := range f.Networks {
+			p, err := netip.ParsePrefix(n)
+			if err != nil {
+				v.wrong(fmt.Sprintf("%s.networks[%d]", path, j), "%q is not a network: write it as 10.10.0.0/24", n)
+				continue
+			}
+			l.Networks = append(l.Networks, p.Masked())
+		}
+		if f.Public != nil {
+			l.Public = *f.Public
+		} else {
+			l.Public = i == 0
+		}
+		public = public || l.Public
+		legs = append(legs, l)
+	}
+	if len(legs) > 0 && !public {
+		v.wrong("$.legs", "no leg is public: the VIPs must be answered for on one at least; leave public: out, and it is the first")
+	}
+	return legs
+}
+
+// number checks an optional number.
+func (v *validator) number(path string, n *int, otherwise, low, high int) int {
+	if n == nil {
+		return otherwise
+	}
+	if *n < low || *n > high {
+		v.wrong(path, "%s is %d: it must be from %d to %d", last(path), *n, low, high)
+		return otherwise
+	}
+	return *n
+}
+
+// choice checks one of several words, of which the first is the default.
+func (v *validator) choice(path, s string, words ...string) string {
+	for _, w := range words {
+		if s == w {
+			return s
+		}
+	}
+	if s != "" {
+		v.wrong(path, "%s is %q: write %s", last(path), s, either(words))
+	}
+	return words[0]
+}
+
+// duration understands 90s, 6m and plain seconds.
+func (v *validator) duration(path string, x any, otherwise, low, high time.Duration) time.Duration {
+	var d time.Duration
+	switch x := x.(type) {
+	case nil:
+		return otherwise
+	case string:
+		var err error
+		if d, err = time.ParseDuration(x); err != nil {
+			v.wrong(path, "%s is %q: write a time such as 90s or 6m", last(path), x)
+			return otherwise
+		}
+	case uint64:
+		d = time.Duration(min(x, 1<<32)) * time.Second
+	case int64:
+		d = time.Duration(max(x, -1)) * time.Second
+	case float64:
+		d = time.Duration(min(max(x, -1), 1<<32) * float64(time.Second))
+	default:
+		v.wrong(path, "%s must be a time such as 90s or 6m", last(path))
+		return otherwise
+	}
+	if d < low || d > high {
+		v.wrong(path, "%s is %s: it must be from %s to %s", last(path), d, low, high)
+		return otherwise
+	}
+	return d
+}
+
+func last(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
+
+func either(words []string) string {
+	if len(words) == 1 {
+		return words[0]
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
