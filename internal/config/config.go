@@ -113,7 +113,7 @@ func Parse(name string, text []byte) (*Config, error) {
 		return nil, err
 	}
 	var f file
-	if err := yaml.UnmarshalWithOptions(text, &f, yaml.Strict()); err != nil {
+	if err := decode(text, &f); err != nil {
 		return nil, src.yamlError(err)
 	}
 	if len(src.ast.Docs) > 1 {
@@ -123,6 +123,16 @@ func Parse(name string, text []byte) (*Config, error) {
 	c := v.config(&f)
 	c.Path, c.src = name, src
 	return c, errors.Join(v.errs...)
+}
+
+// decode reads YAML into f. The library panics over some broken files, and a file must not end a running director.
+func decode(text []byte, f *file) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("this is YAML that cannot be understood (%v)", p)
+		}
+	}()
+	return yaml.UnmarshalWithOptions(text, f, yaml.Strict())
 }
 
 // VIPs lists the virtual addresses, each once, in the order of the file.

@@ -38,8 +38,13 @@ type source struct {
 	ast  *ast.File
 }
 
-func newSource(file string, text []byte) (*source, error) {
-	s := &source{file: file, text: text}
+func newSource(file string, text []byte) (s *source, err error) {
+	s = &source{file: file, text: text}
+	defer func() {
+		if p := recover(); p != nil {
+			s, err = nil, &Error{File: file, Message: fmt.Sprintf("this is YAML that cannot be understood (%v)", p)}
+		}
+	}()
 	f, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, s.yamlError(err)
@@ -127,8 +132,13 @@ func pad(line string, n int) string {
 
 // wrong makes an error about the value at a path such as $.services[0].port; if that is not in the file, about the
 // nearest thing around it.
-func (s *source) wrong(path, format string, args ...any) *Error {
+func (s *source) wrong(path, format string, args ...any) (e *Error) {
 	msg := fmt.Sprintf(format, args...)
+	defer func() {
+		if recover() != nil {
+			e = &Error{File: s.file, Message: msg} // the library could not follow the path
+		}
+	}()
 	for p := path; p != "" && p != "$"; p = parent(p) {
 		yp, err := yaml.PathString(p)
 		if err != nil {
