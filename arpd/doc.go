@@ -1,0 +1,10 @@
+// Package arpd decides and defends which MAC an IPv4 address of the director or its realservers has (RFC 826, RFC 5227):
+//
+//   - [Responder] answers requests for virtual addresses (VIPs), and notices when somebody else claims one: the famous
+//     ARP problem of direct routing, where a realserver that has the VIP on its loopback answers for it too.
+//   - [Announcer] says when to announce the VIPs and to look for others that answer for them.
+//   - [Resolver] finds the MACs of realservers, keeps them fresh, and tells when they change or cannot be found.
+//
+// These three are arithmetic over messages and times that they are given; a [Link] runs them on one interface, with one
+// reader of its ARP frames, over a [Conn] such as [Dial] opens.
+package arpd

@@ -1,0 +1,264 @@
+package arpd
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/forwarder/frame"
+)
+
+// A Conn reads and writes the ARP frames of one interface, from the Ethernet header on. Read fails when the Conn is
+// closed, with an error that is net.ErrClosed; other errors do not end it.
+type Conn interface {
+	Read(b []byte) (int, error)
+	Write(b []byte) (int, error)
+	Close() error
+}
+
+// LinkConfig describes a Link. Its functions are called by the Link's goroutines, one at a time, and must not call it.
+type LinkConfig struct {
+	MAC      frame.MAC  // of the interface
+	Addr     netip.Addr // the director's own on this interface, from which it asks; may be invalid
+	VLAN     uint16     // 0: untagged
+	Announce time.Duration
+	Refresh  time.Duration
+
+	// Changed tells what became of a neighbour.
+	Changed func(Neighbour)
+	// Conflict tells that somebody else claims a VIP.
+	Conflict func(vip netip.Addr, mac frame.MAC)
+}
+
+// Counters are the totals of a Link.
+type Counters struct {
+	Received  uint64 // ARP frames
+	Malformed uint64 // of these, not understood
+	Answered  uint64 // requests for VIPs
+	Announced uint64
+	Asked     uint64 // requests for neighbours
+	Learnt    uint64 // messages of neighbours
+	Conflicts uint64 // messages of somebody else who claims a VIP
+	Changed   uint64 // changes of a neighbour's state or MAC
+	Failures  uint64 // of these, neighbours that became unresolvable
+	Errors    uint64 // frames that could not be read or sent
+}
+
+// A Link runs Responder, Announcer and Resolver on one interface. All methods may be called from any goroutine.
+type Link struct {
+	cfg       LinkConfig
+	conn      Conn
+	responder *Responder
+	kick      chan struct{}
+
+	mu        sync.Mutex // guards what follows
+	announcer *Announcer
+	resolver  *Resolver
+
+	tell  sync.Mutex // one call of Changed and Conflict at a time, in order
+	count struct {
+		received, malformed, answered, announced, asked, learnt, conflicts, changed, failures, errors atomic.Uint64
+	}
+}
+
+// NewLink returns a Link over conn, which it closes when Run ends.
+func NewLink(conn Conn, cfg LinkConfig) *Link {
+	if cfg.Changed == nil {
+		cfg.Changed = func(Neighbour) {}
+	}
+	if cfg.Conflict == nil {
+		cfg.Conflict = func(netip.Addr, frame.MAC) {}
+	}
+	return &Link{
+		cfg: cfg, conn: conn, responder: NewResponder(), kick: make(chan struct{}, 1),
+		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh),
+	}
+}
+
+// SetVIPs replaces the virtual addresses that are answered for and announced here. Addresses of IPv6 are passed over.
+func (l *Link) SetVIPs(vips []netip.Addr) {
+	var v4 []netip.Addr
+	for _, v := range vips {
+		if v.Is4() {
+			v4 = append(v4, v)
+		}
+	}
+	l.responder.SetVIPs(v4)
+	l.mu.Lock()
+	l.announcer.SetVIPs(v4, time.Now())
+	l.mu.Unlock()
+	l.wake()
+}
+
+// SetTargets replaces the neighbours to resolve: see Resolver.SetTargets. Addresses of IPv6 are resolved only if static.
+func (l *Link) SetTargets(targets map[netip.Addr]frame.MAC) {
+	wanted := map[netip.Addr]frame.MAC{}
+	for a, m := range targets {
+		if a.Is4() || !m.IsZero() {
+			wanted[a] = m
+		}
+	}
+	l.mu.Lock()
+	l.resolver.SetTargets(wanted, time.Now())
+	l.mu.Unlock()
+	l.wake()
+}
+
+// Announce has all VIPs announced at once.
+func (l *Link) Announce() {
+	l.mu.Lock()
+	l.announcer.Again(time.Now())
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *Link) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Neighbours lists the neighbours in the order of their addresses.
+func (l *Link) Neighbours() []Neighbour {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resolver.Neighbours()
+}
+
+// Counters returns the totals.
+func (l *Link) Counters() Counters {
+	c := &l.count
+	return Counters{
+		Received: c.received.Load(), Malformed: c.malformed.Load(), Answered: c.answered.Load(), Announced: c.announced.Load(),
+		Asked: c.asked.Load(), Learnt: c.learnt.Load(), Conflicts: c.conflicts.Load(), Changed: c.changed.Load(),
+		Failures: c.failures.Load(), Errors: c.errors.Load(),
+	}
+}
+
+// Run works until ctx is done. It may be called once.
+func (l *Link) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { l.read(ctx) })
+	l.work(ctx)
+	_ = l.conn.Close()
+	wg.Wait()
+}
+
+// work asks and announces when it is time to.
+func (l *Link) work(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		l.mu.Lock()
+		announce, next := l.announcer.Due(l.cfg.MAC, now)
+		ask, later := l.resolver.Due(l.cfg.MAC, l.cfg.Addr, now)
+		l.mu.Unlock()
+		l.report()
+		l.count.announced.Add(uint64(len(announce) / 3))
+		l.count.asked.Add(uint64(len(ask)))
+		for _, m := range append(announce, ask...) {
+			l.send(&m)
+		}
+		wait := time.Hour
+		if next = sooner(later, next); !next.IsZero() {
+			wait = max(time.Until(next), time.Millisecond)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.kick:
+		case <-timer.C:
+		}
+	}
+}
+
+// report tells what the resolver found.
+func (l *Link) report() {
+	l.tell.Lock()
+	defer l.tell.Unlock()
+	l.mu.Lock()
+	changes := l.resolver.Changes()
+	l.mu.Unlock()
+	for _, n := range changes {
+		l.count.changed.Add(1)
+		if n.State == Failed {
+			l.count.failures.Add(1)
+		}
+		l.cfg.Changed(n)
+	}
+}
+
+func (l *Link) send(m *Message) {
+	b, err := m.Frame(l.cfg.VLAN)
+	if err == nil {
+		_, err = l.conn.Write(b)
+	}
+	if err != nil {
+		l.count.errors.Add(1)
+	}
+}
+
+// readPause keeps a broken interface from using up a processor.
+const readPause = 100 * time.Millisecond
+
+// read handles what comes. No frame ends it, whatever is in it.
+func (l *Link) read(ctx context.Context) {
+	buf := make([]byte, 2048)
+	for ctx.Err() == nil {
+		n, err := l.conn.Read(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			l.count.errors.Add(1)
+			select {
+			case <-ctx.Done():
+			case <-time.After(readPause):
+			}
+			continue
+		}
+		l.count.received.Add(1)
+		l.handle(buf[:n])
+	}
+}
+
+func (l *Link) handle(b []byte) {
+	m, err := Parse(b)
+	if err != nil {
+		l.count.malformed.Add(1)
+		return
+	}
+	if m.SenderMAC == l.cfg.MAC || m.Source == l.cfg.MAC {
+		return
+	}
+	now := time.Now()
+	answer, send, conflict := l.responder.Handle(&m, l.cfg.MAC, now)
+	if send {
+		l.send(&answer)
+		if !conflict {
+			l.count.answered.Add(1)
+		}
+	}
+	if conflict {
+		l.count.conflicts.Add(1)
+		l.tell.Lock()
+		l.cfg.Conflict(m.Sender, m.SenderMAC)
+		l.tell.Unlock()
+		return
+	}
+	l.mu.Lock()
+	learnt := l.resolver.Handle(&m, now)
+	l.mu.Unlock()
+	if learnt {
+		l.count.learnt.Add(1)
+		l.report()
+		l.wake() // its next question is due at another time
+	}
+}

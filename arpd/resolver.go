@@ -1,0 +1,174 @@
+package arpd
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"shunt/forwarder/frame"
+)
+
+// State is what is known of a neighbour.
+type State uint8
+
+// The states.
+const (
+	Incomplete State = iota // asked for, never answered
+	Resolved                // its MAC is known
+	Stale                   // known, but due to be asked for again: it is used until it fails
+	Failed                  // asked for several times without an answer; it is asked for on, more and more rarely
+	Static                  // its MAC was given, and is not asked for
+)
+
+var stateNames = [...]string{"incomplete", "resolved", "stale", "failed", "static"}
+
+// String names the state in a word.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
+// A Neighbour is a host on the link that the director sends to. MAC is zero unless frames can be sent to it.
+type Neighbour struct {
+	Addr  netip.Addr
+	MAC   frame.MAC
+	State State
+	Since time.Time // of the state
+}
+
+// Times of resolution. The first questions come densely, so that a director starts within a second.
+var firstGaps = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, time.Second, time.Second}
+
+const (
+	staleTries   = 5 // questions for a stale neighbour: two to itself, then to all
+	staleUnicast = 2
+	staleGap     = time.Second
+	longestGap   = 30 * time.Second
+)
+
+// A Resolver finds and keeps the MACs of neighbours. It is not safe for several goroutines.
+type Resolver struct {
+	refresh time.Duration
+	targets map[netip.Addr]*target
+	order   []netip.Addr
+	changed []Neighbour
+}
+
+type target struct {
+	Neighbour
+	tries int
+	gap   time.Duration
+	next  time.Time
+}
+
+// NewResolver returns a Resolver that asks again for a neighbour that was not heard of for the time of refresh.
+func NewResolver(refresh time.Duration) *Resolver {
+	return &Resolver{refresh: refresh, targets: map[netip.Addr]*target{}}
+}
+
+// SetTargets replaces the neighbours to resolve. What is known of those that stay, stays. A target with a MAC is static.
+func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
+	old := r.targets
+	r.targets, r.order = map[netip.Addr]*target{}, r.order[:0]
+	for addr, mac := range targets {
+		t := old[addr]
+		switch {
+		case !mac.IsZero():
+			if t == nil || t.State != Static || t.MAC != mac {
+				t = &target{Neighbour: Neighbour{addr, mac, Static, now}}
+				r.changed = append(r.changed, t.Neighbour)
+			}
+		case t == nil || t.State == Static:
+			t = &target{Neighbour: Neighbour{addr, frame.MAC{}, Incomplete, now}, next: now}
+			r.changed = append(r.changed, t.Neighbour)
+		}
+		r.targets[addr] = t
+		r.order = append(r.order, addr)
+	}
+	slices.SortFunc(r.order, netip.Addr.Compare)
+}
+
+// Handle learns from a message of somebody: the answer to a question, or anything else that a neighbour sends from its
+// address, so that a change of its MAC is known at once. It reports whether it was of use.
+func (r *Resolver) Handle(m *Message, now time.Time) bool {
+	t := r.targets[m.Sender]
+	if t == nil || t.State == Static {
+		return false
+	}
+	if t.State != Resolved || t.MAC != m.SenderMAC {
+		r.become(t, Resolved, m.SenderMAC, now)
+	}
+	t.tries, t.next = 0, now.Add(r.refresh)
+	return true
+}
+
+func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {
+	t.State, t.MAC, t.Since = s, mac, now
+	r.changed = append(r.changed, t.Neighbour)
+}
+
+// Due returns the questions to ask by now, and when to call again; the zero time is never. from and sender are the MAC
+// and the address of the interface; sender may be invalid.
+func (r *Resolver) Due(from frame.MAC, sender netip.Addr, now time.Time) (out []Message, next time.Time) {
+	for _, addr := range r.order {
+		t := r.targets[addr]
+		if t.State == Static {
+			continue
+		}
+		if !t.next.After(now) {
+			out = append(out, request(from, sender, addr, r.ask(t, now)))
+		}
+		next = sooner(next, t.next)
+	}
+	return out, next
+}
+
+// ask moves t on by one question, and returns to whom it goes.
+func (r *Resolver) ask(t *target, now time.Time) frame.MAC {
+	to := Broadcast
+	switch t.State {
+	case Resolved:
+		r.become(t, Stale, t.MAC, now)
+		t.tries = 0
+		fallthrough
+	case Stale:
+		if t.tries++; t.tries > staleTries {
+			t.gap = staleGap
+			r.become(t, Failed, frame.MAC{}, now)
+		} else if t.tries <= staleUnicast {
+			to = t.MAC // RFC 1122, 2.3.2.1: a unicast poll
+		}
+		t.next = now.Add(staleGap)
+	case Incomplete:
+		if t.tries == len(firstGaps) {
+			t.gap = staleGap
+			r.become(t, Failed, frame.MAC{}, now)
+			t.next = now.Add(t.gap)
+			break
+		}
+		t.next = now.Add(firstGaps[t.tries])
+		t.tries++
+	default:
+		t.gap = min(2*t.gap, longestGap)
+		t.next = now.Add(t.gap)
+	}
+	return to
+}
+
+// Changes returns what changed since the last call, in order.
+func (r *Resolver) Changes() []Neighbour {
+	out := r.changed
+	r.changed = nil
+	return out
+}
+
+// Neighbours lists all, in the order of their addresses.
+func (r *Resolver) Neighbours() []Neighbour {
+	out := make([]Neighbour, 0, len(r.order))
+	for _, addr := range r.order {
+		out = append(out, r.targets[addr].Neighbour)
+	}
+	return out
+}

@@ -1,0 +1,64 @@
+package arpd
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"shunt/forwarder/frame"
+)
+
+// A Responder answers for a set of virtual addresses. SetVIPs may be called at any time from any goroutine; the rest
+// belongs to the one that reads the interface.
+type Responder struct {
+	vips     atomic.Pointer[map[netip.Addr]struct{}]
+	defended map[netip.Addr]time.Time
+}
+
+// defendInterval is how often a conflict is answered by an announcement (RFC 5227, 2.4: DEFEND_INTERVAL). More often, two
+// who defend the same address would do nothing else.
+const defendInterval = 10 * time.Second
+
+// NewResponder returns a Responder for no address.
+func NewResponder() *Responder {
+	r := &Responder{defended: map[netip.Addr]time.Time{}}
+	r.SetVIPs(nil)
+	return r
+}
+
+// SetVIPs replaces the addresses that are answered for.
+func (r *Responder) SetVIPs(vips []netip.Addr) {
+	m := make(map[netip.Addr]struct{}, len(vips))
+	for _, v := range vips {
+		m[v] = struct{}{}
+	}
+	r.vips.Store(&m)
+}
+
+// owns reports whether addr is a VIP.
+func (r *Responder) owns(addr netip.Addr) bool {
+	_, ok := (*r.vips.Load())[addr]
+	return ok
+}
+
+// Handle looks at a message that somebody sent, and says what is to be sent for it, if anything, and whether it shows
+// that its sender claims one of the VIPs. mac is the interface's own.
+func (r *Responder) Handle(m *Message, mac frame.MAC, now time.Time) (answer Message, send, conflict bool) {
+	if m.SenderMAC == mac {
+		return Message{}, false, false // our own, come back
+	}
+	if r.owns(m.Sender) {
+		if last, ok := r.defended[m.Sender]; !ok || now.Sub(last) >= defendInterval {
+			r.defended[m.Sender] = now
+			return announcement(mac, m.Sender, false), true, true
+		}
+		return Message{}, false, true
+	}
+	if m.Reply || !r.owns(m.Target) {
+		return Message{}, false, false
+	}
+	// A probe of somebody who wants to take the VIP is answered like any other request: that keeps him from it.
+	return Message{
+		Reply: true, SenderMAC: mac, Sender: m.Target, TargetMAC: m.SenderMAC, Target: m.Sender, Source: mac, Destination: m.SenderMAC,
+	}, true, false
+}
