@@ -1,0 +1,135 @@
+package guard
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+
+	"shunt/internal/netlab"
+)
+
+func TestMain(m *testing.M) {
+	if err := netlab.Privileged(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// A host that has the VIP must not see what is sent to it while the guard is there, and must see all else.
+func TestGuard(t *testing.T) {
+	n := netlab.New()
+	defer n.Close()
+	sw, err := n.Switch("sw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := n.Host("client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	director, err := n.Host("director")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, h := range []*netlab.Host{client, director} {
+		if err := h.Cable("eth0", fmt.Sprintf("02:00:00:00:00:%02x", i+1), sw, h.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.Addr("eth0", "10.0.0.1/24"); err != nil {
+		t.Fatal(err)
+	}
+	if err := director.Addr("eth0", "10.0.0.2/24", "10.0.0.100/24"); err != nil {
+		t.Fatal(err)
+	}
+	vip, dip := netip.MustParseAddr("10.0.0.100"), netip.MustParseAddr("10.0.0.2")
+	server, err := director.ListenPacket("udp4", "0.0.0.0:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	// arrives reports whether the director's kernel gets a datagram to addr, or else one to its own address sent after.
+	arrives := func(addr netip.Addr) bool {
+		t.Helper()
+		c, err := client.Dial(&net.Dialer{}, "udp4", netip.AddrPortFrom(addr, 9).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		marker, err := client.Dial(&net.Dialer{}, "udp4", netip.AddrPortFrom(dip, 9).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer marker.Close()
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := marker.Write([]byte("marker")); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 16)
+		seen := false
+		for {
+			_ = server.SetReadDeadline(time.Now().Add(5 * time.Second))
+			k, _, err := server.ReadFrom(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(buf[:k]) == "marker" {
+				return seen
+			}
+			seen = true
+		}
+	}
+	if !arrives(vip) {
+		t.Fatal("without a guard the datagram did not arrive: this test shows nothing")
+	}
+	var g *Guard
+	install := func() error {
+		return director.Do(func() (err error) { g, err = Install([]string{"eth0"}, []netip.Addr{vip, netip.MustParseAddr("2001:db8::1")}); return err })
+	}
+	if err := install(); err != nil {
+		t.Fatal(err)
+	}
+	if arrives(vip) {
+		t.Error("with the guard a datagram to the VIP reached the kernel")
+	}
+	if err := install(); err != nil {
+		t.Fatalf("over the rules that a killed director left: %v", err)
+	}
+	if arrives(vip) {
+		t.Error("after a second installation a datagram to the VIP reached the kernel")
+	}
+	if err := director.Do(func() error { return g.SetVIPs([]netip.Addr{netip.MustParseAddr("10.0.0.101")}) }); err != nil {
+		t.Fatal(err)
+	}
+	if !arrives(vip) {
+		t.Error("an address that is no VIP any more is still kept from the kernel")
+	}
+	if err := director.Do(g.Close); err != nil {
+		t.Fatal(err)
+	}
+	err = director.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		tables, err := c.ListTables()
+		if len(tables) != 0 {
+			t.Errorf("%d tables are left behind", len(tables))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := director.Do(func() error { return Remove([]string{"eth0"}) }); err != nil {
+		t.Errorf("removing what is not there: %v", err)
+	}
+}

@@ -1,0 +1,140 @@
+package netlab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+)
+
+// bridgeName is what a switch's bridge is called.
+const bridgeName = "br0"
+
+// Switch adds a host that is a learning switch: a Linux bridge.
+func (n *Net) Switch(name string) (*Host, error) {
+	h, err := n.Host(name)
+	if err != nil {
+		return nil, err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = bridgeName
+	off := false
+	br := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}
+	if err := h.nl.LinkAdd(br); err != nil {
+		return nil, fmt.Errorf("switch %s: %w", name, err)
+	}
+	if err := h.nl.LinkSetUp(br); err != nil {
+		return nil, fmt.Errorf("switch %s: %w", name, err)
+	}
+	return h, nil
+}
+
+// Cable connects interface name of host h, with the given MAC, to a switch; port is what the switch calls its end. Both
+// ends have the default offloads of veth.
+func (h *Host) Cable(name, mac string, sw *Host, port string) error {
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	attrs.HardwareAddr = hw
+	attrs.Namespace = netlink.NsFd(h.ns)
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: port, PeerNamespace: netlink.NsFd(sw.ns)}
+	if err := h.nl.LinkAdd(veth); err != nil {
+		return fmt.Errorf("cable %s of %s to %s: %w", name, h.Name, sw.Name, err)
+	}
+	end, err := sw.nl.LinkByName(port)
+	if err != nil {
+		return err
+	}
+	if br, err := sw.nl.LinkByName(bridgeName); err == nil {
+		if err := sw.nl.LinkSetMaster(end, br); err != nil {
+			return fmt.Errorf("port %s of %s: %w", port, sw.Name, err)
+		}
+	}
+	if err := sw.nl.LinkSetUp(end); err != nil {
+		return err
+	}
+	return h.Up(name)
+}
+
+// Up sets an interface up.
+func (h *Host) Up(name string) error {
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.nl.LinkSetUp(l)
+}
+
+// Down sets an interface down.
+func (h *Host) Down(name string) error {
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.nl.LinkSetDown(l)
+}
+
+// SetMAC gives an interface another MAC.
+func (h *Host) SetMAC(name, mac string) error {
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.nl.LinkSetHardwareAddr(l, hw)
+}
+
+// Addr gives an interface an address, as 10.0.0.1/24.
+func (h *Host) Addr(name string, prefixes ...string) error {
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, p := range prefixes {
+		a, err := netlink.ParseAddr(p)
+		if err != nil {
+			return err
+		}
+		if err := h.nl.AddrAdd(l, a); err != nil {
+			return fmt.Errorf("address %s on %s of %s: %w", p, name, h.Name, err)
+		}
+	}
+	return nil
+}
+
+// DefaultRoute sends what is for no network of the host's own to a gateway.
+func (h *Host) DefaultRoute(gateway string) error {
+	gw, err := netip.ParseAddr(gateway)
+	if err != nil {
+		return err
+	}
+	if err := h.nl.RouteAdd(&netlink.Route{Gw: gw.AsSlice()}); err != nil {
+		return fmt.Errorf("default route of %s by %s: %w", h.Name, gateway, err)
+	}
+	return nil
+}
+
+// Realserver makes h one of direct routing: the VIPs on its loopback, and silence about them on the wire.
+func (h *Host) Realserver(vips ...string) error {
+	for _, key := range []string{"all", "default"} {
+		if err := h.Sysctl("net.ipv4.conf."+key+".arp_ignore", "1"); err != nil {
+			return err
+		}
+		if err := h.Sysctl("net.ipv4.conf."+key+".arp_announce", "2"); err != nil {
+			return err
+		}
+	}
+	for _, v := range vips {
+		if err := h.Addr("lo", v+"/32"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
