@@ -22,7 +22,7 @@ type Conn interface {
 
 // LinkConfig describes a Link. Its functions are called by the Link's goroutines, one at a time, and must not call it.
 type LinkConfig struct {
-	MAC      frame.MAC  // of the interface
+	MAC      frame.MAC  // of the interface; see SetMAC
 	Addr     netip.Addr // the director's own on this interface, from which it asks; may be invalid
 	VLAN     uint16     // 0: untagged
 	Announce time.Duration
@@ -55,6 +55,8 @@ type Link struct {
 	responder *Responder
 	kick      chan struct{}
 
+	mac atomic.Pointer[frame.MAC]
+
 	mu        sync.Mutex // guards what follows
 	announcer *Announcer
 	resolver  *Resolver
@@ -73,10 +75,18 @@ func NewLink(conn Conn, cfg LinkConfig) *Link {
 	if cfg.Conflict == nil {
 		cfg.Conflict = func(netip.Addr, frame.MAC) {}
 	}
-	return &Link{
+	l := &Link{
 		cfg: cfg, conn: conn, responder: NewResponder(), kick: make(chan struct{}, 1),
 		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh),
 	}
+	l.mac.Store(&cfg.MAC)
+	return l
+}
+
+// SetMAC tells that the interface has another MAC. The VIPs are announced at once.
+func (l *Link) SetMAC(mac frame.MAC) {
+	l.mac.Store(&mac)
+	l.Announce()
 }
 
 // SetVIPs replaces the virtual addresses that are answered for and announced here. Addresses of IPv6 are passed over.
@@ -156,8 +166,8 @@ func (l *Link) work(ctx context.Context) {
 	for {
 		now := time.Now()
 		l.mu.Lock()
-		announce, next := l.announcer.Due(l.cfg.MAC, now)
-		ask, later := l.resolver.Due(l.cfg.MAC, l.cfg.Addr, now)
+		announce, next := l.announcer.Due(*l.mac.Load(), now)
+		ask, later := l.resolver.Due(*l.mac.Load(), l.cfg.Addr, now)
 		l.mu.Unlock()
 		l.report()
 		l.count.announced.Add(uint64(len(announce) / 3))
@@ -235,11 +245,12 @@ func (l *Link) handle(b []byte) {
 		l.count.malformed.Add(1)
 		return
 	}
-	if m.SenderMAC == l.cfg.MAC || m.Source == l.cfg.MAC {
+	mac := *l.mac.Load()
+	if m.SenderMAC == mac || m.Source == mac {
 		return
 	}
 	now := time.Now()
-	answer, send, conflict := l.responder.Handle(&m, l.cfg.MAC, now)
+	answer, send, conflict := l.responder.Handle(&m, mac, now)
 	if send {
 		l.send(&answer)
 		if !conflict {

@@ -4,7 +4,8 @@ import "encoding/binary"
 
 // ParseInner reads the packet that the ICMP error p in f quotes (RFC 792; RFC 4443, 2.4) into inner, seen from the
 // client: what a realserver sent to a client comes out with the client as Src and the virtual address as Dst. The first
-// four bytes of the quoted transport header, the ports, are enough; a fragment that has none is BadL4.
+// four bytes of the quoted transport header, the ports, are enough; a quotation that ends before, or that is of a
+// fragment without ports, is BadL4.
 //
 // Only addresses, ports, protocol and V6 of inner are set. p must be an ICMP or ICMPv6 message that Parse found OK.
 func ParseInner(f *Frame, p, inner *Packet) Problem {
@@ -12,7 +13,7 @@ func ParseInner(f *Frame, p, inner *Packet) Problem {
 	b := f.Data()
 	at, end := int(p.L4)+8, min(len(b), int(p.L3)+int(p.Len))
 	if p.Proto == ICMPv6 {
-		return inner6(b, at, end, inner)
+		return inner6(f, b, at, end, inner)
 	}
 	if at+20 > end {
 		return short(f, BadL4)
@@ -28,25 +29,40 @@ func ParseInner(f *Frame, p, inner *Packet) Problem {
 	inner.Proto = Proto(ip[9])
 	inner.Dst = AddrFrom4(binary.BigEndian.Uint32(ip[12:16]))
 	inner.Src = AddrFrom4(binary.BigEndian.Uint32(ip[16:20]))
-	return quotedPorts(ip, hl, inner)
+	return quotedPorts(f, ip, hl, inner)
 }
 
-func inner6(b []byte, at, end int, inner *Packet) Problem {
-	if at+40 > end || b[at]>>4 != 6 {
-		return BadIP
+func inner6(f *Frame, b []byte, at, end int, inner *Packet) Problem {
+	if at+40 > end {
+		return short(f, BadL4)
 	}
 	ip := b[at:end]
+	if ip[0]>>4 != 6 {
+		return BadIP
+	}
+	src := Addr{binary.BigEndian.Uint64(ip[8:16]), binary.BigEndian.Uint64(ip[16:24])}
+	dst := Addr{binary.BigEndian.Uint64(ip[24:32]), binary.BigEndian.Uint64(ip[32:40])}
+	if src.Is4() || dst.Is4() {
+		return BadIP // as in parse6
+	}
 	inner.V6 = true
-	inner.Dst = Addr{binary.BigEndian.Uint64(ip[8:16]), binary.BigEndian.Uint64(ip[16:24])}
-	inner.Src = Addr{binary.BigEndian.Uint64(ip[24:32]), binary.BigEndian.Uint64(ip[32:40])}
+	inner.Dst, inner.Src = src, dst
 	next, off := ip[6], 40
-	for range maxExtensions {
+	for i := 0; ; i++ {
+		switch next {
+		case 0, 43, 44, 51, 60, 135:
+		default:
+			inner.Proto = Proto(next)
+			return quotedPorts(f, ip, off, inner)
+		}
+		if i == maxExtensions {
+			return BadIP
+		}
 		if off+8 > len(ip) {
-			break // quotedPorts sees whether there is enough
+			return short(f, BadL4)
 		}
 		size := (int(ip[off+1]) + 1) * 8
 		switch next {
-		case 0, 43, 60, 135:
 		case 44:
 			if binary.BigEndian.Uint16(ip[off+2:])&^7 != 0 {
 				return BadL4
@@ -54,26 +70,21 @@ func inner6(b []byte, at, end int, inner *Packet) Problem {
 			size = 8
 		case 51:
 			size = (int(ip[off+1]) + 2) * 4
-		default:
-			inner.Proto = Proto(next)
-			return quotedPorts(ip, off, inner)
 		}
 		next = ip[off]
 		off += size
 	}
-	inner.Proto = Proto(next)
-	return quotedPorts(ip, off, inner)
 }
 
 // quotedPorts reads the ports at off, and turns them round.
-func quotedPorts(ip []byte, off int, inner *Packet) Problem {
+func quotedPorts(f *Frame, ip []byte, off int, inner *Packet) Problem {
 	switch inner.Proto {
 	case TCP, UDP, SCTP:
 	default:
 		return OtherProto
 	}
 	if off+4 > len(ip) {
-		return BadL4
+		return short(f, BadL4)
 	}
 	inner.DstPort = binary.BigEndian.Uint16(ip[off:])
 	inner.SrcPort = binary.BigEndian.Uint16(ip[off+2:])

@@ -19,7 +19,7 @@ const (
 	OK          Problem = iota
 	Runt                // shorter than an Ethernet header
 	NotIP               // an EtherType other than IPv4 or IPv6
-	BadIP               // version, header length or total length contradict the frame
+	BadIP               // version, header length or total length contradict the frame, or an IPv6 header holds IPv4
 	BadChecksum         // the checksum of the IPv4 header is wrong
 	BadL4               // the transport header does not fit, or contradicts itself
 	OtherProto          // a transport protocol that has no ports
@@ -61,7 +61,7 @@ type Packet struct {
 	TCPFlags uint8 // SYN, ACK, ... ; valid if Proto is TCP and L4 is set
 	ICMPType uint8 // valid if Proto is ICMP or ICMPv6 and L4 is set
 	ICMPCode uint8
-	Chunk    uint8 // type of the first SCTP chunk; valid if Proto is SCTP and L4 is set
+	Chunk    uint8 // type of the first SCTP chunk, 255 if there is none; valid if Proto is SCTP and L4 is set
 	VLANs    uint8 // tags found in the frame itself
 }
 
@@ -150,7 +150,7 @@ func parse4(f *Frame, b []byte, off int, p *Packet) Problem {
 			return OK
 		}
 	}
-	return parse4th(f, b, off+ihl, off+total, p)
+	return parse4th(b, off+ihl, off+total, p)
 }
 
 // parse6 walks the extension headers to the transport header (RFC 8200, 4). A chain that is longer than the bound, or
@@ -171,11 +171,15 @@ func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 	if total > onWire {
 		return BadIP
 	}
+	src := Addr{binary.BigEndian.Uint64(ip[8:16]), binary.BigEndian.Uint64(ip[16:24])}
+	dst := Addr{binary.BigEndian.Uint64(ip[24:32]), binary.BigEndian.Uint64(ip[32:40])}
+	if src.Is4() || dst.Is4() {
+		return BadIP // no such packet is ever on a wire; it must not be taken for one of IPv4
+	}
 	p.V6, p.DF = true, true
 	p.Len = uint32(total)
 	p.TTL = ip[7]
-	p.Src = Addr{binary.BigEndian.Uint64(ip[8:16]), binary.BigEndian.Uint64(ip[16:24])}
-	p.Dst = Addr{binary.BigEndian.Uint64(ip[24:32]), binary.BigEndian.Uint64(ip[32:40])}
+	p.Src, p.Dst = src, dst
 	next := ip[6]
 	at, end := off+40, off+total
 	for i := 0; ; i++ {
@@ -193,10 +197,13 @@ func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 			size = 8
 		default:
 			p.Proto = Proto(next)
-			return parse4th(f, b, at, end, p)
+			return parse4th(b, at, end, p)
 		}
 		if i == maxExtensions || at+8 > end || size > end-at {
 			return BadIP
+		}
+		if next == 44 && p.Fragment {
+			return BadIP // a fragment within a fragment would hide the outer one
 		}
 		if len(b) < at+8 || len(b) < at+size {
 			return Cut
@@ -217,10 +224,7 @@ func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 }
 
 // parse4th reads the transport header at b[at:], within a packet that ends at end.
-func parse4th(f *Frame, b []byte, at, end int, p *Packet) Problem {
-	if end > len(b) {
-		end = len(b)
-	}
+func parse4th(b []byte, at, end int, p *Packet) Problem {
 	var need int
 	switch p.Proto {
 	case TCP:
@@ -233,20 +237,27 @@ func parse4th(f *Frame, b []byte, at, end int, p *Packet) Problem {
 		return OtherProto
 	}
 	if at+need > end {
-		return short(f, BadL4)
+		return BadL4
+	}
+	if at+need > len(b) {
+		return Cut
 	}
 	l4 := b[at : at+need : at+need]
 	switch p.Proto {
 	case TCP:
 		// The data offset and UDP's length are the realserver's to judge: the kernel does not look at them.
 		p.TCPFlags = l4[13]
+	case UDP: // nothing but the ports
 	case SCTP:
-		if at+need < end {
-			p.Chunk = b[at+need]
-		} else {
+		switch at + need {
+		case end:
 			p.Chunk = 0xff
+		case len(b):
+			return Cut
+		default:
+			p.Chunk = b[at+need]
 		}
-	default:
+	case ICMP, ICMPv6:
 		p.ICMPType, p.ICMPCode = l4[0], l4[1]
 		p.L4 = uint16(at)
 		return OK

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"shunt/internal/config"
+	"shunt/internal/director"
+)
+
+func runCmd() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run -c FILE",
+		Short: "Be a director",
+		Long: "Take the VIPs of the configuration and forward what is sent to them until SIGTERM or SIGINT.\n" +
+			"SIGHUP reads the file again: if it is wrong, the old configuration stays in force; if it is right, connections\n" +
+			"and counters of what stays live on.\n\n" +
+			"It needs the capabilities CAP_NET_RAW and CAP_NET_ADMIN.",
+		Example: "  shunt run -c /etc/shunt/shunt.yaml",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return forward(cmd.Context(), path, cmd.ErrOrStderr())
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+// forward runs a director until ctx is done.
+func forward(ctx context.Context, path string, stderr io.Writer) error {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	log := newLogger(stderr, cfg.Log, level)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before the start, so that an early one does not end us
+	defer signal.Stop(hup)
+	d, err := director.Start(cfg, director.Options{Log: log, Level: level, Version: version})
+	if err != nil {
+		return err
+	}
+	tell(log, daemon.SdNotifyReady)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Wait(ctx) }()
+	for {
+		select {
+		case <-hup:
+			reload(d, path, log)
+		case err := <-ended:
+			tell(log, daemon.SdNotifyStopping)
+			if err != nil {
+				log.Error("a worker ended", "error", err)
+			} else {
+				log.Info("ending: giving back the VIPs")
+			}
+			if err := d.Close(); err != nil {
+				log.Error("ending", "error", err)
+			}
+			if err != nil {
+				return fmt.Errorf("a worker ended: %w", err)
+			}
+			return nil
+		}
+	}
+}
+
+func reload(d *director.Director, path string, log *slog.Logger) {
+	tell(log, daemon.SdNotifyReloading)
+	defer tell(log, daemon.SdNotifyReady)
+	cfg, err := config.Load(path)
+	if err == nil {
+		err = d.Reload(cfg)
+	}
+	if err != nil {
+		log.Error("the old configuration stays in force: the new one is refused", "error", err)
+	}
+}
+
+// tell notifies systemd, if it started us: sd_notify(3).
+func tell(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd was not told", "state", state, "error", err)
+	}
+}
+
+// newLogger writes text on a terminal and JSON elsewhere, unless the configuration says which.
+func newLogger(w io.Writer, cfg config.Log, level *slog.LevelVar) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: level}
+	f, isFile := w.(*os.File)
+	if cfg.Format == "json" || cfg.Format == "auto" && !(isFile && term.IsTerminal(int(f.Fd()))) {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}

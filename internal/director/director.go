@@ -1,0 +1,247 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shunt/arpd"
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+	"shunt/forwarder/ring"
+	"shunt/internal/config"
+	"shunt/internal/control"
+	"shunt/internal/guard"
+)
+
+// Options are what a director is told besides its configuration.
+type Options struct {
+	Log     *slog.Logger
+	Level   *slog.LevelVar // set by the configuration, at the start and when it is read again; may be nil
+	Version string
+}
+
+// A Director forwards until it is closed. Its methods may be called from any goroutine.
+type Director struct {
+	opt     Options
+	log     *slog.Logger
+	started time.Time
+
+	mu      sync.Mutex // one change of the configuration at a time
+	cfg     *config.Config
+	plan    forwarder.Plan
+	reloads atomic.Uint64
+
+	legs    []*leg
+	rings   []*ring.Engine
+	engine  *forwarder.Engine
+	guard   *guard.Guard
+	control *control.Server
+
+	neighbours sync.Mutex // guards known and warned
+	known      map[place]arpd.Neighbour
+	warned     map[claim]time.Time
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	failed chan error // the first worker that ended by itself
+}
+
+// place is a realserver's address on its leg.
+type place struct {
+	leg  frame.Leg
+	addr netip.Addr
+}
+
+// resolveWait is how long a director waits for its realservers before it takes the VIPs. It forwards to those that answer
+// later from then on.
+const resolveWait = time.Second
+
+// Start builds a director and has it forward: when it returns without an error, the VIPs are its own.
+func Start(cfg *config.Config, opt Options) (*Director, error) {
+	d := &Director{
+		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),
+		known: map[place]arpd.Neighbour{}, warned: map[claim]time.Time{},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.cancel = cancel
+	if err := d.start(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Director) start(ctx context.Context) error {
+	if d.opt.Level != nil {
+		d.opt.Level.Set(d.cfg.Log.Level)
+	}
+	if err := d.findLegs(); err != nil {
+		return err
+	}
+	plan, neighbours, err := d.cfg.Plan(d.networks())
+	if err != nil {
+		return err
+	}
+	d.plan = plan
+	vips := d.cfg.VIPs()
+	if err := refuseIPv6(vips); err != nil {
+		return err
+	}
+	if err := d.openRings(); err != nil {
+		return err
+	}
+	if err := d.build(plan); err != nil {
+		return err
+	}
+	if err := d.openLinks(ctx); err != nil {
+		return err
+	}
+	d.setTargets(neighbours)
+	d.awaitNeighbours(neighbours, resolveWait)
+	d.logPlan(plan)
+	d.installGuard(vips)
+	for _, r := range d.rings {
+		if err := r.SetVIPs(vips); err != nil {
+			return err
+		}
+	}
+	for i, r := range d.rings {
+		d.wg.Go(func() { d.work(ctx, i, r) })
+	}
+	d.wg.Go(func() { d.watch(ctx) })
+	d.wg.Go(func() { d.watchInterfaces(ctx) })
+	if c := d.cfg.Control; c.Socket != "" {
+		if d.control, err = control.Listen(c.Socket, c.Mode, c.Group, d, d.log); err != nil {
+			return err
+		}
+	}
+	d.setVIPs(vips)
+	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
+		"workers", len(d.rings), "flows", d.cfg.Flows)
+	return nil
+}
+
+func refuseIPv6(vips []netip.Addr) error {
+	for _, v := range vips {
+		if v.Is6() {
+			return fmt.Errorf("VIP %s: neighbour discovery is missing: `shunt run` serves IPv4 only; `shunt replay` does both", v)
+		}
+	}
+	return nil
+}
+
+func (d *Director) openRings() error {
+	busy, err := ring.ParsePreset(d.cfg.Ring.Busy)
+	if err != nil {
+		return err
+	}
+	rc := ring.Config{Slots: d.cfg.Ring.Slots, SlotSize: d.cfg.Ring.SlotSize, Busy: busy}
+	for i, l := range d.legs {
+		rc.Legs = append(rc.Legs, ring.LegConfig{Leg: frame.Leg(i), Index: l.ifi.Index, Name: l.ifi.Name})
+	}
+	if d.cfg.Workers > 1 {
+		// Any number will do that no other director has; the process's own is a good guess.
+		rc.FanoutGroup, rc.FanoutWorkers = uint16(1+os.Getpid()%60000), d.cfg.Workers
+	}
+	for range d.cfg.Workers {
+		r, err := ring.Open(rc)
+		if err != nil {
+			return err
+		}
+		d.rings = append(d.rings, r)
+	}
+	return nil
+}
+
+// build makes the engine, and tells it the plan.
+func (d *Director) build(plan forwarder.Plan) error {
+	legs := make([]forwarder.Leg, len(d.legs))
+	for i, l := range d.legs {
+		legs[i] = forwarder.Leg{Name: d.legs[i].name, MAC: l.mac, VLAN: d.legs[i].vlan}
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("CLOCK_MONOTONIC: %w", err)
+	}
+	var err error
+	d.engine, err = forwarder.New(forwarder.Config{
+		Legs: legs, Workers: d.cfg.Workers, Flows: max(d.cfg.Flows/d.cfg.Workers, config.MinFlows), Epoch: now.Nano(), Settings: d.cfg.Settings,
+	})
+	if err != nil {
+		return fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
+	}
+	return d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) })
+}
+
+// work is one worker, on a thread of its own.
+func (d *Director) work(ctx context.Context, i int, r *ring.Engine) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := d.engine.Worker(i).Run(ctx, r, r); err != nil && ctx.Err() == nil {
+		d.failed <- err
+	}
+}
+
+// installGuard keeps the kernel out where it can, and says so where it cannot.
+func (d *Director) installGuard(vips []netip.Addr) {
+	if !d.cfg.Guard {
+		return
+	}
+	var names []string
+	for _, l := range d.legs {
+		names = append(names, l.ifi.Name)
+	}
+	g, err := guard.Install(names, vips)
+	if err != nil {
+		d.log.Warn("no guard: this host's kernel also sees the frames to the VIPs; see that it neither has these addresses nor routes "+
+			"(net.ipv4.ip_forward=0), or write guard: off", "error", err)
+		return
+	}
+	d.guard = g
+	d.log.Info("guard installed: this host's kernel does not see the frames to the VIPs", "interfaces", names)
+}
+
+// Wait returns when a worker has ended by itself, with its error, or when ctx is done, without one.
+func (d *Director) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-d.failed:
+		return err
+	}
+}
+
+// Close gives the VIPs and everything else back. It may be called on what Start could not finish.
+func (d *Director) Close() error {
+	var errs []error
+	if d.control != nil {
+		errs = append(errs, d.control.Close())
+	}
+	d.cancel() // ends links, workers and watchers
+	d.wg.Wait()
+	for _, r := range d.rings {
+		errs = append(errs, r.Close())
+	}
+	// The rings first: a frame that comes in between is for nobody.
+	if d.guard != nil {
+		errs = append(errs, d.guard.Close())
+	}
+	for _, l := range d.legs {
+		if l.link == nil && l.conn != nil {
+			errs = append(errs, l.conn.Close())
+		}
+	}
+	if d.engine != nil {
+		errs = append(errs, d.engine.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,118 @@
+package director
+
+import (
+	"net/netip"
+	"time"
+
+	"shunt/arpd"
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+	"shunt/internal/config"
+)
+
+// setTargets tells the legs whom to resolve.
+func (d *Director) setTargets(neighbours []config.Neighbour) {
+	for i, l := range d.legs {
+		targets := map[netip.Addr]frame.MAC{}
+		for _, n := range neighbours {
+			if n.Leg == frame.Leg(i) {
+				targets[n.Address] = n.MAC
+			}
+		}
+		l.link.SetTargets(targets)
+	}
+}
+
+// awaitNeighbours waits until the MACs of all are known, or for as long as it may.
+func (d *Director) awaitNeighbours(neighbours []config.Neighbour, patience time.Duration) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		missing := 0
+		d.neighbours.Lock()
+		for _, n := range neighbours {
+			if d.known[place{n.Leg, n.Address}].MAC.IsZero() {
+				missing++
+			}
+		}
+		d.neighbours.Unlock()
+		if missing == 0 {
+			return
+		}
+	}
+}
+
+// neighbourChanged passes on what a leg's resolver found.
+func (d *Director) neighbourChanged(leg frame.Leg, n arpd.Neighbour) {
+	p := place{leg, n.Addr}
+	d.neighbours.Lock()
+	old := d.known[p]
+	d.known[p] = n
+	d.neighbours.Unlock()
+	if err := d.engine.SetNeighbour(leg, n.Addr, n.MAC); err != nil {
+		d.log.Error("the engine refused a neighbour", "realserver", n.Addr, "error", err)
+	}
+	log := d.log.With("realserver", n.Addr, "leg", d.legs[leg].name)
+	switch {
+	case n.State == arpd.Failed:
+		log.Warn("the realserver does not answer ARP: it gets no new connections until it does", "was", old.MAC)
+	case n.MAC.IsZero() || n.State == arpd.Stale:
+		log.Debug("neighbour", "state", n.State)
+	case !old.MAC.IsZero() && old.MAC != n.MAC:
+		log.Warn("the realserver has another MAC", "mac", n.MAC, "was", old.MAC)
+	case old.MAC != n.MAC:
+		log.Info("realserver", "mac", n.MAC, "state", n.State)
+	}
+}
+
+// claim is a VIP that a MAC claims.
+type claim struct {
+	vip netip.Addr
+	mac frame.MAC
+}
+
+// warnAgain is how long a conflict is not spoken of again.
+const warnAgain = time.Minute
+
+// conflict warns of somebody else who claims a VIP.
+func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
+	c, now := claim{vip, mac}, time.Now()
+	d.neighbours.Lock()
+	silent := now.Sub(d.warned[c]) < warnAgain
+	var who netip.Addr
+	for p, n := range d.known {
+		if n.MAC == mac {
+			who = p.addr
+		}
+	}
+	if !silent {
+		d.warned[c] = now
+	}
+	d.neighbours.Unlock()
+	if silent {
+		return
+	}
+	log := d.log.With("vip", vip, "mac", mac, "interface", l.ifi.Name)
+	if who.IsValid() {
+		log.Error("a realserver answers ARP for the VIP: its clients go past the director; on it, set net.ipv4.conf.all.arp_ignore=1 and "+
+			"net.ipv4.conf.all.arp_announce=2, and have the VIP on lo", "realserver", who)
+		return
+	}
+	log.Error("another host claims the VIP by ARP: clients go there or here by chance; find it by its MAC")
+}
+
+// logPlan tells what is served by whom.
+func (d *Director) logPlan(plan forwarder.Plan) {
+	for i := range plan.Services {
+		s := &plan.Services[i]
+		d.log.Info("service", "name", s.Name, "vip", s.Matches[0].Addr, "key", s.Key().String(), "scheduler", s.Scheduler, "realservers", len(s.Destinations))
+		for _, r := range s.Destinations {
+			d.neighbours.Lock()
+			n := d.known[place{r.Leg, r.Addr}]
+			d.neighbours.Unlock()
+			mac := n.MAC.String()
+			if n.MAC.IsZero() {
+				mac = "unresolved"
+			}
+			d.log.Debug("destination", "service", s.Name, "realserver", r.Addr, "weight", r.Weight, "leg", d.legs[r.Leg].name, "mac", mac)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package director
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"shunt/forwarder"
+	"shunt/internal/config"
+)
+
+// reloadWait is how long new realservers may take to be resolved before the new configuration is in force. Meanwhile the old
+// one is.
+const reloadWait = 300 * time.Millisecond
+
+// Reload puts another configuration in force. Flows and counters of what stays live on. If it returns an error, nothing has
+// changed.
+func (d *Director) Reload(cfg *config.Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.sameLegs(cfg); err != nil {
+		return err
+	}
+	plan, neighbours, err := cfg.Plan(d.networks())
+	if err != nil {
+		return err
+	}
+	vips := cfg.VIPs()
+	if err := refuseIPv6(vips); err != nil {
+		return err
+	}
+	oldVIPs := d.cfg.VIPs()
+	// Frames to old and new VIPs are let in while both may be served.
+	if err := d.letIn(union(oldVIPs, vips)); err != nil {
+		return errors.Join(err, d.letIn(oldVIPs))
+	}
+	_, oldNeighbours, oldErr := d.cfg.Plan(d.networks())
+	d.setTargets(append(slices.Clone(neighbours), fewer(oldNeighbours, neighbours)...))
+	d.awaitNeighbours(neighbours, reloadWait)
+	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
+		if oldErr == nil {
+			d.setTargets(oldNeighbours)
+		}
+		return errors.Join(err, d.letIn(oldVIPs))
+	}
+	d.setTargets(neighbours)
+	d.setVIPs(vips)
+	if err := d.letIn(vips); err != nil {
+		d.log.Error("the filters still let in frames to VIPs that are no more", "error", err)
+	}
+	d.warnRestart(cfg)
+	if d.opt.Level != nil {
+		d.opt.Level.Set(cfg.Log.Level)
+	}
+	d.cfg, d.plan = cfg, plan
+	d.reloads.Add(1)
+	d.logPlan(plan)
+	d.log.Info("the configuration is in force", "file", cfg.Path, "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours))
+	return nil
+}
+
+// letIn sets the filters of the rings, and the guard.
+func (d *Director) letIn(vips []netip.Addr) error {
+	for _, r := range d.rings {
+		if err := r.SetVIPs(vips); err != nil {
+			return err
+		}
+	}
+	if d.guard != nil {
+		return d.guard.SetVIPs(vips)
+	}
+	return nil
+}
+
+func union(a, b []netip.Addr) []netip.Addr {
+	out := slices.Clone(a)
+	for _, v := range b {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// fewer returns those of a whose places are not among b's.
+func fewer(a, b []config.Neighbour) []config.Neighbour {
+	return slices.DeleteFunc(slices.Clone(a), func(n config.Neighbour) bool {
+		return slices.ContainsFunc(b, func(m config.Neighbour) bool { return m.Leg == n.Leg && m.Address == n.Address })
+	})
+}
+
+// sameLegs refuses other legs: their sockets are open, and flows refer to them.
+func (d *Director) sameLegs(cfg *config.Config) error {
+	same := func(a, b config.Leg) bool {
+		return a.Name == b.Name && a.Interface == b.Interface && a.VLAN == b.VLAN && a.Public == b.Public
+	}
+	if !slices.EqualFunc(d.cfg.Legs, cfg.Legs, same) {
+		return fmt.Errorf("%s: the legs are others than at the start: restart the director to change them", cfg.Path)
+	}
+	return nil
+}
+
+// warnRestart names what was changed in the file but stays as it was until the next start.
+func (d *Director) warnRestart(cfg *config.Config) {
+	old := d.cfg
+	for _, k := range []struct {
+		key     string
+		changed bool
+	}{
+		{"flows", old.Flows != cfg.Flows},
+		{"workers", old.Workers != cfg.Workers},
+		{"ring", old.Ring != cfg.Ring},
+		{"control", old.Control != cfg.Control},
+		{"guard", old.Guard != cfg.Guard},
+		{"arp", old.ARP != cfg.ARP},
+		{"log.format", old.Log.Format != cfg.Log.Format},
+	} {
+		if k.changed {
+			d.log.Warn("this change takes effect at the next start", "key", k.key)
+		}
+	}
+}

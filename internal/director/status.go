@@ -1,0 +1,113 @@
+package director
+
+import (
+	"net/netip"
+
+	"shunt/forwarder"
+	"shunt/internal/api"
+	"shunt/internal/control"
+)
+
+var _ control.Director = (*Director)(nil)
+
+// Status is the director at a glance.
+func (d *Director) Status() api.Status {
+	s := d.engine.Stats()
+	d.mu.Lock()
+	path := d.cfg.Path
+	d.mu.Unlock()
+	out := api.Status{
+		Version: d.opt.Version, Started: d.started, Config: path, Reloads: d.reloads.Load(), Flows: s.Flows, Capacity: s.Capacity,
+		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
+			"answers.sent": s.Answered, "answers.limited": s.Limited,
+			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,
+			"table.bytes": uint64(s.Memory),
+		},
+	}
+	for v := range forwarder.NumVerdicts {
+		out.Verdicts[v.String()] = s.Verdicts[v]
+	}
+	add := func(name string, n uint64) { out.Counters[name] += n }
+	for _, r := range d.rings {
+		rs := r.Stats()
+		add("ring.batches", rs.Batches)
+		add("ring.bytes", uint64(rs.Memory))
+		for _, l := range rs.Legs {
+			leg := "leg." + d.legs[l.Leg].name + "."
+			add(leg+"received", l.Received)
+			add(leg+"ring_full", l.Dropped)
+			add(leg+"truncated", l.Truncated)
+			add(leg+"oversize", l.Oversize)
+			add(leg+"damaged", l.Damaged)
+			add(leg+"sent", l.Sent)
+			add(leg+"not_sent", uint64(l.Lost.Total()))
+		}
+	}
+	for i, l := range d.legs {
+		c := l.link.Counters()
+		arp := "arp." + d.legs[i].name + "."
+		add(arp+"received", c.Received)
+		add(arp+"malformed", c.Malformed)
+		add(arp+"answered", c.Answered)
+		add(arp+"announced", c.Announced)
+		add(arp+"asked", c.Asked)
+		add(arp+"learnt", c.Learnt)
+		add(arp+"conflicts", c.Conflicts)
+		add(arp+"changes", c.Changed)
+		add(arp+"failures", c.Failures)
+		add(arp+"errors", c.Errors)
+	}
+	return out
+}
+
+// Services lists the virtual services and their realservers.
+func (d *Director) Services() []api.Service {
+	var out []api.Service
+	for _, s := range d.engine.Services() {
+		m := s.Matches[0]
+		service := api.Service{
+			Name: s.Name, Protocol: m.Proto.String(), Address: netip.AddrPortFrom(m.Addr, m.First).String(), Scheduler: s.Scheduler, Counts: counts(s.Counts),
+		}
+		for _, r := range s.Destinations {
+			mac := ""
+			if !r.MAC.IsZero() {
+				mac = r.MAC.String()
+			}
+			service.Realservers = append(service.Realservers, api.Realserver{
+				Address: netip.AddrPortFrom(r.Addr, r.Port).String(), MAC: mac, Leg: d.legs[r.Leg].name, Weight: r.Weight,
+				Active: r.Active, Inactive: r.Inactive, Available: !r.Overloaded && !r.Unreachable, Counts: counts(r.Counts),
+			})
+		}
+		out = append(out, service)
+	}
+	return out
+}
+
+func counts(c forwarder.Counts) api.Counts {
+	return api.Counts{Flows: c.Flows, Packets: c.Packets, Bytes: c.Bytes}
+}
+
+// Neighbours lists the realservers' addresses and what is known of their MACs.
+func (d *Director) Neighbours() []api.Neighbour {
+	var out []api.Neighbour
+	for i, l := range d.legs {
+		for _, n := range l.link.Neighbours() {
+			a := api.Neighbour{Address: n.Addr, Leg: d.legs[i].name, State: n.State.String()}
+			if !n.MAC.IsZero() {
+				a.MAC = n.MAC.String()
+			}
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Connections calls fn for each entry of the connection table until fn returns false.
+func (d *Director) Connections(fn func(api.Connection) bool) {
+	d.engine.Connections(func(c forwarder.ConnectionInfo) bool {
+		return fn(api.Connection{
+			Protocol: c.Proto, State: c.State, Client: c.Client, Virtual: c.Virtual, Realserver: c.Destination,
+			Expires: c.Expires.Seconds(), Packets: c.Packets, Template: c.Template,
+		})
+	})
+}
