@@ -312,8 +312,7 @@ func sorted(list string) string {
 	return strings.Join(names, ",")
 }
 
-// sequence sums up the packets that precede it: the new flows' destinations in order. Those that did agree are in the
-// history.
+// sequence compares the destinations of the last new flows, which the packets before it began.
 func (d *director) sequence(e *event) error {
 	var want, got []string
 	d.must(json.Unmarshal(e.To, &want))

@@ -1,0 +1,153 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"shunt/internal/api"
+)
+
+// A Director is a running `shunt run` on the director's host.
+type Director struct {
+	*api.Client
+	ConfigPath string
+
+	cmd    *exec.Cmd
+	log    *logBuffer
+	notify *net.UnixConn
+	ended  chan struct{}
+	err    error
+}
+
+// logBuffer keeps what a command writes, and writes it on.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+	also io.Writer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Write(p)
+	if b.also != nil {
+		_, _ = b.also.Write(p)
+	}
+	return len(p), nil
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// startPatience is how long a director may take until it says that it is ready.
+const startPatience = 20 * time.Second
+
+// Start starts binary's `run` with a configuration, which it writes into dir, and waits until it says that it is ready as
+// it would to systemd. socket is the control socket that the configuration names. log may be nil.
+func (n *Network) Start(binary, dir, config, socket string, log io.Writer) (*Director, error) {
+	d := &Director{
+		Client: api.NewClient(socket), ConfigPath: filepath.Join(dir, "shunt.yaml"), log: &logBuffer{also: log}, ended: make(chan struct{}),
+	}
+	if err := os.WriteFile(d.ConfigPath, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "notify.sock")
+	_ = os.Remove(path)
+	var err error
+	d.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	d.cmd = exec.Command(binary, "run", "-c", d.ConfigPath)
+	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
+	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	if err := n.Director.Start(d.cmd); err != nil {
+		d.notify.Close()
+		return nil, err
+	}
+	go func() {
+		d.err = d.cmd.Wait()
+		d.notify.Close()
+		close(d.ended)
+	}()
+	if err := d.await("READY=1", startPatience); err != nil {
+		_ = d.cmd.Process.Kill()
+		<-d.ended
+		return nil, fmt.Errorf("%w; its log:\n%s", err, d.log)
+	}
+	return d, nil
+}
+
+// await waits for a notification.
+func (d *Director) await(state string, patience time.Duration) error {
+	buf := make([]byte, 512)
+	_ = d.notify.SetReadDeadline(time.Now().Add(patience))
+	for {
+		n, err := d.notify.Read(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("the director ended instead of saying %s", state)
+		}
+		if err != nil {
+			return fmt.Errorf("the director did not say %s: %w", state, err)
+		}
+		if strings.Contains(string(buf[:n]), state) {
+			return nil
+		}
+	}
+}
+
+// Reload writes another configuration and has the director read it; it waits until that is done, whether the director
+// took it or not.
+func (d *Director) Reload(config string) error {
+	if err := os.WriteFile(d.ConfigPath, []byte(config), 0o644); err != nil {
+		return err
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	return d.await("READY=1", startPatience)
+}
+
+// Log is what it has written so far.
+func (d *Director) Log() string { return d.log.String() }
+
+// Stop ends the director by SIGTERM. The error is nil if it ended by itself and well.
+func (d *Director) Stop() error {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.ended:
+	case <-time.After(10 * time.Second):
+		_ = d.cmd.Process.Kill()
+		<-d.ended
+		return errors.New("the director did not end within 10 s of SIGTERM")
+	}
+	if d.err != nil {
+		return fmt.Errorf("the director ended with an error: %w; its log:\n%s", d.err, d.log)
+	}
+	return nil
+}
+
+// Kill ends the director without giving it a chance to clean up.
+func (d *Director) Kill() {
+	_ = d.cmd.Process.Kill()
+	<-d.ended
+}
+
+// Connections asks for the connection table.
+func (d *Director) Connections(ctx context.Context) (out []api.Connection, err error) {
+	err = d.Get(ctx, "/v1/connections", &out)
+	return out, err
+}

@@ -1,0 +1,220 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"shunt/internal/netlab"
+)
+
+// Addresses of the laboratory.
+const (
+	VIP        = "192.168.10.100"
+	ClientIP   = "192.168.10.1"
+	GatewayIP  = "10.10.0.1"
+	DIP        = "10.10.0.2"
+	PublicDIP  = "192.168.10.2"   // of the director's public leg, with two arms
+	RouterIP   = "192.168.10.254" // of the router's public side, with two arms
+	clientMAC  = "02:00:00:00:00:10"
+	privateMAC = "02:00:00:00:00:03"
+
+	// DirectorMAC is that of the leg which has the VIP.
+	DirectorMAC = "02:00:00:00:00:02"
+)
+
+// Topologies lists what Build can make.
+var Topologies = []string{"one-arm", "two-arm"}
+
+// RIP and MAC are the addresses of realserver i, counted from 1.
+func RIP(i int) string { return fmt.Sprintf("10.10.0.%d", 10+i) }
+
+// MAC of realserver i.
+func MAC(i int) string { return fmt.Sprintf("02:00:00:00:01:%02x", i) }
+
+// A Network is the hosts of a laboratory, before anything runs on them.
+type Network struct {
+	*netlab.Net
+	Topology string
+	Client   *netlab.Host
+	Director *netlab.Host
+	Webs     []*netlab.Host
+	Hosts    map[string]*netlab.Host // all but the switches, by name
+
+	ports []port
+}
+
+// port is where a cable meets a switch.
+type port struct {
+	sw   *netlab.Host
+	name string
+	file string // of its capture, without .pcap
+}
+
+// Build makes a laboratory with the given number of realservers.
+func Build(topology string, realservers int) (*Network, error) {
+	n := &Network{Net: netlab.New(), Topology: topology, Hosts: map[string]*netlab.Host{}}
+	var err error
+	switch topology {
+	case "one-arm":
+		err = n.oneArm(realservers)
+	case "two-arm":
+		err = n.twoArm(realservers)
+	default:
+		err = fmt.Errorf("there is no topology %q: there are %s", topology, strings.Join(Topologies, " and "))
+	}
+	if err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// steps runs them until one fails.
+func steps(fs ...func() error) error {
+	for _, f := range fs {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// host adds a host; its errors end Build.
+func (n *Network) host(name string, h **netlab.Host) func() error {
+	return func() (err error) {
+		*h, err = n.Host(name)
+		n.Hosts[name] = *h
+		return err
+	}
+}
+
+func (n *Network) swtch(name string, h **netlab.Host) func() error {
+	return func() (err error) { *h, err = n.Switch(name); return err }
+}
+
+// cable connects a host to a switch and gives it addresses.
+func (n *Network) cable(h **netlab.Host, ifname, mac string, sw **netlab.Host, file string, addrs ...string) func() error {
+	return func() error {
+		name := (*h).Name
+		if ifname != "eth0" {
+			name += "-" + ifname
+		}
+		if err := (*h).Cable(ifname, mac, *sw, name); err != nil {
+			return err
+		}
+		n.ports = append(n.ports, port{*sw, name, file})
+		return (*h).Addr(ifname, addrs...)
+	}
+}
+
+// oneArm is one switch with everybody on it. The client is also the gateway of the realservers.
+func (n *Network) oneArm(realservers int) error {
+	var sw *netlab.Host
+	err := steps(
+		n.swtch("switch", &sw),
+		n.host("client", &n.Client),
+		n.cable(&n.Client, "eth0", clientMAC, &sw, "client", ClientIP+"/24", GatewayIP+"/24"),
+		n.host("director", &n.Director),
+		n.cable(&n.Director, "eth0", DirectorMAC, &sw, "director", DIP+"/24"),
+	)
+	if err != nil {
+		return err
+	}
+	return n.webs(realservers, &sw)
+}
+
+// twoArm has a public and a private switch, a director with a leg in each, and a router that is the realservers' way back.
+func (n *Network) twoArm(realservers int) error {
+	var public, private, router *netlab.Host
+	err := steps(
+		n.swtch("public", &public),
+		n.swtch("private", &private),
+		n.host("client", &n.Client),
+		n.cable(&n.Client, "eth0", clientMAC, &public, "client", ClientIP+"/24"),
+		n.host("router", &router),
+		n.cable(&router, "eth0", "02:00:00:00:00:20", &public, "router-public", RouterIP+"/24"),
+		n.cable(&router, "eth1", "02:00:00:00:00:21", &private, "router-private", GatewayIP+"/24"),
+		func() error { return router.Sysctl("net.ipv4.ip_forward", "1") },
+		n.host("director", &n.Director),
+		n.cable(&n.Director, "eth0", DirectorMAC, &public, "director-public", PublicDIP+"/24"),
+		n.cable(&n.Director, "eth1", privateMAC, &private, "director-private", DIP+"/24"),
+	)
+	if err != nil {
+		return err
+	}
+	// The router takes what comes from the VIP by the private side: it is not to check the way back.
+	for _, key := range []string{"all", "eth0", "eth1"} {
+		if err := router.Sysctl("net.ipv4.conf."+key+".rp_filter", "0"); err != nil {
+			return err
+		}
+	}
+	return n.webs(realservers, &private)
+}
+
+func (n *Network) webs(realservers int, sw **netlab.Host) error {
+	for i := 1; i <= realservers; i++ {
+		var w *netlab.Host
+		name := fmt.Sprintf("web%d", i)
+		err := steps(
+			n.host(name, &w),
+			n.cable(&w, "eth0", MAC(i), sw, name, RIP(i)+"/24"),
+			func() error { return w.Realserver(VIP) },
+			func() error { return w.DefaultRoute(GatewayIP) },
+		)
+		if err != nil {
+			return err
+		}
+		n.Webs = append(n.Webs, w)
+	}
+	return nil
+}
+
+// Capture records all ports, into files in dir unless that is empty. The captures end with the network.
+func (n *Network) Capture(dir string) (map[string]*netlab.Capture, error) {
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	out := map[string]*netlab.Capture{}
+	for _, p := range n.ports {
+		path := ""
+		if dir != "" {
+			path = filepath.Join(dir, p.file+".pcap")
+		}
+		c, err := p.sw.Capture(p.name, path)
+		if err != nil {
+			return nil, err
+		}
+		out[p.file] = c
+	}
+	return out, nil
+}
+
+// Config writes the configuration of the director: one service for each of ports, with all realservers, and more keys of
+// the top level. socket is the control socket.
+func (n *Network) Config(scheduler, socket, more string, services ...string) string {
+	var b strings.Builder
+	b.WriteString("legs:\n")
+	b.WriteString("  - interface: eth0\n")
+	if n.Topology == "two-arm" {
+		b.WriteString("  - interface: eth1\n")
+	}
+	fmt.Fprintf(&b, "control: {socket: %s}\n", socket)
+	b.WriteString(more)
+	b.WriteString("services:\n")
+	for i, s := range services {
+		proto, port, _ := strings.Cut(s, "/")
+		fmt.Fprintf(&b, "  - {name: service%d, address: %s, protocol: %s, port: %s, scheduler: %s, realservers: [", i+1, VIP, proto, port, scheduler)
+		for j := range n.Webs {
+			if j > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(&b, "{address: %s}", RIP(j+1))
+		}
+		b.WriteString("]}\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,77 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"shunt/internal/netlab"
+)
+
+// Serve has a realserver serve its name, and whatever more mux has, on port 80 of all its addresses until the host ends.
+func Serve(h *netlab.Host, mux *http.ServeMux) (stop func(), err error) {
+	ln, err := h.Listen("tcp4", "0.0.0.0:80")
+	if err != nil {
+		return nil, err
+	}
+	if mux == nil {
+		mux = http.NewServeMux()
+	}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, h.Name) })
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = s.Serve(ln) }()
+	return func() { _ = s.Close() }, nil
+}
+
+// A Page is what one fetch brought.
+type Page struct {
+	From string // the name that the page says
+	Port uint16 // of the client
+}
+
+// Browser fetches pages from a host, each over a connection of its own.
+func Browser(h *netlab.Host) *http.Client {
+	return &http.Client{
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				d := &net.Dialer{Timeout: 5 * time.Second}
+				c, err := h.Dial(d, network, address)
+				if port, ok := ctx.Value(portKey{}).(*uint16); ok && err == nil {
+					*port = netip.MustParseAddrPort(c.LocalAddr().String()).Port()
+				}
+				return c, err
+			},
+		},
+	}
+}
+
+type portKey struct{}
+
+// Fetch gets one page.
+func Fetch(ctx context.Context, c *http.Client, url string) (p Page, err error) {
+	req, err := http.NewRequestWithContext(context.WithValue(ctx, portKey{}, &p.Port), http.MethodGet, url, nil)
+	if err != nil {
+		return p, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return p, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return p, err
+	}
+	p.From = strings.TrimSpace(string(b))
+	if resp.StatusCode != http.StatusOK {
+		return p, fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return p, nil
+}
