@@ -479,7 +479,7 @@ func TestDamaged(t *testing.T) {
 	batch := make([]frame.Frame, 8)
 	for round, n := range []int{10, 1000} { // the second is larger than a slot
 		w.send(nil, w.frame(datagram(vip4, n)))
-		eventually(t, "the frame is in the ring", func() bool { return e.Stats().Legs[0].InUse == 1 })
+		eventually(t, "the frame is in the ring", ring.ready)
 		hostOrder.PutUint16(ring.mem[ring.next.off+offMac:], 0xffff)
 		polls := e.Stats().Polls
 		if n, _, err := e.Next(batch); n != 0 || err != nil {

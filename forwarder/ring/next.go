@@ -28,12 +28,15 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 	e.giveBack()
 	n = e.collect(batch)
 	if n == 0 && len(batch) > 0 {
+		e.giveBack() // slots that were passed over: a socket is readable as long as they are held
 		if !e.await() {
 			if e.closed.Load() {
 				e.res.release()
 				return 0, e.now(), ErrClosed
 			}
-			return 0, e.now(), nil
+			now = e.now()
+			e.checkAt(now) // above all a leg that is down and brings no frames
+			return 0, now, nil
 		}
 		n = e.collect(batch)
 	}
@@ -52,10 +55,7 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 		e.pace.took(n, now)
 		e.batches.Add(1)
 	}
-	if now-e.checked > checkEvery {
-		e.checked = now
-		e.check()
-	}
+	e.checkAt(now)
 	return n, now, nil
 }
 
@@ -198,11 +198,12 @@ func (e *Engine) await() bool {
 // longSpin is the length of spinning, in nanoseconds, from which on it lets other goroutines run in between.
 const longSpin = 100_000
 
-// rest takes note of a Wake.
+// rest takes note of a Wake. The event is read first: a Wake between the two steps then counts for this call. The other
+// way round its event would be read while woken stays true, and no later Wake would set the event again.
 func (e *Engine) rest() {
-	e.woken.Store(false)
 	var b [8]byte
 	_, _ = unix.Read(e.event, b[:])
+	e.woken.Swap(false) // not Store, which would not order what the waker did before what the owner does next
 	e.wakes.Add(1)
 }
 
@@ -263,6 +264,14 @@ func (e *Engine) stray(l *leg) {
 
 // checkEvery is how often the interfaces are looked at, in nanoseconds.
 const checkEvery = 1_000_000_000
+
+// checkAt calls check when it is time to.
+func (e *Engine) checkAt(now int64) {
+	if now-e.checked > checkEvery {
+		e.checked = now
+		e.check()
+	}
+}
 
 // check looks at all interfaces: one that is up again is polled again.
 func (e *Engine) check() {

@@ -71,7 +71,7 @@ func (l *leg) openOut(r *resources) error {
 // A frame that names no open leg is counted as Down.
 func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 	var lost forwarder.Lost
-	if !e.owned && !e.own() {
+	if !e.owned && !e.own() || e.res.closed { // only the owner itself releases what it owns: no lock is needed
 		lost.Down = uint32(len(batch))
 		return lost
 	}

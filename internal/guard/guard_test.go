@@ -92,7 +92,10 @@ func TestGuard(t *testing.T) {
 	}
 	var g *Guard
 	install := func() error {
-		return director.Do(func() (err error) { g, err = Install([]string{"eth0"}, []netip.Addr{vip, netip.MustParseAddr("2001:db8::1")}); return err })
+		return director.Do(func() (err error) {
+			g, err = Install([]string{"eth0"}, []netip.Addr{vip, netip.MustParseAddr("2001:db8::1")})
+			return err
+		})
 	}
 	if err := install(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,174 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"shunt/arpd"
+	"shunt/internal/api"
+)
+
+// proof counts what held and what did not.
+type proof struct {
+	passed, failed int
+	tableWrong     []string
+}
+
+// claim prints one claim, and why it does not hold.
+func (s *session) claim(what string, wrong []string) {
+	if len(wrong) == 0 {
+		s.proof.passed++
+		s.printf("  [ok]     %s\n", what)
+		return
+	}
+	s.proof.failed++
+	s.printf("  [FAILED] %s\n", what)
+	for i, w := range wrong {
+		if i == 5 {
+			s.printf("           and %d more\n", len(wrong)-i)
+			break
+		}
+		s.printf("           %s\n", w)
+	}
+}
+
+// table compares the connection table with the pages: each connection must be there, with the realserver that answered.
+func (p *proof) table(s *session, conns []api.Connection) {
+	for _, page := range s.pages {
+		want := netip.AddrPortFrom(netip.MustParseAddr(RIP(s.number(page.From))), 80)
+		i := slices.IndexFunc(conns, func(c api.Connection) bool { return c.Client.Port() == page.Port })
+		switch {
+		case i < 0:
+			p.tableWrong = append(p.tableWrong, fmt.Sprintf("the connection from port %d is missing", page.Port))
+		case conns[i].Realserver != want:
+			p.tableWrong = append(p.tableWrong, fmt.Sprintf("port %d is with %s, but %s answered", page.Port, conns[i].Realserver, page.From))
+		}
+	}
+}
+
+// number of the realserver called name; 1 if there is none, which other checks show.
+func (s *session) number(name string) int {
+	for i, w := range s.net.Webs {
+		if w.Name == name {
+			return i + 1
+		}
+	}
+	return 1
+}
+
+// check shows the trail of the last connection, and proves the claims from the captures.
+func (s *session) check(c captured) {
+	last := s.pages[len(s.pages)-1]
+	s.trail(c, last)
+	s.printf("Proof:\n")
+	s.claim(fmt.Sprintf("%d pages of %d arrived", len(s.pages), s.Fetches), nil)
+	s.claim("the realservers took turns", s.turns())
+	s.claim("the connection table has every connection, with the realserver that answered it", s.proof.tableWrong)
+	s.frames(c)
+	s.claim("no reply passed the director", s.replies(c))
+	s.claim("only the director answers ARP for the VIP", s.arp(c))
+	s.claim("no frame escaped the captures", s.lost())
+}
+
+// trail follows the SYN of a connection, and the answer to it, from hop to hop.
+func (s *session) trail(c captured, page Page) {
+	there, back := s.net.ways(page.From)
+	s.printf("The trail of the connection from port %d, its SYN:\n", page.Port)
+	for i, h := range there {
+		if r := c.of(h, request(page.Port)); len(r) > 0 {
+			s.printf("  %d  %s\n", i+1, line(h, &r[0]))
+		}
+	}
+	s.printf("and the way back, past the director:\n")
+	for i, h := range back {
+		if r := c.of(h, reply(page.Port)); len(r) > 0 {
+			s.printf("  %d  %s\n", len(there)+i+1, line(h, &r[0]))
+		}
+	}
+	s.printf("\n")
+}
+
+// turns checks that round robin alternated.
+func (s *session) turns() (wrong []string) {
+	for i := 1; i < len(s.pages); i++ {
+		if s.pages[i].From == s.pages[i-1].From {
+			wrong = append(wrong, fmt.Sprintf("fetches %d and %d both came from %s", i, i+1, s.pages[i].From))
+		}
+	}
+	return wrong
+}
+
+// frames checks that every frame to the VIP passed the director with no change but its MACs.
+func (s *session) frames(c captured) {
+	total := compared{}
+	for _, p := range s.pages {
+		r := s.net.follow(c, p.Port, p.From, MAC(s.number(p.From)))
+		total.frames += r.frames
+		total.ownMAC += r.ownMAC
+		total.sameMAC += r.sameMAC
+		total.wrong = append(total.wrong, r.wrong...)
+	}
+	if total.frames == 0 {
+		total.wrong = append(total.wrong, "no frame was captured")
+	}
+	s.claim(fmt.Sprintf("%d frames to the VIP passed the director, byte for byte the same but for their MACs", total.frames), total.wrong)
+	if s.Topology == "one-arm" {
+		var wrong []string
+		if total.sameMAC > 0 {
+			wrong = append(wrong, fmt.Sprintf("%d frames kept the client's source MAC and would mislead the switch", total.sameMAC))
+		}
+		s.claim("their source MAC became the director's, since they left by the leg they came in by (source_mac: auto)", wrong)
+		return
+	}
+	var wrong []string
+	if total.ownMAC > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d frames have another source MAC", total.ownMAC))
+	}
+	s.claim("their source MAC stayed the client's, since they left by the other leg (source_mac: auto)", wrong)
+}
+
+// replies lists frames from the VIP that were seen at the director.
+func (s *session) replies(c captured) (wrong []string) {
+	vip := netip.MustParseAddr(VIP)
+	for _, name := range s.net.directorPorts() {
+		for _, r := range c[name] {
+			if p := packet(&r); p != nil && p.Src.Netip() == vip {
+				wrong = append(wrong, fmt.Sprintf("at %s: %s", name, p.Tuple))
+			}
+		}
+	}
+	return wrong
+}
+
+// arp lists ARP messages that claim the VIP for somebody else's MAC, at any port.
+func (s *session) arp(c captured) (wrong []string) {
+	answered := false
+	vip := netip.MustParseAddr(VIP)
+	for name, records := range c {
+		for _, r := range records {
+			m, err := arpd.Parse(r.Data)
+			if err != nil || m.Sender != vip {
+				continue
+			}
+			if m.SenderMAC.String() != DirectorMAC {
+				wrong = append(wrong, fmt.Sprintf("at %s: %s claims it", name, m.SenderMAC))
+			}
+			answered = answered || m.Reply && m.Target == netip.MustParseAddr(ClientIP)
+		}
+	}
+	if !answered {
+		wrong = append(wrong, "the client's question was not seen to be answered")
+	}
+	return wrong
+}
+
+// lost lists the captures that missed frames.
+func (s *session) lost() (wrong []string) {
+	for name, p := range s.captures {
+		if n := p.Dropped(); n > 0 {
+			wrong = append(wrong, fmt.Sprintf("%s: %d frames", name, n))
+		}
+	}
+	return wrong
+}

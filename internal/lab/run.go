@@ -1,0 +1,217 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"shunt/internal/api"
+	"shunt/internal/netlab"
+)
+
+// Options of a laboratory.
+type Options struct {
+	Topology string
+	Keep     bool   // leave it standing until ctx is done
+	Captures string // folder for the captures; "" : lab-captures/TOPOLOGY, in the working directory
+	Fetches  int
+	Out      io.Writer
+	Binary   string // the shunt that is to be the director
+}
+
+// ErrFailed means that the laboratory ran, and that something it showed was not as it should be.
+var ErrFailed = errors.New("the laboratory failed")
+
+// session is one run of the laboratory.
+type session struct {
+	Options
+	net      *Network
+	dir      string // of the run: configuration and sockets
+	captures map[string]*netlab.Capture
+	director *Director
+	pages    []Page
+	proof    proof
+}
+
+// settle is how long the captures may take to see the end of the last connection.
+const settle = 300 * time.Millisecond
+
+// Run makes the laboratory, shows it at work and takes it down. All that it made is gone when it returns.
+func Run(ctx context.Context, opt Options) error {
+	if opt.Captures == "" {
+		opt.Captures = filepath.Join("lab-captures", opt.Topology)
+	}
+	dir, err := newRunDir()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s := &session{Options: opt, dir: dir}
+	if s.net, err = Build(opt.Topology, 2); err != nil {
+		return err
+	}
+	defer s.net.Close()
+	if s.captures, err = s.net.Capture(opt.Captures); err != nil {
+		return err
+	}
+	for _, w := range s.net.Webs {
+		stop, err := Serve(w, nil)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	s.drawing()
+	socket := filepath.Join(dir, "shunt.sock")
+	logFile, err := os.Create(filepath.Join(opt.Captures, "director.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	s.director, err = s.net.Start(opt.Binary, dir, s.net.Config("rr", socket, "log: {format: text}\n", "tcp/80"), socket, logFile)
+	if err != nil {
+		return err
+	}
+	s.printf("The director runs:  shunt run -c %s\n\n", s.director.ConfigPath)
+	if err := s.fetch(ctx); err != nil {
+		s.printf("\n%v\nThe director's log:\n%s", err, s.director.Log())
+		return errors.Join(ErrFailed, err, s.director.Stop())
+	}
+	if err := s.table(ctx); err != nil {
+		return errors.Join(err, s.director.Stop())
+	}
+	time.Sleep(settle)
+	s.check(s.records())
+	s.verdict()
+	if opt.Keep {
+		s.keep(ctx)
+	}
+	if err := s.director.Stop(); err != nil {
+		return err
+	}
+	if s.proof.failed > 0 {
+		return ErrFailed
+	}
+	return nil
+}
+
+func (s *session) printf(format string, args ...any) { fmt.Fprintf(s.Out, format, args...) }
+
+// records is what the ports have seen so far.
+func (s *session) records() captured {
+	c := captured{}
+	for name, p := range s.captures {
+		c[name] = p.Records()
+	}
+	return c
+}
+
+// drawing shows who is where.
+func (s *session) drawing() {
+	if s.Topology == "one-arm" {
+		s.printf(`shunt lab: direct routing with one arm
+
+   client, also the gateway         director                       realservers
+   %-15s public          DIP %-15s            web1 %s
+   %-15s private         VIP %-15s            web2 %s
+   %s                %s              VIP on lo, %s
+        |                               |                          |     |
+   =====+========== learning switch ====+==========================+=====+=====
+
+`, ClientIP, DIP, RIP(1), GatewayIP, VIP, RIP(2), clientMAC, DirectorMAC, "silent about it")
+		return
+	}
+	s.printf(`shunt lab: direct routing with two arms
+
+   client                director                router
+   %-15s       VIP %-15s     %s
+   %s     %s       |
+        |                     |                     |
+   =====+=== public switch ===+=====================+=====
+                              |                     |
+   =====+====+= private switch +====================+=====
+        |    |                |                     |
+     web1  web2             DIP %-15s     %s (the realservers' gateway)
+     %s, %s; VIP on lo
+
+`, ClientIP, VIP, RouterIP, clientMAC, DirectorMAC, DIP, GatewayIP, RIP(1), RIP(2))
+}
+
+// fetch gets pages, one connection each.
+func (s *session) fetch(ctx context.Context) error {
+	url := "http://" + VIP + "/"
+	s.printf("The client fetches %s, each time over a new connection:\n ", url)
+	browser := Browser(s.net.Client)
+	for range s.Fetches {
+		p, err := Fetch(ctx, browser, url)
+		if err != nil {
+			return fmt.Errorf("fetch %d of %d: %w", len(s.pages)+1, s.Fetches, err)
+		}
+		s.pages = append(s.pages, p)
+		s.printf("  %s", p.From)
+	}
+	s.printf("\n\n")
+	return nil
+}
+
+// table shows the connection table, as ipvsadm -Lnc would.
+func (s *session) table(ctx context.Context) error {
+	conns, err := s.director.Connections(ctx)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(conns, func(a, b api.Connection) int { return a.Client.Compare(b.Client) })
+	s.printf("The director's connection table:\n  pro expire state       source             virtual            destination\n")
+	for _, c := range conns {
+		s.printf("  %-3s %02d:%02d  %-11s %-18s %-18s %s\n", c.Protocol, int(c.Expires)/60, int(c.Expires)%60, c.State, c.Client, c.Virtual, c.Realserver)
+	}
+	s.printf("\n")
+	s.proof.table(s, conns)
+	return nil
+}
+
+// verdict says what was proved, and where to see it.
+func (s *session) verdict() {
+	s.printf("\nCaptures of every hop, for tcpdump and Wireshark, and the director's log:\n")
+	files := make([]string, 0, len(s.captures))
+	for name := range s.captures {
+		files = append(files, name+".pcap")
+	}
+	slices.Sort(files)
+	abs, err := filepath.Abs(s.Captures)
+	if err != nil {
+		abs = s.Captures
+	}
+	s.printf("  %s: %s, director.log\n\n", abs, strings.Join(files, " "))
+	if s.proof.failed > 0 {
+		s.printf("VERDICT: FAILED: %d of %d checks\n", s.proof.failed, s.proof.failed+s.proof.passed)
+		return
+	}
+	s.printf("VERDICT: direct routing works: %d pages, %d checks passed\n", len(s.pages), s.proof.passed)
+}
+
+// keep leaves everything standing until ctx is done, and serves `shunt lab exec`.
+func (s *session) keep(ctx context.Context) {
+	stop, err := serveExec(s.dir, s.net)
+	if err != nil {
+		s.printf("shunt lab exec does not work: %v\n", err)
+	} else {
+		defer stop()
+	}
+	names := make([]string, 0, len(s.net.Hosts))
+	for name := range s.net.Hosts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	s.printf("\nThe laboratory stands until Ctrl-C. From another terminal:\n"+
+		"  shunt lab exec client shunt lab get http://%s/\n  shunt lab exec director cat %s\n  shunt lab exec HOST COMMAND...   with HOST one of %s\n",
+		VIP, s.director.ConfigPath, strings.Join(names, ", "))
+	<-ctx.Done()
+	s.printf("\nTaking it down.\n")
+}
