@@ -43,6 +43,7 @@ type Control struct {
 	groupIDs  map[ServiceKey]uint16
 	vipAddrs  []frame.Addr
 	macs      map[hop]frame.MAC
+	loads     scheduler.Loads
 	snap      *snapshot
 	clock     func() time.Time
 

@@ -246,7 +246,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		state.removed, state.since, state.service = time.Time{}, time.Time{}, svc
 	} else {
 		id := c.destID()
-		state = &destState{id: id, service: svc, load: new(scheduler.Load), templates: new(atomic.Int32)}
+		state = &destState{id: id, service: svc, load: c.loads.New(), templates: new(atomic.Int32)}
 		c.dests[id] = state
 		tx.startCounting(id)
 		tx.undo = append(tx.undo, func() { c.dests[id] = nil; c.freeDests = append(c.freeDests, id) })

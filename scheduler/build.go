@@ -81,8 +81,12 @@ func Build(name string, opt Options, list []Destination, changes []Change) (Sche
 type cell struct {
 	load   *Load
 	weight int32
+	ramp   int32 // thousandths of the weight that count
 	id     uint32
 }
+
+// full is the Ramp of a destination that is not slowly starting.
+const full = 1000
 
 // A pool is the list of destinations as the schedulers walk it. It is immutable, so that all workers share it.
 type pool []cell
@@ -90,7 +94,10 @@ type pool []cell
 func newPool(list []Destination) pool {
 	p := make(pool, len(list))
 	for i := range list {
-		p[i] = cell{load: list[i].Load, weight: list[i].Weight, id: list[i].ID}
+		p[i] = cell{load: list[i].Load, weight: list[i].Weight, ramp: full, id: list[i].ID}
+		if r := list[i].Ramp; r > 0 && r < full {
+			p[i].ramp = r
+		}
 	}
 	return p
 }

@@ -10,18 +10,18 @@ import (
 // make it leave. It is of use for transparent caches, where virtual addresses are many. Source:
 // net/netfilter/ipvs/ip_vs_lblc.c.
 type lblc struct {
-	pool
+	ranked
 	cache localities
 }
 
 func newLBLC(opt Options, list []Destination) (Scheduler, error) {
-	return &lblc{pool: newPool(list), cache: newLocalities(opt)}, nil
+	return &lblc{ranked: newRanked(byWeightedOverhead, list), cache: newLocalities(opt)}, nil
 }
 
 func (*lblc) Name() string { return "lblc" }
 
 func (s *lblc) Fork() Scheduler {
-	return &lblc{pool: s.pool, cache: newLocalities(Options{Expiration: s.cache.expiration})}
+	return &lblc{ranked: s.fork(), cache: newLocalities(Options{Expiration: s.cache.expiration})}
 }
 
 // Take keeps the cache; what became of its destinations is looked up anew.
@@ -44,21 +44,21 @@ func (s *lblc) Schedule(r *Request) int {
 	if e.used && e.index != None && s.pool[e.index].weight > 0 && !s.pool[e.index].load.Unreachable() && !s.strained(e.index) {
 		return e.index
 	}
-	i := s.leastWeighted()
+	i := s.first()
 	if i != None {
 		e.used, e.index, e.dest = true, i, s.pool[i].id
 	}
 	return i
 }
 
-// strained reports whether destination i has more active connections than its weight while another has less than half
-// (is_overloaded).
-func (p pool) strained(i int) bool {
-	if p[i].load.Active() <= p[i].weight {
+// strained reports whether destination i has more active connections than its weight while another has less than
+// half (is_overloaded).
+func (r *ranked) strained(i int) bool {
+	if r.pool[i].load.Active() <= r.pool[i].weight {
 		return false
 	}
-	for j := range p {
-		if p[j].load.Active()*2 < p[j].weight {
+	for j := range r.runs {
+		if r.refresh(&r.runs[j]); r.runs[j].slack {
 			return true
 		}
 	}

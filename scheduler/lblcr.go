@@ -1,29 +1,29 @@
 package scheduler
 
-import (
-	"net/netip"
-	"slices"
-)
+import "net/netip"
 
 // lblcr is lblc with replication: each virtual address has a set of destinations, which wlc's choice joins when the
 // least loaded of them has too many connections, and which the most loaded leaves when the set was the same for a day.
 // Source: net/netfilter/ipvs/ip_vs_lblcr.c.
 type lblcr struct {
-	pool
+	ranked
 	expiration int64
-	sets       map[netip.Addr]int // into members
-	members    []replicas
+	sets       map[netip.Addr]*replicas
 }
 
-// replicas is the set of one virtual address, newest first.
+// replicas is the set of one virtual address. The kernel keeps it as a list, newest first, which decides between equals:
+// here each member has the number of its joining, and the highest number wins.
 type replicas struct {
-	ids      []uint32
-	at       []int // their places in the pool, None for one that is not there now
-	modified int64
+	joined   []uint32 // by place in the pool; 0 is no member
+	away     map[uint32]uint32
+	runs     []run
+	size     int
+	last     uint32 // the highest number given
+	modified int64  // when somebody joined or left
 }
 
 func newLBLCR(opt Options, list []Destination) (Scheduler, error) {
-	s := &lblcr{pool: newPool(list), expiration: opt.Expiration, sets: map[netip.Addr]int{}}
+	s := &lblcr{ranked: newRanked(byWeightedOverhead, list), expiration: opt.Expiration, sets: map[netip.Addr]*replicas{}}
 	if s.expiration == 0 {
 		s.expiration = defaultExpiration
 	}
@@ -33,90 +33,146 @@ func newLBLCR(opt Options, list []Destination) (Scheduler, error) {
 func (*lblcr) Name() string { return "lblcr" }
 
 func (s *lblcr) Fork() Scheduler {
-	return &lblcr{pool: s.pool, expiration: s.expiration, sets: map[netip.Addr]int{}}
+	return &lblcr{ranked: s.fork(), expiration: s.expiration, sets: map[netip.Addr]*replicas{}}
 }
 
-// Take keeps the sets; those whose destination was removed wait for it to come back.
+// Take keeps the sets; members that were removed wait for the day they come back.
 func (s *lblcr) Take(prev Scheduler) {
 	old, ok := prev.(*lblcr)
 	if !ok {
 		return
 	}
-	s.sets, s.members = old.sets, old.members
-	for i := range s.members {
-		m := &s.members[i]
-		for j, id := range m.ids {
-			m.at[j] = s.pool.index(id)
+	for addr, m := range old.sets {
+		n := s.newSet()
+		n.last, n.modified, n.away = m.last, m.modified, m.away
+		for i, number := range m.joined {
+			if number != 0 {
+				n.away[old.pool[i].id] = number
+			}
 		}
+		for i := range s.pool {
+			if number := n.away[s.pool[i].id]; number != 0 {
+				n.joined[i] = number
+				n.size++
+				delete(n.away, s.pool[i].id)
+			}
+		}
+		s.sets[addr] = n
 	}
 }
 
-// Schedule allocates only when a virtual address is seen for the first time, or a set grows beyond its room.
+func (s *lblcr) newSet() *replicas {
+	m := &replicas{joined: make([]uint32, len(s.pool)), away: map[uint32]uint32{}, runs: append([]run(nil), s.runs...)}
+	for i := range m.runs {
+		m.runs[i].known = false
+	}
+	return m
+}
+
+// Schedule allocates only when a virtual address is seen for the first time.
 func (s *lblcr) Schedule(r *Request) int {
-	n, known := s.sets[r.Virtual]
-	if !known {
-		i := s.leastWeighted()
+	m := s.sets[r.Virtual]
+	if m == nil {
+		i := s.first()
 		if i != None {
-			s.sets[r.Virtual] = len(s.members)
-			s.members = append(s.members, replicas{ids: make([]uint32, 0, 8), at: make([]int, 0, 8)})
-			s.insert(&s.members[len(s.members)-1], i, r.Now)
+			m = s.newSet()
+			s.sets[r.Virtual] = m
+			m.join(i, r.Now)
 		}
 		return i
 	}
-	m := &s.members[n]
-	i := s.least(m)
-	if len(m.at) > 1 && r.Now-m.modified > s.expiration {
-		s.drop(m, s.most(m), r.Now)
+	i := s.leastOf(m)
+	if m.size > 1 && r.Now-m.modified > s.expiration {
+		m.leave(s.mostOf(m), r.Now)
 	}
 	if i != None && !s.strained(i) {
 		return i
 	}
-	if i = s.leastWeighted(); i != None && !slices.Contains(m.at, i) {
-		s.insert(m, i, r.Now)
+	if i = s.first(); i != None && m.joined[i] == 0 {
+		m.join(i, r.Now)
 	}
 	return i
 }
 
-func (s *lblcr) insert(m *replicas, i int, now int64) {
-	m.at = slices.Insert(m.at, 0, i)
-	m.ids = slices.Insert(m.ids, 0, s.pool[i].id)
-	m.modified = now
+func (m *replicas) join(i int, now int64) {
+	m.last++
+	m.joined[i] = m.last
+	m.size++
+	m.changed(i, now)
 }
 
-func (s *lblcr) drop(m *replicas, place int, now int64) {
-	if place == None {
+func (m *replicas) leave(i int, now int64) {
+	if i == None {
 		return
 	}
-	m.at = slices.Delete(m.at, place, place+1)
-	m.ids = slices.Delete(m.ids, place, place+1)
-	m.modified = now
+	m.joined[i] = 0
+	m.size--
+	m.changed(i, now)
 }
 
-// least returns the member of the set with the least overhead for its weight (ip_vs_dest_set_min).
-func (s *lblcr) least(m *replicas) int {
-	best, low := None, int64(0)
-	for _, i := range m.at {
-		if i == None || !s.usable(i) {
-			continue
+// changed has the run of i looked at again.
+func (m *replicas) changed(i int, now int64) {
+	m.modified = now
+	for j := range m.runs {
+		if i < m.runs[j].hi {
+			m.runs[j].known = false
+			return
 		}
-		o := overhead(s.pool[i].load)
-		if best == None || low*int64(s.pool[i].weight) > o*int64(s.pool[best].weight) {
-			best, low = i, o
+	}
+}
+
+// leastOf returns the member of the set with the least overhead for its weight (ip_vs_dest_set_min).
+func (s *lblcr) leastOf(m *replicas) int {
+	best, cost, weight := None, int64(0), int64(0)
+	for j := range m.runs {
+		n := &m.runs[j]
+		s.refreshSet(m, n)
+		if n.best != None && (best == None || before(n.cost, n.weight, m.joined[n.best], cost, weight, m.joined[best])) {
+			best, cost, weight = n.best, n.cost, n.weight
 		}
 	}
 	return best
 }
 
-// most returns the place in the set of the member with the greatest overhead for its weight (ip_vs_dest_set_max).
-func (s *lblcr) most(m *replicas) int {
-	best, high := None, int64(0)
-	for place, i := range m.at {
-		if i == None || s.pool[i].weight <= 0 {
+// before reports whether the first of two members comes before the second: by less cost for its weight, or because it
+// joined later.
+func before(cost1, weight1 int64, joined1 uint32, cost2, weight2 int64, joined2 uint32) bool {
+	a, b := cost1*weight2, cost2*weight1
+	return a < b || a == b && joined1 > joined2
+}
+
+// refreshSet is refresh for the members of a set.
+func (s *lblcr) refreshSet(m *replicas, n *run) {
+	if n.group != nil {
+		v := n.group.version.Load()
+		if n.known && v == n.seen {
+			return
+		}
+		n.seen, n.known = v, true
+	}
+	n.best = None
+	for i := n.lo; i < n.hi; i++ {
+		if m.joined[i] == 0 || !s.usable(i) {
 			continue
 		}
-		o := overhead(s.pool[i].load)
-		if best == None || high*int64(s.pool[i].weight) < o*int64(s.pool[m.at[best]].weight) {
-			best, high = place, o
+		cost, weight := overhead(s.pool[i].load), int64(s.pool[i].weight)*int64(s.pool[i].ramp)
+		if n.best == None || before(cost, weight, m.joined[i], n.cost, n.weight, m.joined[n.best]) {
+			n.best, n.cost, n.weight = i, cost, weight
+		}
+	}
+}
+
+// mostOf returns the member of the set with the greatest overhead for its weight (ip_vs_dest_set_max).
+func (s *lblcr) mostOf(m *replicas) int {
+	best, cost, weight := None, int64(0), int64(0)
+	for i, number := range m.joined {
+		if number == 0 || s.pool[i].weight <= 0 {
+			continue
+		}
+		o, w := overhead(s.pool[i].load), int64(s.pool[i].weight)
+		a, b := o*weight, cost*w
+		if best == None || a > b || a == b && number > m.joined[best] {
+			best, cost, weight = i, o, w
 		}
 	}
 	return best

@@ -12,6 +12,14 @@ type Load struct {
 	flags atomic.Uint32
 	upper atomic.Int32 // ipvsadm -x, 0 for none
 	lower atomic.Int32 // ipvsadm -y, 0 for none
+	group *group       // to note changes in; nil if nobody cares
+}
+
+// changed notes that a scheduler may decide otherwise now.
+func (l *Load) changed() {
+	if l.group != nil {
+		l.group.version.Add(1)
+	}
 }
 
 const (
@@ -38,13 +46,20 @@ func (l *Load) Open() {
 	if upper := l.upper.Load(); upper != 0 && int32(c>>32)+int32(uint32(c)) >= upper {
 		l.flags.Or(overloaded)
 	}
+	l.changed()
 }
 
 // Activate moves a connection from the inactive to the active ones.
-func (l *Load) Activate() { l.conns.Add(1<<32 - 1) }
+func (l *Load) Activate() {
+	l.conns.Add(1<<32 - 1)
+	l.changed()
+}
 
 // Deactivate moves a connection from the active to the inactive ones.
-func (l *Load) Deactivate() { l.conns.Add(^uint64(1<<32-1) + 1) }
+func (l *Load) Deactivate() {
+	l.conns.Add(^uint64(1<<32-1) + 1)
+	l.changed()
+}
 
 // Close counts a connection out, and clears the overload flag when few enough are left: fewer than the lower
 // threshold, or if there is none less than three quarters of the upper.
@@ -55,6 +70,7 @@ func (l *Load) Close(active bool) {
 	} else {
 		c = l.conns.Add(^uint64(0))
 	}
+	defer l.changed()
 	if l.flags.Load()&overloaded == 0 {
 		return
 	}
@@ -69,6 +85,7 @@ func (l *Load) Close(active bool) {
 // (lower); 0 is none. As in the kernel, an overloaded destination is freed at once only if the upper threshold went or
 // was raised.
 func (l *Load) SetThresholds(upper, lower int32) {
+	defer l.changed()
 	old := l.upper.Swap(upper)
 	l.lower.Store(lower)
 	if upper == 0 || upper > old {
@@ -89,6 +106,7 @@ func (l *Load) SetUnreachable(yes bool) {
 	} else {
 		l.flags.And(^uint32(unreachable))
 	}
+	l.changed()
 }
 
 // Unreachable reports whether the destination is marked so.

@@ -4,19 +4,22 @@ package scheduler
 // there is none as sed does. Source: net/netfilter/ipvs/ip_vs_nq.c.
 type nq struct {
 	stateless
-	pool
+	ranked
 }
 
-func newNQ(_ Options, list []Destination) (Scheduler, error) { return &nq{pool: newPool(list)}, nil }
+func newNQ(_ Options, list []Destination) (Scheduler, error) {
+	return &nq{ranked: newRanked(byDelay, list)}, nil
+}
 
 func (*nq) Name() string      { return "nq" }
-func (s *nq) Fork() Scheduler { return s }
+func (s *nq) Fork() Scheduler { return &nq{ranked: s.fork()} }
 
 func (s *nq) Schedule(*Request) int {
-	for i := range s.pool {
-		if s.usable(i) && s.pool[i].load.Active() == 0 {
-			return i
+	for i := range s.runs {
+		n := &s.runs[i]
+		if s.refresh(n); n.idle != None {
+			return n.idle
 		}
 	}
-	return s.shortestDelay()
+	return s.first()
 }

@@ -15,6 +15,9 @@ type Destination struct {
 	Weight     int32      // 0 to 65535; 0 means quiesced: no new flows
 	LastWeight int32      // the last Weight that was not 0, or 0 if it never was another (Maglev keeps its place by it)
 	Load       *Load      // shared by all workers; never nil
+	// Ramp is how many thousandths of its share a destination is to have while it starts slowly (1 to 999); 0 is all. lc, wlc,
+	// sed, nq, lblc and lblcr heed it: those that would give a newcomer without connections all new ones.
+	Ramp int32
 }
 
 // Op is a kind of change to the list of destinations.

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -236,9 +237,10 @@ func TestNoAllocation(t *testing.T) {
 
 func many(t testing.TB, name string, n int) (Scheduler, []Destination) {
 	list := make([]Destination, n)
+	var loads Loads
 	for i := range list {
 		list[i] = Destination{ID: uint32(i), Addr: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), Port: 80,
-			Weight: int32(1 + i%7), LastWeight: int32(1 + i%7), Load: new(Load)}
+			Weight: int32(1 + i%7), LastWeight: int32(1 + i%7), Load: loads.New()}
 	}
 	s, err := Build(name, Options{}, list, nil)
 	if err != nil {
@@ -292,15 +294,35 @@ func TestLBLC(t *testing.T) {
 	}
 }
 
+// BenchmarkSchedule measures a decision and what a director does between two: the chosen one gets a connection, and one
+// that was opened earlier ends.
 func BenchmarkSchedule(b *testing.B) {
 	for _, n := range Names() {
-		b.Run(n, func(b *testing.B) {
-			s, _ := many(b, n, 1000)
-			r := client
-			b.ReportAllocs()
-			for b.Loop() {
-				s.Schedule(&r)
-			}
-		})
+		for _, size := range []int{10, 100, 1000} {
+			b.Run(fmt.Sprintf("%s/realservers=%d", n, size), func(b *testing.B) {
+				s, list := many(b, n, size)
+				r := client
+				open := make([]int, 4*size) // a ring of connections, None where none
+				for i := range open {
+					open[i] = None
+				}
+				at := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					i := s.Schedule(&r)
+					if i != None {
+						list[i].Load.Open()
+						list[i].Load.Activate()
+					}
+					i, open[at] = open[at], i
+					if i != None {
+						list[i].Load.Close(true)
+					}
+					if at++; at == len(open) {
+						at = 0
+					}
+				}
+			})
+		}
 	}
 }

@@ -3,13 +3,12 @@ package scheduler
 // twos takes two destinations at random, by their weights, and of them the one with less overhead for its weight.
 // Source: net/netfilter/ipvs/ip_vs_twos.c; Mitzenmacher, The Power of Two Choices, 1996.
 type twos struct {
-	stateless
-	pool
+	ranked
 	random uint64
 }
 
 func newTwos(opt Options, list []Destination) (Scheduler, error) {
-	return &twos{pool: newPool(list), random: opt.Seed*2 + 1}, nil
+	return &twos{ranked: newRanked(byShare, list), random: opt.Seed*2 + 1}, nil
 }
 
 func (*twos) Name() string { return "twos" }
@@ -17,7 +16,7 @@ func (*twos) Name() string { return "twos" }
 // Fork gives the other worker other random numbers.
 func (s *twos) Fork() Scheduler {
 	s.random += 0x9e3779b97f4a7c15
-	return &twos{pool: s.pool, random: s.random ^ 0x6a09e667f3bcc909}
+	return &twos{ranked: s.fork(), random: s.random ^ 0x6a09e667f3bcc909}
 }
 
 // Take goes on with the sequence of random numbers.
@@ -38,29 +37,16 @@ func (s *twos) next() uint64 {
 
 func (s *twos) Schedule(*Request) int {
 	total := int64(0)
-	for i := range s.pool {
-		if s.usable(i) {
-			total += int64(s.pool[i].weight)
-		}
+	for i := range s.runs {
+		s.refresh(&s.runs[i])
+		total += s.runs[i].sum
 	}
 	if total == 0 {
 		return None
 	}
 	// Both 0 and total are drawn, as in the kernel: the first is drawn a little more often.
-	r1, r2 := int64(s.next()%uint64(total+1)), int64(s.next()%uint64(total+1))
-	c1, c2 := None, None
-	for i := range s.pool {
-		if !s.usable(i) {
-			continue
-		}
-		w := int64(s.pool[i].weight)
-		if r1 -= w; c1 == None && r1 <= 0 {
-			c1 = i
-		}
-		if r2 -= w; c2 == None && r2 <= 0 {
-			c2 = i
-		}
-	}
+	c1 := s.at(int64(s.next() % uint64(total+1)))
+	c2 := s.at(int64(s.next() % uint64(total+1)))
 	if c1 == None || c2 == None {
 		return max(c1, c2) // another worker has overloaded one in between
 	}
@@ -69,4 +55,24 @@ func (s *twos) Schedule(*Request) int {
 		return c2
 	}
 	return c1
+}
+
+// at returns the first usable destination at which the weights add up to r.
+func (s *twos) at(r int64) int {
+	for i := range s.runs {
+		n := &s.runs[i]
+		if n.sum == 0 || r > n.sum {
+			r -= n.sum
+			continue
+		}
+		for j := n.lo; j < n.hi; j++ {
+			if !s.usable(j) {
+				continue
+			}
+			if r -= int64(s.pool[j].weight); r <= 0 {
+				return j
+			}
+		}
+	}
+	return None
 }
