@@ -115,32 +115,32 @@ func (s *session) records() captured {
 // drawing shows who is where.
 func (s *session) drawing() {
 	if s.Topology == "one-arm" {
-		s.printf(`shunt lab: direct routing with one arm
-
-   client, also the gateway         director                       realservers
-   %-15s public          DIP %-15s            web1 %s
-   %-15s private         VIP %-15s            web2 %s
-   %s                %s              VIP on lo, %s
-        |                               |                          |     |
-   =====+========== learning switch ====+==========================+=====+=====
-
-`, ClientIP, DIP, RIP(1), GatewayIP, VIP, RIP(2), clientMAC, DirectorMAC, "silent about it")
+		s.printf("shunt lab: direct routing with one arm\n\n")
+		s.row("client, also the gateway", "director", "web1", "web2")
+		s.row(ClientIP+" (public)", "VIP "+VIP, "RIP "+RIP(1), "RIP "+RIP(2))
+		s.row(GatewayIP+" (private)", "DIP "+DIP, "VIP on lo", "VIP on lo")
+		s.row(clientMAC, DirectorMAC, MAC(1), MAC(2))
+		s.row("      |", "      |", "      |", "      |")
+		s.printf("   ======+========== learning switch ===+=========================+=========================+======\n\n")
 		return
 	}
-	s.printf(`shunt lab: direct routing with two arms
+	s.printf("shunt lab: direct routing with two arms\n\n")
+	s.row("client", "director", "router", "")
+	s.row(ClientIP, "VIP "+VIP, RouterIP, "")
+	s.row(clientMAC, DirectorMAC, "", "")
+	s.row("      |", "      |", "      |", "")
+	s.printf("   ======+=========== public switch ====+=========================+======\n")
+	s.row("", "      |", "      |", "")
+	s.row("", "director", "router", "web1, web2")
+	s.row("", "DIP "+DIP, GatewayIP+" (gateway)", "RIPs "+RIP(1)+", .12")
+	s.row("", privateMAC, "", "VIP on lo")
+	s.row("", "      |", "      |", "      |")
+	s.printf("                             ===========+==== private switch =====+=========================+======\n\n")
+}
 
-   client                director                router
-   %-15s       VIP %-15s     %s
-   %s     %s       |
-        |                     |                     |
-   =====+=== public switch ===+=====================+=====
-                              |                     |
-   =====+====+= private switch +====================+=====
-        |    |                |                     |
-     web1  web2             DIP %-15s     %s (the realservers' gateway)
-     %s, %s; VIP on lo
-
-`, ClientIP, VIP, RouterIP, clientMAC, DirectorMAC, DIP, GatewayIP, RIP(1), RIP(2))
+// row prints one line of the drawing.
+func (s *session) row(a, b, c, d string) {
+	s.printf("%s\n", strings.TrimRight(fmt.Sprintf("   %-30s %-25s %-25s %s", a, b, c, d), " "))
 }
 
 // fetch gets pages, one connection each.

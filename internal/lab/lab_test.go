@@ -1,0 +1,178 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket/pcapgo"
+
+	"shunt/internal/netlab"
+)
+
+var binary string
+
+func TestMain(m *testing.M) {
+	if err := Prepare(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := netlab.Privileged(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(withBinary(m))
+}
+
+// withBinary builds shunt, unless there is one to be tested.
+func withBinary(m *testing.M) int {
+	binary = os.Getenv("SHUNT_BINARY")
+	if binary == "" {
+		dir, err := os.MkdirTemp("", "shunt-lab-test-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "shunt")
+		if out, err := exec.Command("go", "build", "-o", binary, "shunt/cmd/shunt").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// buffer is an output that can be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestTopologies(t *testing.T) {
+	for _, topology := range Topologies {
+		t.Run(topology, func(t *testing.T) {
+			var out buffer
+			captures := t.TempDir()
+			err := Run(t.Context(), Options{Topology: topology, Captures: captures, Fetches: 4, Out: &out, Binary: binary})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			if !strings.Contains(out.String(), "VERDICT: direct routing works: 4 pages") || strings.Contains(out.String(), "FAILED") {
+				t.Errorf("unexpected output:\n%s", out.String())
+			}
+			files, err := filepath.Glob(filepath.Join(captures, "*.pcap"))
+			if err != nil || len(files) < 4 {
+				t.Fatalf("captures %v, %v", files, err)
+			}
+			for _, path := range files {
+				f, err := os.Open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := pcapgo.NewReader(f)
+				if err != nil {
+					t.Fatalf("%s: %v", path, err)
+				}
+				if _, _, err := r.ReadPacketData(); err != nil {
+					t.Errorf("%s has no frame: %v", path, err)
+				}
+				f.Close()
+			}
+			if left, _ := filepath.Glob(filepath.Join(os.Getenv(runRoot), fmt.Sprintf("%d-*", os.Getpid()))); len(left) != 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// The proof must be able to fail: frames that change, replies by the director and wrong turns are found.
+func TestProofFails(t *testing.T) {
+	n, err := Build("one-arm", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	var out buffer
+	s := &session{Options: Options{Topology: "one-arm", Fetches: 2, Out: &out}, net: n, pages: []Page{{"web1", 1}, {"web1", 2}}}
+	s.check(captured{})
+	for _, want := range []string{"[FAILED] the realservers took turns", "no frame was captured", "[FAILED] only the director answers ARP"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the proof does not say %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestUnknownTopology(t *testing.T) {
+	if _, err := Build("three-arm", 1); err == nil || !strings.Contains(err.Error(), "one-arm") {
+		t.Errorf("got %v, want the known topologies", err)
+	}
+}
+
+func TestKeepAndExec(t *testing.T) {
+	if _, err := Exec("web1", []string{"true"}); err == nil || !strings.Contains(err.Error(), "--keep") {
+		t.Errorf("without a laboratory: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out buffer
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Options{Topology: "one-arm", Keep: true, Captures: t.TempDir(), Fetches: 2, Out: &out, Binary: binary})
+	}()
+	deadline := time.After(time.Minute)
+	for !strings.Contains(out.String(), "stands until Ctrl-C") {
+		select {
+		case err := <-done:
+			t.Fatalf("it ended: %v\n%s", err, out.String())
+		case <-deadline:
+			t.Fatalf("it does not stand:\n%s", out.String())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	// The page through the director, from the client's side of it.
+	get := exec.Command(binary, "lab", "exec", "client", binary, "lab", "get", "http://"+VIP+"/")
+	if b, err := get.CombinedOutput(); err != nil || !strings.HasPrefix(string(b), "web") {
+		t.Errorf("lab get: %q, %v", b, err)
+	}
+	for _, c := range []struct {
+		host   string
+		args   []string
+		status int
+		fails  bool
+	}{
+		{"web1", []string{"sh", "-c", "test -n \"$SHUNT_LAB_HOST\""}, 0, false},
+		{"web1", []string{"sh", "-c", "exit 7"}, 7, false},
+		{"web1", []string{"sh", "-c", "kill -TERM $$"}, 143, false},
+		{"web9", []string{"true"}, 1, true},
+		{"web1", []string{"/no/such/command"}, 1, true},
+	} {
+		status, err := Exec(c.host, c.args)
+		if status != c.status || (err != nil) != c.fails {
+			t.Errorf("%s %v: status %d, %v; want %d", c.host, c.args, status, err, c.status)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
