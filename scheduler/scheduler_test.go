@@ -267,6 +267,46 @@ func TestTwosSpreads(t *testing.T) {
 	}
 }
 
+// Peek must foretell every choice, and change none.
+func TestPeek(t *testing.T) {
+	for _, n := range Names() {
+		with, list := many(t, n, 40)
+		without, other := many(t, n, 40)
+		for k := range 300 {
+			r := client
+			r.Virtual = netip.AddrFrom4([4]byte{203, 0, 113, byte(k % 3)})
+			want := Peek(with, &r)
+			if again := Peek(with, &r); again != want {
+				t.Fatalf("%s: two looks, %d and %d", n, want, again)
+			}
+			got, plain := with.Schedule(&r), without.Schedule(&r)
+			if got != want || got != plain {
+				t.Fatalf("%s: flow %d went to %d; foretold was %d, and without looking it is %d", n, k, got, want, plain)
+			}
+			if Reason(with, got) == "" {
+				t.Fatalf("%s: no reason is given", n)
+			}
+			for _, l := range [][]Destination{list, other} {
+				l[got].Load.Open()
+				l[got].Load.Activate()
+			}
+		}
+	}
+}
+
+func TestReasons(t *testing.T) {
+	s, list := built(t, "wlc", Options{}, server{"A", 0}, server{"B", 1}, server{"C", 1}, server{"D", 2})
+	list[1].Load.SetThresholds(1, 0)
+	list[1].Load.Open()
+	list[2].Load.SetUnreachable(true)
+	list[0].Load.Open()
+	for i, want := range []string{"overhead 0.5 (active 0 * 256 + inactive 1, by weight 2)", "overloaded: 1 connections", "nobody answers", "weight 0"} {
+		if got := Reason(s, i); !strings.HasPrefix(got, want) {
+			t.Errorf("place %d: %q, want %q", i, got, want)
+		}
+	}
+}
+
 func TestLBLC(t *testing.T) {
 	for _, n := range []string{"lblc", "lblcr"} {
 		s, list := built(t, n, Options{}, server{"A", 2}, server{"B", 2})

@@ -1,0 +1,104 @@
+package scheduler
+
+import "fmt"
+
+// Peek returns what s would choose for r now, without a trace: cursors, caches and random numbers stay as they are. It is
+// for explanations, may allocate, and is called by the worker that s belongs to.
+func Peek(s Scheduler, r *Request) int {
+	switch s := s.(type) {
+	case *rr:
+		c := *s
+		return c.Schedule(r)
+	case *wrr:
+		c := *s
+		return c.Schedule(r)
+	case *twos:
+		c := *s
+		return c.Schedule(r)
+	case *lblc:
+		c := *s
+		c.cache.slots = append([]locality(nil), s.cache.slots...)
+		return c.Schedule(r)
+	case *lblcr:
+		m := s.sets[r.Virtual]
+		if m == nil {
+			return s.first()
+		}
+		if i := s.leastOf(m); i != None && !s.strained(i) {
+			return i
+		}
+		return s.first()
+	}
+	return s.Schedule(r) // it remembers nothing
+}
+
+// Reason says why destination i of s's list is as likely to be chosen as it is: what keeps it out, or what it is compared
+// by.
+func Reason(s Scheduler, i int) string {
+	p := poolOf(s)
+	if i < 0 || i >= len(p) {
+		return ""
+	}
+	c := &p[i]
+	active, inactive := c.load.Conns()
+	upper, _ := c.load.Thresholds()
+	switch {
+	case c.weight <= 0:
+		return "weight 0: it gets no new connections"
+	case c.load.Unreachable():
+		return "nobody answers for its address: its MAC is not known"
+	case c.load.Overloaded():
+		return fmt.Sprintf("overloaded: %d connections, and the upper threshold is %d", active+inactive, upper)
+	}
+	switch s.Name() {
+	case "rr":
+		return "in turn"
+	case "wrr":
+		return fmt.Sprintf("in turn, weight %d", c.weight)
+	case "lc":
+		return fmt.Sprintf("overhead %d (active %d * 256 + inactive %d)", overhead(c.load), active, inactive)
+	case "wlc", "lblc", "lblcr", "twos":
+		return fmt.Sprintf("overhead %.4g (active %d * 256 + inactive %d, by weight %d)", float64(overhead(c.load))/float64(c.weight), active, inactive, c.weight)
+	case "sed", "nq":
+		return fmt.Sprintf("delay %.4g (active %d + 1, by weight %d)", float64(active+1)/float64(c.weight), active, c.weight)
+	case "fo":
+		return fmt.Sprintf("weight %d", c.weight)
+	case "ovf":
+		if active > c.weight {
+			return fmt.Sprintf("full: %d active connections, weight %d", active, c.weight)
+		}
+		return fmt.Sprintf("room: %d active connections, weight %d", active, c.weight)
+	case "sh", "mh":
+		return "by the hash of the client"
+	case "dh":
+		return "by the hash of the VIP"
+	}
+	return ""
+}
+
+// poolOf is the list of a scheduler.
+func poolOf(s Scheduler) pool {
+	switch s := s.(type) {
+	case *rr:
+		return s.pool
+	case *wrr:
+		return s.pool
+	case *least:
+		return s.pool
+	case *nq:
+		return s.pool
+	case *lblc:
+		return s.pool
+	case *lblcr:
+		return s.pool
+	case *twos:
+		return s.pool
+	case *dh:
+		return s.pool
+	case *sh:
+		return s.pool
+	case *mh:
+		return s.pool
+	}
+	return nil
+}
