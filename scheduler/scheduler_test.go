@@ -283,6 +283,9 @@ func TestPeek(t *testing.T) {
 			if got != want || got != plain {
 				t.Fatalf("%s: flow %d went to %d; foretold was %d, and without looking it is %d", n, k, got, want, plain)
 			}
+			if got == None {
+				continue // ovf is full
+			}
 			if Reason(with, got) == "" {
 				t.Fatalf("%s: no reason is given", n)
 			}
