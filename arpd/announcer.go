@@ -64,7 +64,10 @@ func (a *Announcer) Due(mac frame.MAC, now time.Time) (out []Message, next time.
 		if !v.next.After(now) {
 			// The probe comes first: whoever else has the address on his host answers it, though he would not answer the
 			// announcement.
-			out = append(out, request(mac, unspecified, addr, Broadcast), announcement(mac, addr, false), announcement(mac, addr, true))
+			out = append(out, probe(mac, addr), announcement(mac, addr, false))
+			if addr.Is4() {
+				out = append(out, announcement(mac, addr, true))
+			}
 			switch v.left--; {
 			case v.left > 0:
 				v.next = now.Add(announceGap)

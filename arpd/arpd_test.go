@@ -2,10 +2,12 @@ package arpd
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/bpf"
 
 	"shunt/forwarder/frame"
 )
@@ -20,6 +22,7 @@ var (
 	rip    = netip.MustParseAddr("10.10.0.11")
 	router = netip.MustParseAddr("192.168.10.1")
 	start  = time.Unix(1000, 0)
+	self   = Self{MAC: own, V4: dip}
 )
 
 var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -56,7 +59,7 @@ func TestMessage(t *testing.T) {
 
 func TestResponder(t *testing.T) {
 	r := NewResponder()
-	ask := request(gw, router, vip, Broadcast)
+	ask := (&Self{MAC: gw, V4: router}).request(vip, Broadcast)
 	if _, send, _ := r.Handle(&ask, own, start); send {
 		t.Error("answered for what is no VIP")
 	}
@@ -66,8 +69,8 @@ func TestResponder(t *testing.T) {
 	if !send || conflict || got != want {
 		t.Errorf("answered %+v (send %v, conflict %v), want %+v", got, send, conflict, want)
 	}
-	probe := request(gw, netip.Addr{}, vip, Broadcast)
-	if got, send, conflict := r.Handle(&probe, own, start); !send || conflict || got.Target != unspecified {
+	ask4 := probe(gw, vip)
+	if got, send, conflict := r.Handle(&ask4, own, start); !send || conflict || got.Target != netip.IPv4Unspecified() {
 		t.Errorf("a probe for the VIP was answered %+v, %v, %v", got, send, conflict)
 	}
 	reply := Message{Reply: true, SenderMAC: gw, Sender: router, TargetMAC: own, Target: vip, Source: gw, Destination: own}
@@ -86,8 +89,8 @@ func TestConflict(t *testing.T) {
 	claims := []Message{
 		announcement(web1, vip, false),
 		announcement(web1, vip, true),
-		{SenderMAC: web1, Sender: vip, Target: router, Source: web1, Destination: Broadcast},                             // asks as the VIP: no arp_announce=2
-		{Reply: true, SenderMAC: web1, Sender: vip, TargetMAC: own, Target: unspecified, Source: web1, Destination: own}, // answers a probe: no arp_ignore=1
+		{SenderMAC: web1, Sender: vip, Target: router, Source: web1, Destination: Broadcast},                                         // asks as the VIP: no arp_announce=2
+		{Reply: true, SenderMAC: web1, Sender: vip, TargetMAC: own, Target: netip.IPv4Unspecified(), Source: web1, Destination: own}, // answers a probe: no arp_ignore=1
 	}
 	defended := 0
 	for i, m := range claims {
@@ -115,7 +118,7 @@ func TestAnnouncer(t *testing.T) {
 		out, next := a.Due(own, now)
 		if len(out) > 0 {
 			at = append(at, now.Sub(start))
-			if len(out) != 3 || out[0].Sender != unspecified || out[1].Sender != vip || !out[2].Reply {
+			if len(out) != 3 || out[0].Sender != netip.IPv4Unspecified() || out[1].Sender != vip || !out[2].Reply {
 				t.Fatalf("announced %+v", out)
 			}
 		}
@@ -153,7 +156,7 @@ func TestAnnouncer(t *testing.T) {
 // play lets the time pass from event to event until the end, and records the questions and changes.
 func play(r *Resolver, from, to time.Time) (asked []string, changes []Neighbour) {
 	for now := from; now.Before(to); {
-		out, next := r.Due(own, dip, now)
+		out, next := r.Due(&self, now)
 		for _, m := range out {
 			whom := "all"
 			if m.Destination != Broadcast {
@@ -180,8 +183,8 @@ func states(changes []Neighbour) (out []State) {
 func TestResolverFindsAndKeeps(t *testing.T) {
 	r := NewResolver(30 * time.Second)
 	r.SetTargets(map[netip.Addr]frame.MAC{rip: {}}, start)
-	out, _ := r.Due(own, dip, start)
-	if len(out) != 1 || out[0] != request(own, dip, rip, Broadcast) {
+	out, _ := r.Due(&self, start)
+	if len(out) != 1 || out[0] != self.request(rip, Broadcast) {
 		t.Fatalf("asked %+v", out)
 	}
 	answer := Message{Reply: true, SenderMAC: web1, Sender: rip, TargetMAC: own, Target: dip, Source: web1, Destination: own}
@@ -194,7 +197,7 @@ func TestResolverFindsAndKeeps(t *testing.T) {
 	}
 	// After the time of refresh it is asked itself; its answer makes it fresh again.
 	now = now.Add(30 * time.Second)
-	out, _ = r.Due(own, dip, now)
+	out, _ = r.Due(&self, now)
 	if len(out) != 1 || out[0].Destination != web1 {
 		t.Fatalf("asked %+v, want a question to itself", out)
 	}
@@ -250,7 +253,7 @@ func TestResolverGivesUp(t *testing.T) {
 func TestResolverTargets(t *testing.T) {
 	r := NewResolver(time.Minute)
 	r.SetTargets(map[netip.Addr]frame.MAC{rip: web1, dip: {}}, start)
-	out, _ := r.Due(own, dip, start)
+	out, _ := r.Due(&self, start)
 	if len(out) != 1 || out[0].Target != dip {
 		t.Errorf("asked %+v; a static neighbour is not asked for", out)
 	}
@@ -270,7 +273,7 @@ func TestResolverTargets(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, m := range []Message{announcement(own, vip, true), request(own, dip, rip, Broadcast), request(own, netip.Addr{}, vip, web1)} {
+	for _, m := range []Message{announcement(own, vip, true), self.request(rip, Broadcast), probe(own, vip), probe(own, vip6), announcement(own, vip6, true)} {
 		for _, vlan := range []uint16{0, 5} {
 			b, err := m.Frame(vlan)
 			if err != nil {
@@ -280,14 +283,14 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	r, res := NewResponder(), NewResolver(time.Minute)
-	r.SetVIPs([]netip.Addr{vip})
+	r.SetVIPs([]netip.Addr{vip, vip6})
 	res.SetTargets(map[netip.Addr]frame.MAC{rip: {}}, start)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Parse(b)
 		if err != nil {
 			return
 		}
-		if !m.Sender.Is4() || !m.Target.Is4() || m.SenderMAC.IsGroup() {
+		if m.Sender.Is4() != m.Target.Is4() || m.SenderMAC.IsGroup() {
 			t.Fatalf("accepted %+v", m)
 		}
 		if answer, send, _ := r.Handle(&m, own, start); send {
@@ -297,4 +300,134 @@ func FuzzParse(f *testing.F) {
 		}
 		res.Handle(&m, start)
 	})
+}
+
+var (
+	vip6    = netip.MustParseAddr("2001:db8::100")
+	rip6    = netip.MustParseAddr("2001:db8:1::11")
+	router6 = netip.MustParseAddr("fe80::1")
+)
+
+// Every kind of message must come back as it was sent, and must not when it is cut or damaged.
+func TestNDPMessages(t *testing.T) {
+	me := Self{MAC: own, V6: netip.MustParseAddr("2001:db8:1::2")}
+	unicast := me.request(rip6, web1)
+	answer := Message{Reply: true, SenderMAC: own, Sender: vip6, Target: router6, Source: own, Destination: gw}
+	for name, c := range map[string]struct {
+		m    Message
+		dest frame.MAC
+	}{
+		"solicitation":         {me.request(rip6, Broadcast), frame.MAC{0x33, 0x33, 0xff, 0, 0, 0x11}},
+		"unicast solicitation": {unicast, web1},
+		"probe":                {probe(own, vip6), frame.MAC{0x33, 0x33, 0xff, 0, 1, 0}},
+		"announcement":         {announcement(own, vip6, false), frame.MAC{0x33, 0x33, 0, 0, 0, 1}},
+		"answer":               {answer, gw},
+	} {
+		for _, vlan := range []uint16{0, 9} {
+			b, err := c.m.Frame(vlan)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			want := c.m
+			want.Destination, want.TargetMAC = c.dest, frame.MAC{}
+			got, err := Parse(b)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if d := cmp.Diff(want, got, sameAddr); d != "" {
+				t.Errorf("%s, VLAN %d: -sent +read\n%s", name, vlan, d)
+			}
+			for n := range len(b) {
+				if _, err := Parse(b[:n]); err == nil {
+					t.Errorf("%s: the first %d of %d bytes were taken for it", name, n, len(b))
+				}
+			}
+			at := 14
+			if vlan != 0 {
+				at = 18
+			}
+			for i := at; i < len(b); i++ {
+				if i >= at+1 && i < at+4 {
+					continue // traffic class and flow label have no meaning here
+				}
+				bad := append([]byte(nil), b...)
+				bad[i] ^= 0x10
+				if m, err := Parse(bad); err == nil {
+					t.Errorf("%s: with byte %d changed it is read as %+v", name, i, m)
+				}
+			}
+		}
+	}
+}
+
+func TestResponderIPv6(t *testing.T) {
+	r := NewResponder()
+	r.SetVIPs([]netip.Addr{vip6})
+	ask := (&Self{MAC: gw, V6: router6}).request(vip6, Broadcast)
+	got, send, conflict := r.Handle(&ask, own, start)
+	if !send || conflict || got.Target != router6 || got.Sender != vip6 || got.Destination != gw {
+		t.Errorf("answered %+v, %v, %v", got, send, conflict)
+	}
+	// Who looks whether the address is free hears from all nodes' group (RFC 4861, 7.2.4).
+	dad := probe(gw, vip6)
+	got, send, _ = r.Handle(&dad, own, start)
+	b, err := got.Frame(0)
+	if !send || err != nil || [6]byte(b[:6]) != [6]byte{0x33, 0x33, 0, 0, 0, 1} {
+		t.Errorf("a probe was answered %+v, %v", got, err)
+	}
+	claim := announcement(web1, vip6, true)
+	if _, _, conflict := r.Handle(&claim, own, start); !conflict {
+		t.Error("a claim of the VIP was no conflict")
+	}
+}
+
+func TestFilter(t *testing.T) {
+	frames := map[string][]byte{}
+	for name, m := range map[string]Message{"arp": self.request(rip, Broadcast), "solicitation": probe(own, vip6), "advertisement": announcement(own, vip6, true)} {
+		b, err := m.Frame(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames[name] = b
+	}
+	echo := append([]byte(nil), frames["solicitation"]...)
+	echo[54] = 128
+	tcp := append([]byte(nil), frames["solicitation"]...)
+	tcp[20] = 6
+	ip := append([]byte(nil), frames["arp"]...)
+	ip[13] = 0
+	frames["no echo"], frames["no tcp"], frames["no ip"] = echo, tcp, ip
+	for name, b := range frames {
+		// The machine that runs programs here knows no extensions: what they load is put in their place.
+		for _, c := range []struct {
+			vlan, tag uint16
+			typ       uint32
+			ours      bool
+		}{{0, 0, 0, true}, {0, 0, 2, true}, {0, 0, 3, false}, {0, 0, 4, false}, {0, 5, 0, false}, {5, 5, 1, true}, {5, 0, 0, false}, {5, 6, 0, false}} {
+			prog := filter(c.vlan)
+			for i, in := range prog {
+				if e, ok := in.(bpf.LoadExtension); ok {
+					v := uint32(c.tag)
+					switch e.Num {
+					case bpf.ExtType:
+						v = c.typ
+					case bpf.ExtVLANTagPresent:
+						v = min(v, 1)
+					}
+					prog[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v}
+				}
+			}
+			vm, err := bpf.NewVM(prog)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := vm.Run(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := c.ours && !strings.HasPrefix(name, "no "); (n > 0) != want {
+				t.Errorf("%s, leg of VLAN %d, frame of VLAN %d, kind %d: let in is %v", name, c.vlan, c.tag, c.typ, n > 0)
+			}
+		}
+	}
 }

@@ -4,51 +4,127 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"sync"
 
+	"github.com/mdlayher/ndp"
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"shunt/forwarder/frame"
 )
 
 // packetConn is a packet(7) socket as a Conn.
 type packetConn struct {
 	*packet.Conn
 	everyone packet.Addr
+	index    int
+
+	mu     sync.Mutex
+	groups int // a socket of IPv6 that is member of the groups, or -1
 }
 
-// Dial opens the ARP frames of one interface, of one VLAN or, if vlan is 0, the untagged. It needs no IPv4 address on the
+// Dial opens the ARP and NDP frames of one interface, of one VLAN or, if vlan is 0, the untagged. It needs no address on the
 // interface.
 func Dial(ifi *net.Interface, vlan uint16) (Conn, error) {
-	prog, err := bpf.Assemble(vlanFilter(vlan))
+	prog, err := bpf.Assemble(filter(vlan))
 	if err != nil {
 		return nil, fmt.Errorf("ARP on %s: %w", ifi.Name, err)
 	}
-	c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, &packet.Config{Filter: prog})
+	// All protocols, as the taps of a single one lie behind the ingress hook, at which the director's own guard drops what
+	// is for a VIP: unicast solicitations too.
+	c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: prog})
 	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("ARP on %s: %w: the capability CAP_NET_RAW is missing", ifi.Name, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ARP on %s: %w", ifi.Name, err)
 	}
-	return &packetConn{c, packet.Addr{HardwareAddr: Broadcast[:]}}, nil
+	return &packetConn{Conn: c, everyone: packet.Addr{HardwareAddr: Broadcast[:]}, index: ifi.Index, groups: -1}, nil
 }
 
-// vlanFilter lets in the frames of one VLAN: the kernel takes the tag out of the frame, but tells the filter
-// (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG in linux/filter.h).
-func vlanFilter(vlan uint16) []bpf.Instruction {
+// filter lets in ARP and neighbour solicitations and advertisements that are for this host or a group, of one VLAN: the
+// kernel takes the tag out of the frame, but tells the filter (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG in
+// linux/filter.h).
+func filter(vlan uint16) []bpf.Instruction {
 	accept, reject := bpf.RetConstant{Val: 0xffff}, bpf.RetConstant{Val: 0}
-	if vlan == 0 {
-		return []bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipFalse: 1}, accept, reject}
-	}
-	return []bpf.Instruction{
+	p := []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: unix.PACKET_MULTICAST, SkipTrue: 1}, // host, broadcast, multicast
+		reject,
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
-		bpf.LoadExtension{Num: bpf.ExtVLANTag},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(vlan), SkipTrue: 1},
-		reject, accept,
 	}
+	if vlan == 0 {
+		p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1}, reject)
+	} else {
+		p = append(p,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1}, reject,
+			bpf.LoadExtension{Num: bpf.ExtVLANTag},
+			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(vlan), SkipTrue: 1}, reject,
+		)
+	}
+	return append(p,
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeARP, SkipTrue: 6},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeIPv6, SkipFalse: 6},
+		bpf.LoadAbsolute{Off: frame.HeaderLen + 6, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmpv6, SkipFalse: 4},
+		bpf.LoadAbsolute{Off: frame.HeaderLen + ipv6Header, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 135, SkipTrue: 1}, // RFC 4861, 4.3 and 4.4
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 136, SkipFalse: 1},
+		accept, reject,
+	)
+}
+
+// Join has the solicitations for addr come here: the interface takes the frames of its group, and the kernel, where it has
+// IPv6 on the interface, tells switches and routers by MLD.
+func (c *packetConn) Join(addr netip.Addr) error {
+	group, err := ndp.SolicitedNodeMulticast(addr)
+	if err != nil {
+		return err
+	}
+	c.membership(unix.IPV6_JOIN_GROUP, group)
+	mac := groupMAC(group)
+	return c.JoinGroup(net.HardwareAddr(mac[:]))
+}
+
+// Leave undoes Join.
+func (c *packetConn) Leave(addr netip.Addr) error {
+	group, err := ndp.SolicitedNodeMulticast(addr)
+	if err != nil {
+		return err
+	}
+	c.membership(unix.IPV6_LEAVE_GROUP, group)
+	mac := groupMAC(group)
+	return c.LeaveGroup(net.HardwareAddr(mac[:]))
+}
+
+// membership asks the kernel; it is enough if it does so where it can.
+func (c *packetConn) membership(option int, group netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.groups < 0 {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return
+		}
+		c.groups = fd
+	}
+	_ = unix.SetsockoptIPv6Mreq(c.groups, unix.IPPROTO_IPV6, option, &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(c.index)})
+}
+
+// Close closes the sockets.
+func (c *packetConn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.groups >= 0 {
+		_ = unix.Close(c.groups)
+		c.groups = -1
+	}
+	return c.Conn.Close()
 }
 
 func (c *packetConn) Read(b []byte) (int, error) {

@@ -20,7 +20,7 @@ func ExampleResolver() {
 	now := time.Unix(0, 0)
 	dip, rip := netip.MustParseAddr("10.10.0.2"), netip.MustParseAddr("10.10.0.11")
 	r.SetTargets(map[netip.Addr]frame.MAC{rip: {}}, now)
-	questions, next := r.Due(director, dip, now)
+	questions, next := r.Due(&arpd.Self{MAC: director, V4: dip}, now)
 	fmt.Printf("who has %s? tell %s; ask again after %s\n", questions[0].Target, questions[0].Sender, next.Sub(now))
 	r.Handle(&arpd.Message{Reply: true, SenderMAC: realserver, Sender: rip, TargetMAC: director, Target: dip}, now)
 	for _, n := range r.Neighbours() {

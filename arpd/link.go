@@ -12,7 +12,7 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Conn reads and writes the ARP frames of one interface, from the Ethernet header on. Read fails when the Conn is
+// A Conn reads and writes the ARP and NDP frames of one interface, from the Ethernet header on. Read fails when the Conn is
 // closed, with an error that is net.ErrClosed; other errors do not end it.
 type Conn interface {
 	Read(b []byte) (int, error)
@@ -20,10 +20,17 @@ type Conn interface {
 	Close() error
 }
 
+// A Joiner is a Conn that has to be told which IPv6 addresses are asked for here, since the questions are sent to groups.
+type Joiner interface {
+	Join(addr netip.Addr) error
+	Leave(addr netip.Addr) error
+}
+
 // LinkConfig describes a Link. Its functions are called by the Link's goroutines, one at a time, and must not call it.
 type LinkConfig struct {
 	MAC      frame.MAC  // of the interface; see SetMAC
-	Addr     netip.Addr // the director's own on this interface, from which it asks; may be invalid
+	Addr     netip.Addr // the director's own IPv4 address on this interface, from which it asks; may be invalid
+	Addr6    netip.Addr // likewise of IPv6
 	VLAN     uint16     // 0: untagged
 	Announce time.Duration
 	Refresh  time.Duration
@@ -36,7 +43,7 @@ type LinkConfig struct {
 
 // Counters are the totals of a Link.
 type Counters struct {
-	Received  uint64 // ARP frames
+	Received  uint64 // ARP and NDP frames
 	Malformed uint64 // of these, not understood
 	Answered  uint64 // requests for VIPs
 	Announced uint64
@@ -60,6 +67,7 @@ type Link struct {
 	mu        sync.Mutex // guards what follows
 	announcer *Announcer
 	resolver  *Resolver
+	joined    map[netip.Addr]bool
 
 	tell  sync.Mutex // one call of Changed and Conflict at a time, in order
 	count struct {
@@ -77,7 +85,7 @@ func NewLink(conn Conn, cfg LinkConfig) *Link {
 	}
 	l := &Link{
 		cfg: cfg, conn: conn, responder: NewResponder(), kick: make(chan struct{}, 1),
-		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh),
+		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh), joined: map[netip.Addr]bool{},
 	}
 	l.mac.Store(&cfg.MAC)
 	return l
@@ -89,31 +97,49 @@ func (l *Link) SetMAC(mac frame.MAC) {
 	l.Announce()
 }
 
-// SetVIPs replaces the virtual addresses that are answered for and announced here. Addresses of IPv6 are passed over.
+// SetVIPs replaces the virtual addresses that are answered for and announced here.
 func (l *Link) SetVIPs(vips []netip.Addr) {
-	var v4 []netip.Addr
-	for _, v := range vips {
-		if v.Is4() {
-			v4 = append(v4, v)
-		}
-	}
-	l.responder.SetVIPs(v4)
+	l.responder.SetVIPs(vips)
 	l.mu.Lock()
-	l.announcer.SetVIPs(v4, time.Now())
+	l.announcer.SetVIPs(vips, time.Now())
+	l.join(vips)
 	l.mu.Unlock()
 	l.wake()
 }
 
-// SetTargets replaces the neighbours to resolve: see Resolver.SetTargets. Addresses of IPv6 are resolved only if static.
-func (l *Link) SetTargets(targets map[netip.Addr]frame.MAC) {
-	wanted := map[netip.Addr]frame.MAC{}
-	for a, m := range targets {
-		if a.Is4() || !m.IsZero() {
-			wanted[a] = m
+// join has the questions for IPv6 addresses come here. l.mu is held.
+func (l *Link) join(vips []netip.Addr) {
+	j, ok := l.conn.(Joiner)
+	if !ok {
+		return
+	}
+	wanted := map[netip.Addr]bool{}
+	for _, v := range vips {
+		if v.Is6() {
+			wanted[v] = true
 		}
 	}
+	for v := range wanted {
+		if !l.joined[v] {
+			if err := j.Join(v); err != nil {
+				l.count.errors.Add(1)
+			}
+		}
+	}
+	for v := range l.joined {
+		if !wanted[v] {
+			if err := j.Leave(v); err != nil {
+				l.count.errors.Add(1)
+			}
+		}
+	}
+	l.joined = wanted
+}
+
+// SetTargets replaces the neighbours to resolve: see Resolver.SetTargets.
+func (l *Link) SetTargets(targets map[netip.Addr]frame.MAC) {
 	l.mu.Lock()
-	l.resolver.SetTargets(wanted, time.Now())
+	l.resolver.SetTargets(targets, time.Now())
 	l.mu.Unlock()
 	l.wake()
 }
@@ -165,12 +191,17 @@ func (l *Link) work(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		now := time.Now()
+		self := Self{MAC: *l.mac.Load(), V4: l.cfg.Addr, V6: l.cfg.Addr6}
 		l.mu.Lock()
-		announce, next := l.announcer.Due(*l.mac.Load(), now)
-		ask, later := l.resolver.Due(*l.mac.Load(), l.cfg.Addr, now)
+		announce, next := l.announcer.Due(self.MAC, now)
+		ask, later := l.resolver.Due(&self, now)
 		l.mu.Unlock()
 		l.report()
-		l.count.announced.Add(uint64(len(announce) / 3))
+		for i := range announce {
+			if announce[i].Sender.IsUnspecified() { // there is one probe for each VIP
+				l.count.announced.Add(1)
+			}
+		}
 		l.count.asked.Add(uint64(len(ask)))
 		for _, m := range append(announce, ask...) {
 			l.send(&m)

@@ -78,12 +78,15 @@ func TestLink(t *testing.T) {
 		l.SetTargets(map[netip.Addr]frame.MAC{rip: {}, netip.MustParseAddr("2001:db8::2"): {}})
 		synctest.Wait()
 		out := w.sent()
-		if len(out) != 4 || out[1] != announcement(own, vip, false) || out[3] != request(own, dip, rip, Broadcast) {
+		six := announcement(own, netip.MustParseAddr("2001:db8::1"), true)
+		six.Destination = groupMAC(allNodes)
+		if len(out) != 7 || out[1] != announcement(own, vip, false) || out[4] != six || out[5] != self.request(rip, Broadcast) ||
+			out[6].Target != netip.MustParseAddr("2001:db8::2") {
 			t.Fatalf("at the start: %+v", out)
 		}
 
 		w.put(t, Message{Reply: true, SenderMAC: web1, Sender: rip, TargetMAC: own, Target: dip, Source: web1, Destination: own})
-		w.put(t, request(gw, router, vip, Broadcast))
+		w.put(t, (&Self{MAC: gw, V4: router}).request(vip, Broadcast))
 		w.in <- []byte("neither Ethernet nor ARP")
 		w.put(t, announcement(web1b, vip, true))
 		synctest.Wait()
@@ -92,7 +95,7 @@ func TestLink(t *testing.T) {
 			t.Errorf("answered %+v, want a reply to the router and a defence", out)
 		}
 		mu.Lock()
-		if len(changes) != 2 || changes[1].MAC != web1 {
+		if len(changes) != 3 || changes[2].MAC != web1 {
 			t.Errorf("changes %+v", changes)
 		}
 		if conflicts[vip] != web1b {
@@ -100,17 +103,17 @@ func TestLink(t *testing.T) {
 		}
 		mu.Unlock()
 		c := l.Counters()
-		if c.Received != 4 || c.Malformed != 1 || c.Answered != 1 || c.Conflicts != 1 || c.Learnt != 1 || c.Announced != 1 {
+		if c.Received != 4 || c.Malformed != 1 || c.Answered != 1 || c.Conflicts != 1 || c.Learnt != 1 || c.Announced != 2 {
 			t.Errorf("counters %+v", c)
 		}
 
 		// Nobody answers any more.
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
-		if n := l.Neighbours(); len(n) != 1 || n[0].State != Failed {
+		if n := l.Neighbours(); len(n) != 2 || n[0].State != Failed || n[1].State != Failed {
 			t.Errorf("neighbours %+v, want it failed", n)
 		}
-		if l.Counters().Failures != 1 {
+		if l.Counters().Failures != 2 {
 			t.Errorf("counters %+v", l.Counters())
 		}
 		cancel()

@@ -109,16 +109,15 @@ func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {
 	r.changed = append(r.changed, t.Neighbour)
 }
 
-// Due returns the questions to ask by now, and when to call again; the zero time is never. from and sender are the MAC
-// and the address of the interface; sender may be invalid.
-func (r *Resolver) Due(from frame.MAC, sender netip.Addr, now time.Time) (out []Message, next time.Time) {
+// Due returns the questions to ask by now, and when to call again; the zero time is never.
+func (r *Resolver) Due(self *Self, now time.Time) (out []Message, next time.Time) {
 	for _, addr := range r.order {
 		t := r.targets[addr]
 		if t.State == Static {
 			continue
 		}
 		if !t.next.After(now) {
-			out = append(out, request(from, sender, addr, r.ask(t, now)))
+			out = append(out, self.request(addr, r.ask(t, now)))
 		}
 		next = sooner(next, t.next)
 	}

@@ -58,7 +58,11 @@ func (r *Responder) Handle(m *Message, mac frame.MAC, now time.Time) (answer Mes
 		return Message{}, false, false
 	}
 	// A probe of somebody who wants to take the VIP is answered like any other request: that keeps him from it.
-	return Message{
+	answer = Message{
 		Reply: true, SenderMAC: mac, Sender: m.Target, TargetMAC: m.SenderMAC, Target: m.Sender, Source: mac, Destination: m.SenderMAC,
-	}, true, false
+	}
+	if m.Sender.Is6() && m.Sender.IsUnspecified() {
+		answer.Destination = Broadcast // he has no address yet that it could go to (RFC 4861, 7.2.4)
+	}
+	return answer, true, false
 }

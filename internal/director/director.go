@@ -93,9 +93,6 @@ func (d *Director) start(ctx context.Context) error {
 	}
 	d.plan = plan
 	vips := d.cfg.VIPs()
-	if err := refuseIPv6(vips); err != nil {
-		return err
-	}
 	if err := d.openRings(); err != nil {
 		return err
 	}
@@ -127,15 +124,6 @@ func (d *Director) start(ctx context.Context) error {
 	d.setVIPs(vips)
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
 		"workers", len(d.rings), "flows", d.cfg.Flows)
-	return nil
-}
-
-func refuseIPv6(vips []netip.Addr) error {
-	for _, v := range vips {
-		if v.Is6() {
-			return fmt.Errorf("VIP %s: neighbour discovery is missing: `shunt run` serves IPv4 only; `shunt replay` does both", v)
-		}
-	}
 	return nil
 }
 

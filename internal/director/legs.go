@@ -19,6 +19,7 @@ type leg struct {
 	ifi   *net.Interface
 	mac   frame.MAC
 	addr  netip.Addr // the first of IPv4: the DIP; may be invalid
+	addr6 netip.Addr // the first of IPv6, a link-local one if there is no other
 	nets  []netip.Prefix
 	conn  arpd.Conn
 	link  *arpd.Link
@@ -42,7 +43,13 @@ func (d *Director) findLegs() error {
 		}
 		for _, a := range addrs {
 			p, err := netip.ParsePrefix(a.String())
-			if err != nil || p.Addr().IsLinkLocalUnicast() {
+			if err != nil {
+				continue
+			}
+			if p.Addr().Is6() && (!l.addr6.IsValid() || l.addr6.IsLinkLocalUnicast()) {
+				l.addr6 = p.Addr()
+			}
+			if p.Addr().IsLinkLocalUnicast() {
 				continue
 			}
 			l.nets = append(l.nets, p)
@@ -111,7 +118,7 @@ func (d *Director) openLinks(ctx context.Context) error {
 	}
 	for _, l := range d.legs {
 		l.link = arpd.NewLink(l.conn, arpd.LinkConfig{
-			MAC: l.mac, Addr: l.addr, VLAN: l.vlan, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
+			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
 			Changed:  func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
 			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})

@@ -28,9 +28,6 @@ func (d *Director) Reload(cfg *config.Config) error {
 		return err
 	}
 	vips := cfg.VIPs()
-	if err := refuseIPv6(vips); err != nil {
-		return err
-	}
 	oldVIPs := d.cfg.VIPs()
 	// Frames to old and new VIPs are let in while both may be served.
 	if err := d.letIn(union(oldVIPs, vips)); err != nil {
