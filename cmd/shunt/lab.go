@@ -32,6 +32,7 @@ func labCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&opt.Topology, "topology", "one-arm", strings.Join(lab.Topologies, " or "))
+	cmd.Flags().StringVar(&opt.Family, "family", "4", "addresses: 4, 6 or both")
 	cmd.Flags().BoolVar(&opt.Keep, "keep", false, "leave it standing until Ctrl-C, for shunt lab exec")
 	cmd.Flags().StringVar(&opt.Captures, "captures", "", "folder for the captures (default lab-captures/TOPOLOGY)")
 	cmd.Flags().IntVar(&opt.Fetches, "fetches", 8, "number of pages to fetch, 2 to 1000")
@@ -49,6 +50,9 @@ func runLab(ctx context.Context, opt lab.Options) error {
 	}
 	if !known {
 		return usageError{fmt.Errorf("--topology %q: write %s", opt.Topology, strings.Join(lab.Topologies, " or "))}
+	}
+	if opt.Family != "4" && opt.Family != "6" && opt.Family != "both" {
+		return usageError{fmt.Errorf("--family %q: write 4, 6 or both", opt.Family)}
 	}
 	if err := lab.Prepare(); err != nil {
 		return err

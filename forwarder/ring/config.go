@@ -15,6 +15,8 @@ const (
 	MaxSlots        = 1 << 20
 	MinSlotSize     = 256
 	MaxSlotSize     = 1 << 18
+	// MaxRing bounds the bytes of one ring: asked for more than it has, the kernel ends processes rather than say no.
+	MaxRing = 1 << 30
 )
 
 // A Preset chooses between latency and CPU time: see the table in pace.go.
@@ -94,6 +96,9 @@ func (c *Config) check() error {
 	}
 	if c.SlotSize < MinSlotSize || c.SlotSize > MaxSlotSize {
 		return fmt.Errorf("ring: slot size %d: use %d to %d bytes", c.SlotSize, MinSlotSize, MaxSlotSize)
+	}
+	if c.Slots*c.SlotSize > MaxRing {
+		return fmt.Errorf("ring: %d slots of %d bytes are %d MiB: a ring may have %d MiB", c.Slots, c.SlotSize, c.Slots*c.SlotSize>>20, MaxRing>>20)
 	}
 	if int(c.Busy) >= len(presets) {
 		return fmt.Errorf("ring: unknown preset %d", c.Busy)

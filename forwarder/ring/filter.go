@@ -118,15 +118,19 @@ func join(r []span, n int) []span {
 		}
 		slices.Sort(gaps)
 		limit := gaps[len(r)-n-1]
-		left := len(r) - n
+		below, _ := slices.BinarySearch(gaps, limit)
+		ties := len(r) - n - below // gaps of just that size to close; all smaller ones are closed
 		var out []span
 		for _, s := range r {
-			if k := len(out) - 1; k >= 0 && left > 0 && s.lo-out[k].hi <= limit {
-				out[k].hi = s.hi
-				left--
-			} else {
+			k := len(out) - 1
+			if k < 0 || s.lo-out[k].hi > limit || s.lo-out[k].hi == limit && ties == 0 {
 				out = append(out, s)
+				continue
 			}
+			if s.lo-out[k].hi == limit {
+				ties--
+			}
+			out[k].hi = s.hi
 		}
 		r = out
 	}

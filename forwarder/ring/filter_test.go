@@ -265,6 +265,10 @@ func TestJoin(t *testing.T) {
 			t.Errorf("join(%d) = %v, want %v", c.n, got, c.want)
 		}
 	}
+	// Gaps of the same size must not use up what smaller ones behind them need.
+	if got, want := join([]span{{12, 12}, {26, 26}, {40, 40}, {42, 42}}, 2), []span{{12, 26}, {40, 42}}; !slices.Equal(got, want) {
+		t.Errorf("join: %v, want %v", got, want)
+	}
 	if got := join(nil, 0); len(got) != 0 {
 		t.Errorf("join of nothing: %v", got)
 	}

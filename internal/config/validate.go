@@ -38,6 +38,10 @@ func (v *validator) config(f *file) *Config {
 		},
 		Log: v.log(&f.Log),
 	}
+	if c.Ring.Slots*c.Ring.SlotSize > ring.MaxRing {
+		v.wrong("$.ring.slots", "%d slots of %d bytes are %d MiB: a ring may have %d MiB", c.Ring.Slots, c.Ring.SlotSize,
+			c.Ring.Slots*c.Ring.SlotSize>>20, ring.MaxRing>>20)
+	}
 	switch guard := fmt.Sprint(f.Guard); guard {
 	case "<nil>", "auto":
 		c.Guard = true

@@ -70,14 +70,14 @@ func (b *buffer) String() string {
 
 func TestTopologies(t *testing.T) {
 	for _, topology := range Topologies {
-		t.Run(topology, func(t *testing.T) {
+		t.Run(topology+", both families", func(t *testing.T) {
 			var out buffer
 			captures := t.TempDir()
-			err := Run(t.Context(), Options{Topology: topology, Captures: captures, Fetches: 4, Out: &out, Binary: binary})
+			err := Run(t.Context(), Options{Topology: topology, Family: "both", Captures: captures, Fetches: 4, Out: &out, Binary: binary})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out.String())
 			}
-			if !strings.Contains(out.String(), "VERDICT: direct routing works: 4 pages") || strings.Contains(out.String(), "FAILED") {
+			if !strings.Contains(out.String(), "VERDICT: direct routing works: 8 pages") || strings.Contains(out.String(), "FAILED") {
 				t.Errorf("unexpected output:\n%s", out.String())
 			}
 			files, err := filepath.Glob(filepath.Join(captures, "*.pcap"))
@@ -113,7 +113,7 @@ func TestProofFails(t *testing.T) {
 	}
 	defer n.Close()
 	var out buffer
-	s := &session{Options: Options{Topology: "one-arm", Fetches: 2, Out: &out}, net: n, pages: []Page{{"web1", 1}, {"web1", 2}}}
+	s := &session{Options: Options{Topology: "one-arm", Fetches: 2, Out: &out}, net: n, pages: []Page{{From: "web1", Port: 1}, {From: "web1", Port: 2}}}
 	s.check(captured{})
 	for _, want := range []string{"[FAILED] the realservers took turns", "no frame was captured", "[FAILED] only the director answers ARP"} {
 		if !strings.Contains(out.String(), want) {

@@ -24,6 +24,18 @@ const (
 	DirectorMAC = "02:00:00:00:00:02"
 )
 
+// Addresses of the laboratory in IPv6.
+const (
+	VIP6       = "2001:db8:10::100"
+	ClientIP6  = "2001:db8:10::1"
+	RouterIP6  = "2001:db8:10::fe"
+	GatewayIP6 = "fd00:10::1"
+	DIP6       = "fd00:10::2"
+)
+
+// RIP6 is the IPv6 address of realserver i, counted from 1.
+func RIP6(i int) string { return fmt.Sprintf("fd00:10::%d", 10+i) }
+
 // Topologies lists what Build can make.
 var Topologies = []string{"one-arm", "two-arm"}
 
@@ -41,6 +53,7 @@ type Network struct {
 	Director *netlab.Host
 	Webs     []*netlab.Host
 	Hosts    map[string]*netlab.Host // all but the switches, by name
+	V6       bool                    // EnableIPv6 was called
 
 	ports []port
 }
@@ -153,6 +166,48 @@ func (n *Network) twoArm(realservers int) error {
 	return n.webs(realservers, &private)
 }
 
+// EnableIPv6 gives all hosts IPv6 addresses beside the others. It is called once, before anything runs.
+func (n *Network) EnableIPv6() error {
+	add := func(h *netlab.Host, ifname string, addrs ...string) error {
+		return steps(
+			func() error { return h.IPv6(ifname) },
+			func() error { return h.Addr(ifname, addrs...) },
+		)
+	}
+	var err error
+	if n.Topology == "one-arm" {
+		err = steps(
+			func() error { return add(n.Client, "eth0", ClientIP6+"/64", GatewayIP6+"/64") },
+			func() error { return add(n.Director, "eth0", DIP6+"/64") },
+		)
+	} else {
+		router := n.Hosts["router"]
+		err = steps(
+			func() error { return add(n.Client, "eth0", ClientIP6+"/64") },
+			func() error { return add(router, "eth0", RouterIP6+"/64") },
+			func() error { return add(router, "eth1", GatewayIP6+"/64") },
+			func() error { return router.Sysctl("net.ipv6.conf.all.forwarding", "1") },
+			func() error { return n.Director.IPv6("eth0") },
+			func() error { return add(n.Director, "eth1", DIP6+"/64") },
+		)
+	}
+	if err != nil {
+		return err
+	}
+	for i, w := range n.Webs {
+		err := steps(
+			func() error { return add(w, "eth0", RIP6(i+1)+"/64") },
+			func() error { return add(w, "lo", VIP6+"/128") },
+			func() error { return w.DefaultRoute(GatewayIP6) },
+		)
+		if err != nil {
+			return err
+		}
+	}
+	n.V6 = true
+	return nil
+}
+
 func (n *Network) webs(realservers int, sw **netlab.Host) error {
 	for i := 1; i <= realservers; i++ {
 		var w *netlab.Host
@@ -193,8 +248,8 @@ func (n *Network) Capture(dir string) (map[string]*netlab.Capture, error) {
 	return out, nil
 }
 
-// Config writes the configuration of the director: one service for each of ports, with all realservers, and more keys of
-// the top level. socket is the control socket.
+// Config writes the configuration of the director: a service for each of services, such as tcp/80, and each family that the
+// hosts have, with all realservers; and more keys of the top level. socket is the control socket.
 func (n *Network) Config(scheduler, socket, more string, services ...string) string {
 	var b strings.Builder
 	b.WriteString("legs:\n")
@@ -207,14 +262,20 @@ func (n *Network) Config(scheduler, socket, more string, services ...string) str
 	b.WriteString("services:\n")
 	for i, s := range services {
 		proto, port, _ := strings.Cut(s, "/")
-		fmt.Fprintf(&b, "  - {name: service%d, address: %s, protocol: %s, port: %s, scheduler: %s, realservers: [", i+1, VIP, proto, port, scheduler)
-		for j := range n.Webs {
-			if j > 0 {
-				b.WriteString(", ")
+		write := func(name, vip string, rip func(int) string) {
+			fmt.Fprintf(&b, "  - {name: %s%d, address: %q, protocol: %s, port: %s, scheduler: %s, realservers: [", name, i+1, vip, proto, port, scheduler)
+			for j := range n.Webs {
+				if j > 0 {
+					b.WriteString(", ")
+				}
+				fmt.Fprintf(&b, "{address: %q}", rip(j+1))
 			}
-			fmt.Fprintf(&b, "{address: %s}", RIP(j+1))
+			b.WriteString("]}\n")
 		}
-		b.WriteString("]}\n")
+		write("service", VIP, RIP)
+		if n.V6 {
+			write("service6-", VIP6, RIP6)
+		}
 	}
 	return b.String()
 }

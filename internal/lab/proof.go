@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"shunt/arpd"
+	"shunt/forwarder/frame"
 	"shunt/internal/api"
 )
 
@@ -36,8 +37,14 @@ func (s *session) claim(what string, wrong []string) {
 // table compares the connection table with the pages: each connection must be there, with the realserver that answered.
 func (p *proof) table(s *session, conns []api.Connection) {
 	for _, page := range s.pages {
-		want := netip.AddrPortFrom(netip.MustParseAddr(RIP(s.number(page.From))), 80)
-		i := slices.IndexFunc(conns, func(c api.Connection) bool { return c.Client.Port() == page.Port })
+		rip := RIP(s.number(page.From))
+		if page.V6 {
+			rip = RIP6(s.number(page.From))
+		}
+		want := netip.AddrPortFrom(netip.MustParseAddr(rip), 80)
+		i := slices.IndexFunc(conns, func(c api.Connection) bool {
+			return c.Client.Port() == page.Port && c.Virtual.Addr() == page.vip()
+		})
 		switch {
 		case i < 0:
 			p.tableWrong = append(p.tableWrong, fmt.Sprintf("the connection from port %d is missing", page.Port))
@@ -59,15 +66,18 @@ func (s *session) number(name string) int {
 
 // check shows the trail of the last connection, and proves the claims from the captures.
 func (s *session) check(c captured) {
-	last := s.pages[len(s.pages)-1]
-	s.trail(c, last)
+	for i, page := range s.pages {
+		if i == len(s.pages)-1 || s.pages[i+1].V6 != page.V6 {
+			s.trail(c, page) // of the last connection of each family
+		}
+	}
 	s.printf("Proof:\n")
-	s.claim(fmt.Sprintf("%d pages of %d arrived", len(s.pages), s.Fetches), nil)
+	s.claim(fmt.Sprintf("%d pages of %d arrived", len(s.pages), s.Fetches*len(s.families())), nil)
 	s.claim("the realservers took turns", s.turns())
 	s.claim("the connection table has every connection, with the realserver that answered it", s.proof.tableWrong)
 	s.frames(c)
 	s.claim("no reply passed the director", s.replies(c))
-	s.claim("only the director answers ARP for the VIP", s.arp(c))
+	s.claim("only the director answers for the VIP when it is asked for (ARP, neighbour discovery)", s.arp(c))
 	s.claim("no frame escaped the captures", s.lost())
 }
 
@@ -76,13 +86,13 @@ func (s *session) trail(c captured, page Page) {
 	there, back := s.net.ways(page.From)
 	s.printf("The trail of the connection from port %d, its SYN:\n", page.Port)
 	for i, h := range there {
-		if r := c.of(h, request(page.Port)); len(r) > 0 {
+		if r := c.of(h, request(page.vip(), page.Port)); len(r) > 0 {
 			s.printf("  %d  %s\n", i+1, line(h, &r[0]))
 		}
 	}
 	s.printf("and the way back, past the director:\n")
 	for i, h := range back {
-		if r := c.of(h, reply(page.Port)); len(r) > 0 {
+		if r := c.of(h, reply(page.vip(), page.Port)); len(r) > 0 {
 			s.printf("  %d  %s\n", len(there)+i+1, line(h, &r[0]))
 		}
 	}
@@ -92,7 +102,7 @@ func (s *session) trail(c captured, page Page) {
 // turns checks that round robin alternated.
 func (s *session) turns() (wrong []string) {
 	for i := 1; i < len(s.pages); i++ {
-		if s.pages[i].From == s.pages[i-1].From {
+		if s.pages[i].V6 == s.pages[i-1].V6 && s.pages[i].From == s.pages[i-1].From {
 			wrong = append(wrong, fmt.Sprintf("fetches %d and %d both came from %s", i, i+1, s.pages[i].From))
 		}
 	}
@@ -103,7 +113,7 @@ func (s *session) turns() (wrong []string) {
 func (s *session) frames(c captured) {
 	total := compared{}
 	for _, p := range s.pages {
-		r := s.net.follow(c, p.Port, p.From, MAC(s.number(p.From)))
+		r := s.net.follow(c, p, MAC(s.number(p.From)))
 		total.frames += r.frames
 		total.ownMAC += r.ownMAC
 		total.sameMAC += r.sameMAC
@@ -130,10 +140,9 @@ func (s *session) frames(c captured) {
 
 // replies lists frames from the VIP that were seen at the director.
 func (s *session) replies(c captured) (wrong []string) {
-	vip := netip.MustParseAddr(VIP)
 	for _, name := range s.net.directorPorts() {
 		for _, r := range c[name] {
-			if p := packet(&r); p != nil && p.Src.Netip() == vip {
+			if p := packet(&r); p != nil && isVIP(p.Src.Netip()) && p.Proto == frame.TCP {
 				wrong = append(wrong, fmt.Sprintf("at %s: %s", name, p.Tuple))
 			}
 		}
@@ -141,24 +150,31 @@ func (s *session) replies(c captured) (wrong []string) {
 	return wrong
 }
 
-// arp lists ARP messages that claim the VIP for somebody else's MAC, at any port.
+func isVIP(a netip.Addr) bool {
+	return a == netip.MustParseAddr(VIP) || a == netip.MustParseAddr(VIP6)
+}
+
+// arp lists messages that claim the VIP for somebody else's MAC, at any port.
 func (s *session) arp(c captured) (wrong []string) {
-	answered := false
-	vip := netip.MustParseAddr(VIP)
+	answered := map[bool]bool{} // by whether it was of IPv6
 	for name, records := range c {
 		for _, r := range records {
 			m, err := arpd.Parse(r.Data)
-			if err != nil || m.Sender != vip {
+			if err != nil || !isVIP(m.Sender) {
 				continue
 			}
 			if m.SenderMAC.String() != DirectorMAC {
 				wrong = append(wrong, fmt.Sprintf("at %s: %s claims it", name, m.SenderMAC))
 			}
-			answered = answered || m.Reply && m.Target == netip.MustParseAddr(ClientIP)
+			if m.Reply && m.Target != m.Sender {
+				answered[m.Sender.Is6()] = true
+			}
 		}
 	}
-	if !answered {
-		wrong = append(wrong, "the client's question was not seen to be answered")
+	for _, v6 := range s.families() {
+		if !answered[v6] {
+			wrong = append(wrong, "the client's question was not seen to be answered")
+		}
 	}
 	return wrong
 }

@@ -18,6 +18,7 @@ import (
 // Options of a laboratory.
 type Options struct {
 	Topology string
+	Family   string // "4", "6" or "both"; "" is "4"
 	Keep     bool   // leave it standing until ctx is done
 	Captures string // folder for the captures; "" : lab-captures/TOPOLOGY, in the working directory
 	Fetches  int
@@ -57,6 +58,11 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	defer s.net.Close()
+	if opt.Family == "6" || opt.Family == "both" {
+		if err := s.net.EnableIPv6(); err != nil {
+			return err
+		}
+	}
 	if s.captures, err = s.net.Capture(opt.Captures); err != nil {
 		return err
 	}
@@ -119,6 +125,10 @@ func (s *session) drawing() {
 		s.row("client, also the gateway", "director", "web1", "web2")
 		s.row(ClientIP+" (public)", "VIP "+VIP, "RIP "+RIP(1), "RIP "+RIP(2))
 		s.row(GatewayIP+" (private)", "DIP "+DIP, "VIP on lo", "VIP on lo")
+		if s.net.V6 {
+			s.row(ClientIP6, "VIP "+VIP6, "RIP "+RIP6(1), "RIP "+RIP6(2))
+			s.row(GatewayIP6, "DIP "+DIP6, "VIP on lo", "VIP on lo")
+		}
 		s.row(clientMAC, DirectorMAC, MAC(1), MAC(2))
 		s.row("      |", "      |", "      |", "      |")
 		s.printf("   ======+========== learning switch ===+=========================+=========================+======\n\n")
@@ -127,13 +137,19 @@ func (s *session) drawing() {
 	s.printf("shunt lab: direct routing with two arms\n\n")
 	s.row("client", "director", "router", "")
 	s.row(ClientIP, "VIP "+VIP, RouterIP, "")
+	if s.net.V6 {
+		s.row(ClientIP6, "VIP "+VIP6, RouterIP6, "")
+	}
 	s.row(clientMAC, DirectorMAC, "", "")
 	s.row("      |", "      |", "      |", "")
 	s.printf("   ======+=========== public switch ====+=========================+======\n")
 	s.row("", "      |", "      |", "")
 	s.row("", "director", "router", "web1, web2")
 	s.row("", "DIP "+DIP, GatewayIP+" (gateway)", "RIPs "+RIP(1)+", .12")
-	s.row("", privateMAC, "", "VIP on lo")
+	if s.net.V6 {
+		s.row("", "DIP "+DIP6, GatewayIP6, "RIPs "+RIP6(1)+", ::12")
+	}
+	s.row("", privateMAC, "", "VIPs on lo")
 	s.row("", "      |", "      |", "      |")
 	s.printf("                             ===========+==== private switch =====+=========================+======\n\n")
 }
@@ -143,20 +159,37 @@ func (s *session) row(a, b, c, d string) {
 	s.printf("%s\n", strings.TrimRight(fmt.Sprintf("   %-30s %-25s %-25s %s", a, b, c, d), " "))
 }
 
+// families lists what is shown: false is IPv4, true is IPv6.
+func (s *session) families() []bool {
+	switch s.Family {
+	case "6":
+		return []bool{true}
+	case "both":
+		return []bool{false, true}
+	}
+	return []bool{false}
+}
+
 // fetch gets pages, one connection each.
 func (s *session) fetch(ctx context.Context) error {
-	url := "http://" + VIP + "/"
-	s.printf("The client fetches %s, each time over a new connection:\n ", url)
 	browser := Browser(s.net.Client)
-	for range s.Fetches {
-		p, err := Fetch(ctx, browser, url)
-		if err != nil {
-			return fmt.Errorf("fetch %d of %d: %w", len(s.pages)+1, s.Fetches, err)
+	for _, v6 := range s.families() {
+		url := "http://" + VIP + "/"
+		if v6 {
+			url = "http://[" + VIP6 + "]/"
 		}
-		s.pages = append(s.pages, p)
-		s.printf("  %s", p.From)
+		s.printf("The client fetches %s, each time over a new connection:\n ", url)
+		for i := range s.Fetches {
+			p, err := Fetch(ctx, browser, url)
+			if err != nil {
+				return fmt.Errorf("fetch %d of %d: %w", i+1, s.Fetches, err)
+			}
+			p.V6 = v6
+			s.pages = append(s.pages, p)
+			s.printf("  %s", p.From)
+		}
+		s.printf("\n\n")
 	}
-	s.printf("\n\n")
 	return nil
 }
 

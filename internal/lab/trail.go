@@ -10,6 +10,14 @@ import (
 	"shunt/internal/netlab"
 )
 
+// vip is the address that the page came from.
+func (p *Page) vip() netip.Addr {
+	if p.V6 {
+		return netip.MustParseAddr(VIP6)
+	}
+	return netip.MustParseAddr(VIP)
+}
+
 // A hop is one end of a wire at which a frame was seen.
 type hop struct {
 	label  string
@@ -79,14 +87,14 @@ func (c captured) of(h hop, keep func(*frame.Packet) bool) []netlab.Record {
 }
 
 // request says yes to the client's packets of one connection to the VIP, reply to those the other way.
-func request(port uint16) func(*frame.Packet) bool {
-	vip := frame.AddrFrom(netip.MustParseAddr(VIP))
-	return func(p *frame.Packet) bool { return p.Dst == vip && p.SrcPort == port }
+func request(vip netip.Addr, port uint16) func(*frame.Packet) bool {
+	a := frame.AddrFrom(vip)
+	return func(p *frame.Packet) bool { return p.Dst == a && p.SrcPort == port }
 }
 
-func reply(port uint16) func(*frame.Packet) bool {
-	vip := frame.AddrFrom(netip.MustParseAddr(VIP))
-	return func(p *frame.Packet) bool { return p.Src == vip && p.DstPort == port }
+func reply(vip netip.Addr, port uint16) func(*frame.Packet) bool {
+	a := frame.AddrFrom(vip)
+	return func(p *frame.Packet) bool { return p.Src == a && p.DstPort == port }
 }
 
 // line describes a frame at a hop.
@@ -120,12 +128,13 @@ type compared struct {
 
 // follow compares each frame that a connection sent to the director with what came out of it and what the realserver got:
 // from the EtherType on they must be the same bytes.
-func (n *Network) follow(c captured, port uint16, web, mac string) compared {
+func (n *Network) follow(c captured, page Page, mac string) compared {
+	port, web := page.Port, page.From
 	var out compared
 	there, _ := n.ways(web)
 	seen := make([][]netlab.Record, len(there))
 	for i, h := range there {
-		seen[i] = c.of(h, request(port))
+		seen[i] = c.of(h, request(page.vip(), port))
 		if len(seen[i]) != len(seen[0]) {
 			out.wrong = append(out.wrong, fmt.Sprintf("port %d: %d frames at %q, but %d at %q", port, len(seen[0]), there[0].label, len(seen[i]), h.label))
 		}

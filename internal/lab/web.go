@@ -15,7 +15,7 @@ import (
 
 // Serve has a realserver serve its name, and whatever more mux has, on port 80 of all its addresses until the host ends.
 func Serve(h *netlab.Host, mux *http.ServeMux) (stop func(), err error) {
-	ln, err := h.Listen("tcp4", "0.0.0.0:80")
+	ln, err := h.Listen("tcp", ":80") // of both families
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +32,7 @@ func Serve(h *netlab.Host, mux *http.ServeMux) (stop func(), err error) {
 type Page struct {
 	From string // the name that the page says
 	Port uint16 // of the client
+	V6   bool
 }
 
 // Browser fetches pages from a host, each over a connection of its own.

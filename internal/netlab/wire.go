@@ -91,6 +91,16 @@ func (h *Host) SetMAC(name, mac string) error {
 	return h.nl.LinkSetHardwareAddr(l, hw)
 }
 
+// IPv6 lets an interface have IPv6 addresses, which it may use at once: nobody looks whether they are free.
+func (h *Host) IPv6(name string) error {
+	for _, kv := range [][2]string{{"accept_dad", "0"}, {"accept_ra", "0"}, {"router_solicitations", "0"}, {"disable_ipv6", "0"}} {
+		if err := h.Sysctl("net.ipv6.conf."+name+"."+kv[0], kv[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Addr gives an interface an address, as 10.0.0.1/24.
 func (h *Host) Addr(name string, prefixes ...string) error {
 	l, err := h.nl.LinkByName(name)
@@ -115,7 +125,11 @@ func (h *Host) DefaultRoute(gateway string) error {
 	if err != nil {
 		return err
 	}
-	if err := h.nl.RouteAdd(&netlink.Route{Gw: gw.AsSlice()}); err != nil {
+	route := &netlink.Route{Gw: gw.AsSlice()}
+	if gw.Is6() {
+		route.Dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	}
+	if err := h.nl.RouteAdd(route); err != nil {
 		return fmt.Errorf("default route of %s by %s: %w", h.Name, gateway, err)
 	}
 	return nil
