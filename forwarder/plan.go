@@ -47,6 +47,9 @@ type Service struct {
 	Persistence time.Duration
 	// MaskBits is the length of the prefix of client addresses that share a template; 0 means a whole address.
 	MaskBits int
+	// SlowStart is the time over which a realserver that comes (back) gets its share of new flows, growing from little to all,
+	// with the schedulers that heed it: see scheduler.Destination. 0 is at once.
+	SlowStart time.Duration
 	// OnePacket schedules each UDP datagram afresh.
 	OnePacket bool
 }
@@ -95,6 +98,9 @@ type Destination struct {
 	Upper  int32 // thresholds, 0 for none
 	Lower  int32
 	Leg    frame.Leg // where it lives
+	// Drain is how long flows may go on after Weight became 0; from then on they are treated as those of a realserver that
+	// was removed (GonePolicy). 0 is for as long as they like.
+	Drain time.Duration
 }
 
 // SourcePolicy decides the source MAC of forwarded frames.

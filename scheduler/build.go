@@ -44,6 +44,9 @@ func Names() []string {
 	return names
 }
 
+// Ramped lists the schedulers that heed Destination.Ramp.
+func Ramped() []string { return []string{"lc", "wlc", "lblc", "lblcr", "sed", "nq"} }
+
 // About says in a few words how a scheduler chooses; "" if there is no such scheduler.
 func About(name string) string {
 	for _, b := range builders {

@@ -59,8 +59,9 @@ type Realserver struct {
 	Address      netip.Addr
 	Weight       int32
 	Upper, Lower int32
-	MAC          frame.MAC // zero: to be resolved
-	Leg          string    // "" : the one in whose networks it is
+	Drain        time.Duration // how long its flows may go on when its weight is 0; 0: for as long as they like
+	MAC          frame.MAC     // zero: to be resolved
+	Leg          string        // "" : the one in whose networks it is
 	path         string
 }
 

@@ -178,6 +178,8 @@ func TestWrong(t *testing.T) {
 		{"one packet", "port: 80", "port: 80\n    one_packet: true", "shunt.yaml:7:17: one_packet is for UDP only"},
 		{"mac differs", "services:\n", "services:\n  - {name: a, address: 192.168.10.9, port: 80, realservers: [{address: 10.10.0.12, mac: \"02:00:00:00:00:01\"}]}\n",
 			"shunt.yaml:10:9: realserver 10.10.0.12 has another mac"},
+		{"slow start", "port: 80", "port: 80\n    scheduler: rr\n    slow_start: 30s", "shunt.yaml:8:17: slow_start is for the schedulers"},
+		{"drain", "weight: 2", "weight: 2\n        drain: 5m", "shunt.yaml:11:16: drain is the patience with"},
 		{"key twice", "port: 80", "port: 80\n    port: 81", "shunt.yaml:7:5: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -53,6 +53,7 @@ type serviceFile struct {
 	Persistence any              `yaml:"persistence"`
 	Mask        *int             `yaml:"persistence_mask"`
 	OnePacket   bool             `yaml:"one_packet"`
+	SlowStart   any              `yaml:"slow_start"`
 	Realservers []realserverFile `yaml:"realservers"`
 }
 
@@ -61,6 +62,7 @@ type realserverFile struct {
 	Weight  *int   `yaml:"weight"`
 	Upper   *int   `yaml:"upper"`
 	Lower   *int   `yaml:"lower"`
+	Drain   any    `yaml:"drain"`
 	MAC     string `yaml:"mac"`
 	Leg     string `yaml:"leg"`
 }

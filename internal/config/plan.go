@@ -35,7 +35,7 @@ func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, e
 				continue
 			}
 			sp.Destinations = append(sp.Destinations, forwarder.Destination{
-				Addr: r.Address, Port: s.port(), Weight: r.Weight, Upper: r.Upper, Lower: r.Lower, Leg: leg,
+				Addr: r.Address, Port: s.port(), Weight: r.Weight, Upper: r.Upper, Lower: r.Lower, Leg: leg, Drain: r.Drain,
 			})
 			if n := (Neighbour{leg, r.Address, r.MAC}); !known[n] {
 				known[n] = true

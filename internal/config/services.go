@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -234,6 +235,10 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 		}
 		s.Options.Flags |= flag
 	}
+	if s.SlowStart = v.duration(path+".slow_start", f.SlowStart, 0, 0, time.Hour); s.SlowStart > 0 && !slices.Contains(scheduler.Ramped(), s.Scheduler) {
+		v.wrong(path+".slow_start", "slow_start is for the schedulers that would give a newcomer all new connections: %s; this service has %s",
+			strings.Join(scheduler.Ramped(), ", "), s.Scheduler)
+	}
 	if f.TableSize != nil {
 		s.Options.TableSize = *f.TableSize
 	}
@@ -316,6 +321,10 @@ func (v *validator) realserver(path string, f *realserverFile, legs []Leg) Reals
 	r.Weight = int32(v.number(path+".weight", f.Weight, 1, 0, 65535))
 	r.Upper = int32(v.number(path+".upper", f.Upper, 0, 0, math.MaxInt32))
 	r.Lower = int32(v.number(path+".lower", f.Lower, 0, 0, math.MaxInt32))
+	r.Drain = v.duration(path+".drain", f.Drain, 0, 0, 24*time.Hour)
+	if r.Drain > 0 && r.Weight != 0 {
+		v.wrong(path+".drain", "drain is the patience with the connections of a realserver of weight 0; this one has weight %d", r.Weight)
+	}
 	if r.Lower > r.Upper {
 		v.wrong(path+".lower", "the lower threshold %d is above the upper %d", r.Lower, r.Upper)
 	}
