@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"shunt/internal/config"
+	"shunt/internal/replayrun"
+)
+
+func replayCmd() *cobra.Command {
+	var path string
+	var opt replayrun.Options
+	var asJSON, verbose bool
+	cmd := &cobra.Command{
+		Use:   "replay -c FILE CAPTURE",
+		Short: "Run a capture through the datapath and report what became of it",
+		Long: "Forward what a capture holds exactly as `shunt run` would: same code, same decisions, with the capture's time. It\n" +
+			"needs no privileges. The capture is a pcap or pcapng file of Ethernet frames, gzip-compressed or not; - is\n" +
+			"standard input. Frames to the VIPs are taken whatever their destination MAC is; all others are only counted.\n\n" +
+			"What is sent goes to the file of -o, with the director's own answers: echo replies, unreachables and resets.\n" +
+			"Realservers without a mac: in the configuration get one derived from their address. The same capture and\n" +
+			"configuration always give the same bytes and the same report.",
+		Example: "  shunt replay -c shunt.yaml in.pcapng\n" +
+			"  shunt replay -c shunt.yaml in.pcap.gz -o out.pcap\n" +
+			"  tcpdump -i eth0 -c 10000 -w - | shunt replay -c shunt.yaml --json -",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{fmt.Errorf("replay: name one capture, or - for standard input; there are %d arguments", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if opt.Output == "-" {
+				return usageError{fmt.Errorf("replay: the report goes to standard output; name a file by -o")}
+			}
+			cfg, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			opt.Config, opt.Input, opt.Stdin = cfg, args[0], os.Stdin
+			opt.Speed = verbose || !asJSON && isTerminal(out)
+			if isTerminal(cmd.ErrOrStderr()) {
+				opt.Progress = cmd.ErrOrStderr()
+			}
+			report, err := replayrun.Run(cmd.Context(), opt)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return report.WriteJSON(out)
+			}
+			return report.WriteText(out)
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().StringVarP(&opt.Output, "output", "o", "", "write what is sent to this pcap file")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "report the speed too")
+	return cmd
+}
+
+// isTerminal reports whether a person is likely to look at w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

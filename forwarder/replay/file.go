@@ -1,0 +1,208 @@
+package replay
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+)
+
+const (
+	// maxFrame is the longest frame that is read; a record that claims more is damaged. tcpdump and Wireshark draw the
+	// line at the same length.
+	maxFrame = 262144
+
+	// buffer holds a whole block of a pcapng file, with its options: see blocks.
+	buffer = 2 * maxFrame
+)
+
+// The first bytes of what can be read.
+var (
+	magicGzip    = []byte{0x1f, 0x8b}
+	magicSection = []byte{0x0a, 0x0d, 0x0d, 0x0a} // pcapng: a section header, in either byte order
+)
+
+// magicPcap lists the magic numbers of pcap: microseconds and nanoseconds.
+var magicPcap = []uint32{0xa1b2c3d4, 0xa1b23c4d}
+
+// errCut is a file that ends where it should not.
+var errCut = errors.New("the file ends in the middle of a record")
+
+// A DamageError is a capture that cannot be read to its end. All packets before the damage were lent.
+type DamageError struct {
+	File   string
+	Packet uint64 // the packet where the damage is, counted from 1 as Wireshark does
+	Err    error
+}
+
+// Error says what, where and what to do.
+func (e *DamageError) Error() string {
+	if e.Packet <= 1 {
+		return fmt.Sprintf("%s: packet 1 cannot be read: %v", e.File, e.Err)
+	}
+	return fmt.Sprintf("%s: packet %d cannot be read: %v; `editcap -r FILE whole.pcap 1-%d` keeps what comes before",
+		e.File, e.Packet, e.Err, e.Packet-1)
+}
+
+// Unwrap returns the reason.
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// Open opens the capture at path. Close closes it.
+func Open(path string) (*Source, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := NewFile(path, f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	s.closer = f
+	return s, nil
+}
+
+// NewFile reads a capture from an open file, which stays the caller's: standard input, for one. name stands for it in
+// errors.
+func NewFile(name string, f *os.File) (*Source, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory: name a capture in it", name)
+	}
+	size := int64(0)
+	if info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	return New(name, f, size)
+}
+
+// New reads a capture from r. name stands for it in errors; size is its length in bytes for Progress, 0 if it is not
+// known.
+func New(name string, r io.Reader, size int64) (*Source, error) {
+	s := &Source{name: name, size: size}
+	s.raw.r = r
+	if err := s.open(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// open looks at the first bytes and chooses how to read the rest.
+func (s *Source) open() error {
+	in := bufio.NewReaderSize(&s.raw, buffer)
+	head, err := in.Peek(len(magicGzip))
+	if err == nil && bytes.Equal(head, magicGzip) {
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return fmt.Errorf("it begins as a gzip file does, but: %w", cut(err))
+		}
+		s.stats.Compressed = true
+		in = bufio.NewReaderSize(z, buffer)
+	}
+	head, err = in.Peek(4)
+	switch {
+	case len(head) == 0 && err == io.EOF:
+		return errors.New("the file is empty; a capture has a header at least")
+	case err != nil:
+		return cut(err)
+	case bytes.Equal(head, magicSection):
+		return s.openSections(in)
+	}
+	for _, m := range magicPcap {
+		if binary.LittleEndian.Uint32(head) == m {
+			return s.openPcap(in, binary.LittleEndian)
+		}
+		if binary.BigEndian.Uint32(head) == m {
+			return s.openPcap(in, binary.BigEndian)
+		}
+	}
+	return fmt.Errorf("it is neither a pcap nor a pcapng file: it begins with % x; `editcap -F pcap` converts what Wireshark can read", head)
+}
+
+// openPcap reads the header of a pcap file, which has one link type.
+func (s *Source) openPcap(in *bufio.Reader, order binary.ByteOrder) error {
+	head, err := in.Peek(24)
+	if err != nil {
+		return cut(err)
+	}
+	// The upper half says how long the frame check sequence is (draft-ietf-opsawg-pcap, 4); pcapgo looks at 8 bits.
+	if link := uint16(order.Uint32(head[20:])); link != uint16(layers.LinkTypeEthernet) {
+		return notEthernet([]uint16{link})
+	}
+	r, err := pcapgo.NewReader(in)
+	if err != nil {
+		return err
+	}
+	// Files with longer packets than their header says are common, and one that says 4 GB would have pcapgo take them.
+	r.SetSnaplen(maxFrame)
+	s.stats.Format = "pcap"
+	s.read = func() ([]byte, gopacket.CaptureInfo, error) {
+		data, ci, err := r.ZeroCopyReadPacketData()
+		if err == io.EOF && data != nil || err == io.ErrUnexpectedEOF {
+			err = errCut // pcapgo reports io.EOF for a file that ends between a packet's header and its bytes
+		}
+		return data, ci, err
+	}
+	return nil
+}
+
+// openSections reads the first section header of a pcapng file.
+func (s *Source) openSections(in *bufio.Reader) error {
+	s.blocks = &blocks{r: in}
+	r, err := pcapgo.NewNgReader(bufio.NewReaderSize(s.blocks, 1<<16), pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	if err != nil {
+		return cut(err)
+	}
+	s.stats.Format = "pcapng"
+	s.read = r.ZeroCopyReadPacketData
+	return nil
+}
+
+// notEthernet refuses a capture that has nothing for an Ethernet director.
+func notEthernet(links []uint16) error {
+	names := ""
+	for i, l := range links {
+		if i > 0 {
+			names += ", "
+		}
+		names += linkName(l)
+	}
+	return fmt.Errorf("there is no Ethernet in it, but %s; capture on one Ethernet interface, as in `tcpdump -i eth0 -w FILE`", names)
+}
+
+func linkName(l uint16) string {
+	switch {
+	case l == 276:
+		return "LINUX_SLL2 (tcpdump -i any)"
+	case l == uint16(layers.LinkTypeLinuxSLL):
+		return "LINUX_SLL (tcpdump -i any)"
+	case l < 256:
+		if n := layers.LinkType(l).String(); n != "" && n != "UnknownLinkType" {
+			return n
+		}
+	}
+	return fmt.Sprintf("link type %d", l)
+}
+
+// counter counts what is read of a file. Its count may be read at any time.
+type counter struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,112 @@
+package replay
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+// A Sink writes every frame sent to a pcap file: Ethernet, in nanoseconds, with the time of the frame. It is used by one
+// goroutine.
+type Sink struct {
+	buf     *bufio.Writer
+	pcap    *pcapgo.Writer
+	scratch []byte
+	err     error
+
+	// Frames and Bytes count what was written.
+	Frames, Bytes uint64
+}
+
+// NewSink writes a pcap file to w, which stays the caller's. Nothing is complete before Flush.
+func NewSink(w io.Writer) (*Sink, error) {
+	k := &Sink{buf: bufio.NewWriterSize(w, 1<<16)}
+	k.pcap = pcapgo.NewWriterNanos(k.buf)
+	return k, k.pcap.WriteFileHeader(maxFrame, layers.LinkTypeEthernet)
+}
+
+// Send writes frames. After the first that could not be written, all are lost: see Err.
+func (k *Sink) Send(batch []frame.Frame) (lost forwarder.Lost) {
+	for i := range batch {
+		if k.err == nil {
+			k.err = k.write(&batch[i])
+		}
+		if k.err != nil {
+			lost.Refused++
+		}
+	}
+	return lost
+}
+
+func (k *Sink) write(f *frame.Frame) error {
+	data, wire := f.Data(), int(f.Wire)
+	if f.TPID != 0 && len(data) >= 2*len(frame.MAC{}) {
+		// A tag that the kernel keeps beside the frame is a part of it on the wire.
+		k.scratch = append(k.scratch[:0], data[:12]...)
+		k.scratch = binary.BigEndian.AppendUint16(k.scratch, f.TPID)
+		k.scratch = binary.BigEndian.AppendUint16(k.scratch, f.TCI)
+		k.scratch = append(k.scratch, data[12:]...)
+		data, wire = k.scratch, wire+frame.VLANTagLen
+	}
+	err := k.pcap.WritePacket(gopacket.CaptureInfo{
+		Timestamp: time.Unix(0, f.Time), CaptureLength: len(data), Length: max(wire, len(data)),
+	}, data)
+	if err == nil {
+		k.Frames++
+		k.Bytes += uint64(len(data))
+	}
+	return err
+}
+
+// Flush writes what is still in memory and returns the first error of all.
+func (k *Sink) Flush() error {
+	if err := k.buf.Flush(); k.err == nil {
+		k.err = err
+	}
+	return k.err
+}
+
+// Err returns the error after which nothing is written any more, or nil.
+func (k *Sink) Err() error { return k.err }
+
+// Discard is a Sink that counts what is sent and forgets it.
+type Discard struct {
+	Frames, Bytes uint64
+}
+
+// Send takes everything.
+func (d *Discard) Send(batch []frame.Frame) forwarder.Lost {
+	d.Frames += uint64(len(batch))
+	for i := range batch {
+		d.Bytes += uint64(len(batch[i].Data()))
+	}
+	return forwarder.Lost{}
+}
+
+// A Tee sends everything to all of its Sinks, in order. What it reports as lost is what the first did not send; the
+// others only look on.
+type Tee []forwarder.Sink
+
+// Send sends a batch to all Sinks.
+func (t Tee) Send(batch []frame.Frame) (lost forwarder.Lost) {
+	for i, sink := range t {
+		if l := sink.Send(batch); i == 0 {
+			lost = l
+		}
+	}
+	return lost
+}
+
+var (
+	_ forwarder.Sink = (*Sink)(nil)
+	_ forwarder.Sink = (*Discard)(nil)
+	_ forwarder.Sink = Tee(nil)
+)

@@ -1,0 +1,185 @@
+package replay
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/google/gopacket"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+// Span bounds the time between frames of one batch: all are in the same 2^24 ns since the first packet. That is the tick
+// of the connection table, so the engine, which takes the time of a batch for that of its frames, ends each flow between
+// the same two frames however the capture is cut into batches.
+const Span = 1 << 24
+
+// Longest is the longest time that a capture may last. The clock of the connection table goes no further, and a longer
+// time is the work of a damaged or missing timestamp.
+const Longest = 2 * 365 * 24 * time.Hour
+
+// Stats are the counters of a Source.
+type Stats struct {
+	Format      string // pcap or pcapng
+	Compressed  bool   // by gzip
+	Packets     uint64 // lent
+	Bytes       uint64 // of them, on the wire
+	Skipped     uint64 // packets of pcapng interfaces that are not Ethernet
+	StepsBack   uint64 // packets with an earlier time than one before them; they got the later
+	First, Last int64  // times of the first and the last packet lent, in nanoseconds since the epoch
+}
+
+// A Source lends the frames of a capture. It is used by one goroutine, but for Progress.
+type Source struct {
+	// In is the leg by which all frames come in.
+	In frame.Leg
+
+	name   string
+	size   int64
+	raw    counter
+	closer io.Closer
+	read   func() ([]byte, gopacket.CaptureInfo, error)
+	blocks *blocks // of a pcapng file
+
+	stats Stats
+	found uint64 // packets read, including the one ahead
+	start int64  // time of the first
+	last  int64  // time of the latest one read
+
+	// The frame that was read but not lent yet, whose bytes are the reader's until the next is read.
+	ahead     []byte
+	aheadWire int32
+	has       bool
+
+	// arena holds the bytes of the batch that is lent.
+	arena []byte
+	err   error // what the next call has to tell once no frame is ahead
+}
+
+var _ forwarder.Source = (*Source)(nil)
+
+// Next lends the next frames: see forwarder.Source. An error about the file comes when all whole packets before it have
+// been lent; then, as after io.EOF, every call returns it again.
+func (s *Source) Next(batch []frame.Frame) (n int, now int64, err error) {
+	s.arena = s.arena[:0]
+	for n < len(batch) && s.fetch() {
+		if n > 0 && (s.last-s.start)/Span != (batch[0].Time-s.start)/Span {
+			break
+		}
+		batch[n] = s.take()
+		n++
+	}
+	if n == 0 && !s.has {
+		err = s.err
+	}
+	return n, s.stats.Last, err
+}
+
+// First returns the time of the first packet, which stays to be lent, in nanoseconds since the epoch. It is to be called
+// before Next. In a capture without packets the error is io.EOF.
+func (s *Source) First() (int64, error) {
+	if !s.fetch() {
+		return 0, s.err
+	}
+	return s.start, nil
+}
+
+// Stats returns the counters.
+func (s *Source) Stats() Stats {
+	if s.blocks != nil {
+		s.stats.Skipped = s.blocks.skipped
+	}
+	return s.stats
+}
+
+// Progress returns how many bytes of the file have been read, and how many there are; 0 if that is not known. It may be
+// called from any goroutine.
+func (s *Source) Progress() (read, size int64) { return s.raw.n.Load(), s.size }
+
+// Close closes the file that Open opened. What was lent stays valid.
+func (s *Source) Close() error {
+	if s.closer == nil {
+		return nil
+	}
+	return s.closer.Close()
+}
+
+// fetch sees to it that a frame is ahead, and reports whether one is.
+func (s *Source) fetch() bool {
+	if s.has || s.err != nil {
+		return s.has
+	}
+	data, ci, err := s.read()
+	if err == nil {
+		err = s.accept(data, ci)
+	}
+	switch {
+	case err == nil:
+		s.has = true
+	case err == io.EOF && s.blocks != nil && !s.blocks.wired && len(s.blocks.links) > 0:
+		s.err = fmt.Errorf("%s: %w", s.name, notEthernet(s.blocks.links))
+	case err == io.EOF:
+		s.err = io.EOF
+	default:
+		before := s.found
+		if s.blocks != nil {
+			before += s.blocks.skipped
+		}
+		s.err = &DamageError{File: s.name, Packet: before + 1, Err: cut(err)}
+	}
+	return s.has
+}
+
+// accept notes length and time of the packet ahead.
+func (s *Source) accept(data []byte, ci gopacket.CaptureInfo) error {
+	if ci.Length > math.MaxInt32 {
+		return fmt.Errorf("it says that it had %d bytes on the wire", ci.Length)
+	}
+	at := s.last
+	// A packet without a time, which a simple packet block has not, comes right after the one before.
+	if t := ci.Timestamp; !t.IsZero() {
+		if sec := t.Unix(); sec < 0 || sec > math.MaxUint32 {
+			return fmt.Errorf("its time is %d seconds since 1970, which no capture format can hold", sec)
+		}
+		at = t.UnixNano()
+	}
+	if s.found == 0 {
+		s.start, s.last = at, at
+	}
+	if at-s.start > int64(Longest) {
+		return fmt.Errorf("its time is %s, more than two years after the first packet's, %s; "+
+			"take the packets with wrong times out, or replay the parts one by one", utc(at), utc(s.start))
+	}
+	if at < s.last {
+		s.stats.StepsBack++
+	}
+	s.last = max(at, s.last)
+	s.found++
+	s.ahead, s.aheadWire = data, int32(max(ci.Length, len(data)))
+	return nil
+}
+
+func utc(ns int64) string { return time.Unix(0, ns).UTC().Format(time.DateTime) }
+
+// take copies the frame ahead into the arena.
+func (s *Source) take() frame.Frame {
+	at, n := len(s.arena), len(s.ahead)
+	if at+n > cap(s.arena) {
+		// What has been lent stays where it is. The next batch has more room from its start.
+		s.arena, at = make([]byte, 0, max(2*cap(s.arena), n, 1<<16)), 0
+	}
+	s.arena = s.arena[:at+n]
+	b := s.arena[at : at+n : at+n]
+	copy(b, s.ahead)
+	if s.stats.Packets == 0 {
+		s.stats.First = s.last
+	}
+	s.stats.Packets++
+	s.stats.Bytes += uint64(s.aheadWire)
+	s.stats.Last = s.last
+	s.has = false
+	return frame.Frame{Buf: b, Time: s.last, Wire: s.aheadWire, In: s.In, Out: frame.NoLeg}
+}

@@ -1,0 +1,4 @@
+// Package replayrun is `shunt replay`: it builds an engine from a configuration, runs a capture through it, and reports
+// what became of every packet and of every flow. The same capture and configuration give the same bytes and the same
+// report, always.
+package replayrun

@@ -1,0 +1,197 @@
+package replayrun
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"shunt/forwarder"
+	"shunt/forwarder/replay"
+)
+
+// A Report is what there is to tell of a replay. Its JSON form is for scripts: names stay.
+type Report struct {
+	Capture     Capture      `json:"capture"`
+	Sent        Sent         `json:"sent"`
+	Realservers []Realserver `json:"realservers"`
+	Services    []Service    `json:"services"`
+	Verdicts    []Verdict    `json:"verdicts"`
+	Table       Table        `json:"table"`
+	Speed       *Speed       `json:"speed,omitempty"`
+}
+
+// Capture is what was read.
+type Capture struct {
+	File       string  `json:"file"`
+	Format     string  `json:"format"`
+	Compressed bool    `json:"compressed"`
+	Packets    uint64  `json:"packets"`
+	Bytes      uint64  `json:"bytes"` // on the wire
+	First      string  `json:"first,omitempty"`
+	Last       string  `json:"last,omitempty"`
+	Seconds    float64 `json:"seconds"`
+	Skipped    uint64  `json:"skipped"`    // not Ethernet
+	StepsBack  uint64  `json:"steps_back"` // with an earlier time than one before
+}
+
+// Sent is what came out.
+type Sent struct {
+	File    string `json:"file,omitempty"`
+	Frames  uint64 `json:"frames"`
+	Bytes   uint64 `json:"bytes"`
+	Echoes  uint64 `json:"echo_replies"` // of the frames: the director's own
+	Answers uint64 `json:"answers"`      // of the frames: the director's own, unreachables and resets
+	Limited uint64 `json:"answers_limited"`
+}
+
+// Realserver is where frames were sent to.
+type Realserver struct {
+	Address netip.Addr `json:"address"`
+	MAC     string     `json:"mac"`
+	Origin  string     `json:"mac_origin"` // configured or derived
+	Leg     string     `json:"leg"`
+}
+
+// Service is a virtual service; bytes are of IP packets, as IPVS counts.
+type Service struct {
+	Name        string        `json:"name"`
+	Virtual     string        `json:"virtual"`
+	Scheduler   string        `json:"scheduler"`
+	Flows       uint64        `json:"flows"`
+	Packets     uint64        `json:"packets"`
+	Bytes       uint64        `json:"bytes"`
+	Realservers []Destination `json:"realservers"`
+}
+
+// Destination is a realserver of a service.
+type Destination struct {
+	Address netip.Addr `json:"address"`
+	Weight  int32      `json:"weight"`
+	Flows   uint64     `json:"flows"`
+	Share   float64    `json:"share_percent"` // of the service's flows
+	Packets uint64     `json:"packets"`
+	Bytes   uint64     `json:"bytes"`
+}
+
+// Verdict is what became of some packets. The counts of all add up to the packets read.
+type Verdict struct {
+	Name    string `json:"name"`
+	Count   uint64 `json:"count"`
+	Meaning string `json:"meaning"`
+}
+
+// Table is the connection table after the last packet.
+type Table struct {
+	Open      int     `json:"open"` // flows, templates not included
+	Templates int     `json:"templates"`
+	States    []State `json:"states"`
+	Created   uint64  `json:"created"` // flows and templates, as are the next three
+	Expired   uint64  `json:"expired"`
+	Evicted   uint64  `json:"evicted"`
+	Refused   uint64  `json:"refused"`
+	Capacity  int     `json:"capacity"`
+	Memory    int     `json:"memory_bytes"`
+}
+
+// State counts the open flows of one state.
+type State struct {
+	Proto string `json:"protocol"`
+	State string `json:"state"`
+	Flows int    `json:"flows"`
+}
+
+// Speed is how fast it went, which is different each time.
+type Speed struct {
+	Seconds float64 `json:"seconds"`
+	Frames  float64 `json:"frames_per_second"`
+}
+
+func newSpeed(packets uint64, took time.Duration) *Speed {
+	s := max(took.Seconds(), 1e-9)
+	return &Speed{Seconds: s, Frames: float64(packets) / s}
+}
+
+// newReport gathers the counters of an engine that has stopped.
+func newReport(opt *Options, b *built, in replay.Stats, out *output) *Report {
+	st := b.engine.Stats()
+	r := &Report{Realservers: b.realservers, Verdicts: []Verdict{}}
+	r.Capture = Capture{File: opt.Input, Format: in.Format, Compressed: in.Compressed, Packets: in.Packets, Bytes: in.Bytes,
+		Skipped: in.Skipped, StepsBack: in.StepsBack}
+	if in.Packets > 0 {
+		r.Capture.First, r.Capture.Last = utc(in.First).Format(time.RFC3339Nano), utc(in.Last).Format(time.RFC3339Nano)
+		r.Capture.Seconds = time.Duration(in.Last - in.First).Seconds()
+	}
+	r.Sent = Sent{File: opt.Output, Frames: out.count.Frames, Bytes: out.count.Bytes, Echoes: st.Verdicts[forwarder.Echoed],
+		Answers: st.Answered, Limited: st.Limited}
+	for v := range forwarder.NumVerdicts {
+		if n := st.Verdicts[v]; n > 0 {
+			r.Verdicts = append(r.Verdicts, Verdict{v.String(), n, v.Meaning()})
+		}
+	}
+	r.services(b)
+	r.table(b.engine, &st)
+	return r
+}
+
+func utc(ns int64) time.Time { return time.Unix(0, ns).UTC() }
+
+func (r *Report) services(b *built) {
+	for _, info := range b.engine.Services() {
+		key := info.Key()
+		s := Service{Name: b.names[key], Virtual: virtual(&info.Service), Scheduler: info.Scheduler, Flows: info.Counts.Flows,
+			Packets: info.Counts.Packets, Bytes: info.Counts.Bytes}
+		for _, d := range slices.Backward(info.Destinations) { // in the order of the file
+			dest := Destination{Address: d.Addr, Weight: d.Weight, Flows: d.Counts.Flows, Packets: d.Counts.Packets, Bytes: d.Counts.Bytes}
+			if s.Flows > 0 {
+				dest.Share = math.Round(float64(dest.Flows)*1000/float64(s.Flows)) / 10
+			}
+			s.Realservers = append(s.Realservers, dest)
+		}
+		r.Services = append(r.Services, s)
+	}
+}
+
+// virtual writes what a service answers for: its key, or its addresses if it is a group.
+func virtual(s *forwarder.Service) string {
+	if k := s.Key(); k.Mark == 0 && k.Name == "" {
+		return k.String()
+	}
+	var parts []string
+	for _, m := range s.Matches {
+		parts = append(parts, matchName(m))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (r *Report) table(e *forwarder.Engine, st *forwarder.Stats) {
+	r.Table = Table{Created: st.Table.Created, Expired: st.Table.Expired, Evicted: st.Table.Evicted, Refused: st.Table.Refused,
+		Capacity: st.Capacity, Memory: st.Memory, States: []State{}}
+	counts := map[State]int{}
+	e.Connections(func(c forwarder.ConnectionInfo) bool {
+		if c.Template {
+			r.Table.Templates++
+		} else {
+			r.Table.Open++
+			counts[State{Proto: c.Proto, State: c.State}]++
+		}
+		return true
+	})
+	for s, n := range counts {
+		s.Flows = n
+		r.Table.States = append(r.Table.States, s)
+	}
+	slices.SortFunc(r.Table.States, func(a, b State) int {
+		return strings.Compare(a.Proto+" "+a.State, b.Proto+" "+b.State)
+	})
+}
+
+// WriteJSON writes the report for scripts.
+func (r *Report) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
