@@ -232,35 +232,24 @@ func sctpChunk(f *frame.Frame, p *frame.Packet) uint8 {
 	return p.Chunk
 }
 
-// end forgets flow id at once, if it is one. A template on which flows depend stays.
+// end forgets flow id at once, if it is one.
 func (w *Worker) end(id flow.ID) {
 	if id == flow.None {
 		return
 	}
-	w.unbind(id, w.table.Entry(id))
+	w.unbind(w.table.Entry(id))
 	w.table.Delete(id)
 }
 
 // unbind counts a flow or template out.
-func (w *Worker) unbind(id flow.ID, e *flow.Entry) {
+func (w *Worker) unbind(e *flow.Entry) {
 	d := &w.snap.dests[e.Dest]
 	if e.Kind().IsTemplate() {
 		d.templates.Add(-1)
 		return
 	}
 	d.load.Close(e.Flags&flow.Inactive == 0)
-	if e.Control != 0 {
-		w.table.Entry(flow.ID(e.Control-1)).Control--
-	}
 }
 
-// Expire implements flow.Owner: a flow is counted out when it ends; a template on which flows depend is kept on for 60
-// seconds more (ip_vs_conn_expire, ip_vs_conn.c).
-func (w *Worker) Expire(id flow.ID, e *flow.Entry, evicted bool) (keep uint32) {
-	if e.Kind().IsTemplate() && e.Control > 0 {
-		e.Flags |= flow.Rearmed
-		return flow.Ticks(60e9)
-	}
-	w.unbind(id, e)
-	return 0
-}
+// Expire implements flow.Owner: what ends is counted out.
+func (w *Worker) Expire(id flow.ID, e *flow.Entry, evicted bool) { w.unbind(e) }

@@ -46,6 +46,7 @@ type Control struct {
 	loads     scheduler.Loads
 	snap      *snapshot
 	clock     func() time.Time
+	estimated time.Time // when rates were measured last
 
 	// what the next snapshot has to tell
 	fresh   []uint32
@@ -74,6 +75,7 @@ type serviceState struct {
 	dirty   bool // the list or the scheduler changed since the last snapshot
 	sched   []scheduler.Scheduler
 	list    []uint32
+	rates   estimator
 }
 
 type destState struct {
@@ -85,6 +87,12 @@ type destState struct {
 	templates  *atomic.Int32 // templates that name it: PersistConn
 	removed    time.Time     // zero while it is a realserver
 	since      time.Time     // removed and without flows since
+
+	rates        estimator
+	came         time.Time // it may have new flows since: the slow start counts from here
+	ramp         int32     // as scheduler.Destination's
+	drainedSince time.Time // its weight is 0 since; zero if it is not, or was from the first
+	drained      bool      // and it had as long as it may
 }
 
 // newControl returns the control plane of workers.
@@ -104,6 +112,7 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 func (c *Control) Update(fn func(tx *Tx) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.sweepGone() // fn may add one again whose time is over
 	tx := &Tx{c: c}
 	err := fn(tx)
 	if err == nil {
@@ -122,10 +131,18 @@ func (c *Control) SetNeighbour(leg frame.Leg, addr netip.Addr, mac frame.MAC) er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := hop{leg, addr}
-	if c.macs[h] == mac {
+	old := c.macs[h]
+	if old == mac {
 		return nil
 	}
 	c.macs[h] = mac
+	if old.IsZero() {
+		for _, d := range c.dests {
+			if d != nil && d.removed.IsZero() && d.spec.Leg == leg && d.spec.Addr == addr {
+				c.arrives(d)
+			}
+		}
+	}
 	return c.commit()
 }
 
@@ -191,7 +208,7 @@ func (c *Control) build(svc *serviceState) error {
 	ids := make([]uint32, len(svc.dests))
 	for i, d := range svc.dests {
 		list[i] = scheduler.Destination{ID: d.id, Addr: d.spec.Addr, Port: d.spec.Port, Weight: d.spec.Weight,
-			LastWeight: d.lastWeight, Load: d.load}
+			LastWeight: d.lastWeight, Load: d.load, Ramp: d.ramp}
 		ids[i] = d.id
 	}
 	first, err := scheduler.Build(svc.spec.Scheduler, svc.spec.Options, list, svc.changes)
@@ -241,8 +258,10 @@ func (c *Control) fillDests(s *snapshot) {
 		}
 		mac := c.macs[hop{d.spec.Leg, d.spec.Addr}]
 		out := &s.dests[id]
-		*out = dest{mac: mac, out: d.spec.Leg, available: d.removed.IsZero(), resolved: !mac.IsZero(), service: d.service.id,
+		*out = dest{mac: mac, out: d.spec.Leg, available: d.removed.IsZero() && !d.drained, resolved: !mac.IsZero(), service: d.service.id,
 			weight: d.spec.Weight, load: d.load, templates: d.templates}
+		// Only now that the transaction succeeds: the workers read the load while it is under way.
+		d.load.SetThresholds(d.spec.Upper, d.spec.Lower)
 		d.load.SetUnreachable(mac.IsZero())
 		if !mac.IsZero() {
 			macs = append(macs, mac)

@@ -53,12 +53,9 @@ var excuseTable = []excuse{
 	{1, "06", "pkt", "ipvsadm -C with flows", "ACK after -C", noVIP},
 
 	{2, "07", "pkt", "port 0 service without persistence", "", noVIP},
-	{5, "07", "", "template timer: -p 4", "gap", "ENGINE BUG: Advance over a long gap ends the template before the flow that hangs on it, and keeps it on for 60 s"},
-	{2, "07", "snap", "-E edits persistence timeout", "", "ENGINE BUG: a template keeps the timeout it was made with, whatever -E says"},
 
 	{8, "08", "pkt", "re-enable point", "", wheel},
 	{3, "08", "reenable", "re-enable point", "", wheel},
-	{3, "08", "", "thresholds lowered", "", "ENGINE BUG: -e -x below the number of connections overloads the destination at once"},
 
 	{1, "09", "pkt", "SCTP INIT", "DATA on unknown association", local},
 
@@ -86,8 +83,6 @@ var excuseTable = []excuse{
 	{2, "14", "cmd", "errors on services", "ipvsadm -S", "services of --pe, and netmasks that are no prefix or empty; names instead of numbers"},
 	{1, "14", "cmd", "errors on destinations", "-w 65536", "weights end at 65535, as ipvsadm's manual says"},
 	{1, "14", "cmd", "errors on destinations", "-w 2147483647", "weights end at 65535, as ipvsadm's manual says"},
-	{1, "14", "cmd", "errors on destinations", "-r 255.255.255.255:80", "ENGINE BUG: the broadcast address is taken for a realserver's"},
-	{1, "14", "cmd", "errors on destinations", "-r [fd00:77::11]:80 -g", "ENGINE BUG: a realserver of the other family is taken"},
 	{3, "14", "cmd", "errors on destinations", "--tun-type", option},
 	{5, "14", "cmd", "errors on destinations", "ipvsadm -Ln", "destinations of --tun-type and a weight above 65535"},
 	{1, "14", "cmd", "errors on destinations", "ipvsadm -S", forwarding},

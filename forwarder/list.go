@@ -26,6 +26,7 @@ type ConnectionInfo struct {
 type ServiceInfo struct {
 	Service
 	Counts       Counts
+	Rates        Rates             // as Maintain measured them
 	Destinations []DestinationInfo // as the schedulers walk them: last added first
 }
 
@@ -37,7 +38,9 @@ type DestinationInfo struct {
 	Persistent       int32 // templates
 	Overloaded       bool
 	Unreachable      bool
+	Drained          bool // its time to drain is over
 	Counts           Counts
+	Rates            Rates
 }
 
 // Stats are the engine's counters since it was made, of all workers.
@@ -79,31 +82,20 @@ func (e *Engine) Services() []ServiceInfo {
 	c := e.Control
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	services := make([]Counts, len(c.byID))
-	dests := make([]Counts, len(c.dests))
-	for _, w := range e.workers {
-		w.Do(func() {
-			for i := range services {
-				services[i].add(at(w.services, i))
-			}
-			for i := range dests {
-				dests[i].add(at(w.dests, i))
-			}
-		})
-	}
+	services, dests := c.totals()
 	var out []ServiceInfo
 	for id, svc := range c.byID {
 		if svc == nil {
 			continue
 		}
-		info := ServiceInfo{Service: svc.spec, Counts: services[id]}
+		info := ServiceInfo{Service: svc.spec, Counts: services[id], Rates: svc.rates.rates()}
 		info.Matches = slices.Clone(svc.spec.Matches)
 		for _, d := range svc.dests {
 			active, inactive := d.load.Conns()
 			info.Destinations = append(info.Destinations, DestinationInfo{
 				Destination: d.spec, MAC: c.macs[hop{d.spec.Leg, d.spec.Addr}], Active: active, Inactive: inactive,
 				Persistent: d.templates.Load(), Overloaded: d.load.Overloaded(), Unreachable: d.load.Unreachable(),
-				Counts: dests[d.id],
+				Drained: d.drained, Counts: dests[d.id], Rates: d.rates.rates(),
 			})
 		}
 		out = append(out, info)
@@ -169,6 +161,9 @@ func (w *Worker) describe(id flow.ID, names []named) ConnectionInfo {
 	info := ConnectionInfo{
 		Proto: k.Kind.String(), State: e.StateName(), Expires: w.table.Remaining(id), Packets: e.Packets,
 		Client: netip.AddrPortFrom(k.Client.Netip(), k.ClientPort), Template: k.Kind.IsTemplate(),
+	}
+	if info.Template {
+		info.Packets = 0 // the entry has its timeout there
 	}
 	virtual := netip.Addr{}
 	if int(k.VIP) < len(w.snap.vipAddrs) {

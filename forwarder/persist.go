@@ -6,10 +6,8 @@ import (
 	"shunt/scheduler"
 )
 
-// template finds or makes the persistence template of a client, and the destination that it leads to
-// (ip_vs_sched_persist, net/netfilter/ipvs/ip_vs_core.c).
-func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packet, now int64) (dest uint32, template flow.ID, v Verdict) {
-	t := w.table
+// templateKey is the key of the template that a flow of key k hangs on.
+func (svc *service) templateKey(k *flow.Key) flow.Key {
 	tk := flow.Key{Client: svc.mask(k.Client), VIP: k.VIP, Kind: k.Kind | flow.Template}
 	switch {
 	case svc.group:
@@ -17,16 +15,20 @@ func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packe
 	case k.VirtualPort == svc.port && svc.port != 21:
 		tk.VirtualPort = svc.port
 	}
+	return tk
+}
+
+// template finds or makes the persistence template of a client, and the destination that it leads to
+// (ip_vs_sched_persist, net/netfilter/ipvs/ip_vs_core.c).
+func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packet, now int64) (dest uint32, template flow.ID, v Verdict) {
+	t := w.table
+	tk := svc.templateKey(k)
 	h := t.Hash(&tk)
 	id := t.Lookup(&tk, h, flow.None)
 	if id != flow.None {
 		e := t.Entry(id)
 		if d := &s.dests[e.Dest]; d.available && !(s.settings.ExpireQuiescentTemplate && d.weight == 0) {
-			timeout := svc.timeout
-			if e.Flags&flow.Rearmed != 0 {
-				timeout = flow.Ticks(60e9)
-			}
-			t.Extend(id, e, timeout)
+			t.Renew(id, e)
 			return e.Dest, id, Forwarded
 		}
 		t.Invalidate(id)

@@ -17,9 +17,10 @@ import (
 // the memory answers for many frames at once.
 func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	s, t := w.snap, w.table
-	t.SetTime(now)
 	if w.exact {
-		t.Advance(now)
+		t.Advance(now) // in strides: no SetTime before it
+	} else {
+		t.SetTime(now)
 	}
 	w.out = w.out[:0]
 	w.answers.reset(now)

@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -68,8 +69,11 @@ func (tx *Tx) check(s *Service) error {
 		return fmt.Errorf("service %s has no address: %w", s.Name, ErrInvalid)
 	}
 	for _, m := range s.Matches {
-		if !m.Addr.IsValid() || m.Addr.IsMulticast() || m.Addr.IsUnspecified() {
+		if !unicast(m.Addr) {
 			return fmt.Errorf("service %s: %s is not a unicast address: %w", s.Key(), m.Addr, ErrInvalid)
+		}
+		if m.Addr.Is6() != s.Matches[0].Addr.Is6() {
+			return fmt.Errorf("service %s: %s and %s are of different families: %w", s.Key(), s.Matches[0].Addr, m.Addr, ErrInvalid)
 		}
 		if flow.KindOf(m.Proto) == 0 {
 			return fmt.Errorf("service %s: protocol %s is not scheduled: %w", s.Key(), m.Proto, ErrInvalid)
@@ -206,10 +210,19 @@ func find(svc *serviceState, d Destination) int {
 	return slices.IndexFunc(svc.dests, func(e *destState) bool { return e.spec.Addr == d.Addr && e.spec.Port == d.Port })
 }
 
-func checkDest(key ServiceKey, d Destination) error {
+// unicast reports whether a is an address that one host may have, as far as can be told without its netmask.
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// checkDest refuses what the kernel refuses (ip_vs_add_dest and __ip_vs_update_dest, ip_vs_ctl.c), and what makes no
+// sense.
+func checkDest(key ServiceKey, s *Service, d Destination) error {
 	switch {
-	case !d.Addr.IsValid() || d.Addr.IsMulticast() || d.Addr.IsUnspecified():
+	case !unicast(d.Addr):
 		return fmt.Errorf("%s: realserver %s is not a unicast address: %w", key, d.Addr, ErrInvalid)
+	case d.Addr.Is6() != s.Matches[0].Addr.Is6():
+		return fmt.Errorf("%s: realserver %s is of another family; direct routing needs the same: %w", key, d.Addr, ErrInvalid)
 	case d.Weight < 0 || d.Weight > 65535:
 		return fmt.Errorf("%s: realserver %s: weight %d is not in 0 to 65535: %w", key, d.Addr, d.Weight, ErrInvalid)
 	case d.Upper < 0 || d.Lower < 0 || d.Lower > d.Upper && d.Upper != 0 || d.Upper == 0 && d.Lower > 0:
@@ -225,7 +238,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	if err != nil {
 		return err
 	}
-	if err := checkDest(key, d); err != nil {
+	if err := checkDest(key, &svc.spec, d); err != nil {
 		return err
 	}
 	if find(svc, d) >= 0 {
@@ -237,9 +250,8 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	state := c.gone[gk]
 	if state != nil {
 		old := *state
-		upper, lower := state.load.Thresholds()
 		delete(c.gone, gk)
-		tx.undo = append(tx.undo, func() { *state = old; c.gone[gk] = state; state.load.SetThresholds(upper, lower) })
+		tx.undo = append(tx.undo, func() { *state = old; c.gone[gk] = state })
 		if state.service != svc {
 			tx.startCounting(state.id) // the service was removed too: another one, though of the same name
 		}
@@ -254,8 +266,9 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	state.spec = d
 	if d.Weight > 0 {
 		state.lastWeight = d.Weight
+		c.arrives(state)
 	}
-	state.load.SetThresholds(d.Upper, d.Lower)
+	c.weighs(state, 1) // one that comes with weight 0 drains from now on
 	svc.dests = append([]*destState{state}, svc.dests...)
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Add, ID: state.id, Weight: d.Weight})
 	svc.dirty = true
@@ -268,7 +281,7 @@ func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
 	if err != nil {
 		return err
 	}
-	if err := checkDest(key, d); err != nil {
+	if err := checkDest(key, &svc.spec, d); err != nil {
 		return err
 	}
 	i := find(svc, d)
@@ -278,13 +291,12 @@ func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
 	state := svc.dests[i]
 	tx.save(svc)
 	old := *state
-	upper, lower := state.load.Thresholds()
-	tx.undo = append(tx.undo, func() { *state = old; state.load.SetThresholds(upper, lower) })
+	tx.undo = append(tx.undo, func() { *state = old })
 	state.spec = d
 	if d.Weight > 0 {
 		state.lastWeight = d.Weight
 	}
-	state.load.SetThresholds(d.Upper, d.Lower)
+	tx.c.weighs(state, old.spec.Weight)
 	// The kernel tells the scheduler of every edit, whether it changes the weight or not: wrr starts its cycle anew.
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Edit, ID: state.id, Old: old.spec.Weight, Weight: d.Weight})
 	svc.dirty = true

@@ -79,6 +79,7 @@ func newWorker(index int, cfg Config, snap *snapshot) (*Worker, error) {
 		return nil, err
 	}
 	w.table = table
+	w.answers.tokens = answerBurst * tokenPrice // whatever time the clock of the frames begins at
 	return w, nil
 }
 
@@ -142,8 +143,9 @@ func (w *Worker) Run(ctx context.Context, src Source, sink Sink) error {
 		}
 		n, now, err := src.Next(batch)
 		if n > 0 {
+			before := w.verdicts[Forwarded]
 			if out := w.Process(batch[:n], now); len(out) > 0 {
-				w.lost(sink.Send(out))
+				w.lost(sink.Send(out), w.verdicts[Forwarded]-before)
 			}
 		} else if err == nil {
 			w.idle(now)
@@ -166,12 +168,13 @@ func (w *Worker) idle(now int64) {
 	w.pressed.advance(w, now)
 }
 
-// lost moves frames that the sink did not take from the forwarded to the lost ones.
-func (w *Worker) lost(l Lost) {
+// lost moves frames that the sink did not take from the forwarded to the lost ones. Answers, which were never counted as
+// forwarded, may be among them; a Sink does not say which it lost, so it is taken to have lost of the forwarded ones first.
+func (w *Worker) lost(l Lost, forwarded uint64) {
 	if l == (Lost{}) {
 		return
 	}
-	w.verdicts[Forwarded] -= uint64(l.Total())
+	w.verdicts[Forwarded] -= min(uint64(l.Total()), forwarded)
 	w.verdicts[SendFull] += uint64(l.Full)
 	w.verdicts[SendTooBig] += uint64(l.TooBig)
 	w.verdicts[SendDown] += uint64(l.Down)
@@ -241,7 +244,7 @@ func (w *Worker) expireGone() {
 			continue
 		}
 		if e := t.Entry(id); !e.Kind().IsTemplate() && !w.snap.dests[e.Dest].available {
-			w.unbind(id, e)
+			w.unbind(e)
 			t.Delete(id)
 		}
 	}

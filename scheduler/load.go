@@ -82,13 +82,26 @@ func (l *Load) Close(active bool) {
 }
 
 // SetThresholds sets the numbers of connections at which the destination becomes overloaded (upper) and usable again
-// (lower); 0 is none. As in the kernel, an overloaded destination is freed at once only if the upper threshold went or
-// was raised.
+// (lower); 0 is none. If either changes, the connections that there are decide at once, as __ip_vs_update_dest does in
+// the kernel's ip_vs_ctl.c: at the upper threshold or above the destination is overloaded, below the lower one (three
+// quarters of the upper, if there is none) it is not, and between the two it stays what it was.
 func (l *Load) SetThresholds(upper, lower int32) {
-	defer l.changed()
-	old := l.upper.Swap(upper)
+	if l.upper.Swap(upper) == upper && l.lower.Load() == lower {
+		return
+	}
 	l.lower.Store(lower)
-	if upper == 0 || upper > old {
+	defer l.changed()
+	active, inactive := l.Conns()
+	total := active + inactive
+	if lower == 0 {
+		lower = upper - upper>>2
+	}
+	switch {
+	case upper == 0:
+		l.flags.And(^uint32(overloaded))
+	case total >= upper:
+		l.flags.Or(overloaded)
+	case total < lower:
 		l.flags.And(^uint32(overloaded))
 	}
 }

@@ -63,3 +63,35 @@ func TestOverload(t *testing.T) {
 		t.Error("a higher threshold did not free it")
 	}
 }
+
+// TestThresholdsOfConnections: a change of either threshold looks at the connections that there are.
+func TestThresholdsOfConnections(t *testing.T) {
+	for _, c := range []struct {
+		conns, upper, lower int32
+		was, want           bool
+	}{
+		{6, 0, 0, true, false},
+		{6, 2, 1, false, true},
+		{6, 6, 0, false, true},
+		{6, 7, 0, true, true}, // 7 - 7/4 = 6 and more leave it as it was
+		{6, 7, 0, false, false},
+		{5, 7, 0, true, false},
+		{6, 8, 7, true, false},
+		{6, 8, 6, true, true},
+		{6, 8, 6, false, false},
+		{6, 8, 1, true, true},
+		{6, 20, 0, true, false},
+	} {
+		var l Load
+		for range c.conns {
+			l.Open()
+		}
+		if c.was {
+			l.SetThresholds(1, 1)
+		}
+		l.SetThresholds(c.upper, c.lower)
+		if l.Overloaded() != c.want {
+			t.Errorf("%+v: overloaded is %v", c, !c.want)
+		}
+	}
+}

@@ -71,7 +71,7 @@ func rootCmd() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("shunt {{.Version}}\n")
-	root.AddCommand(runCmd(), checkCmd(), replayCmd(), labCmd())
+	root.AddCommand(runCmd(), checkCmd(), explainCmd(), replayCmd(), labCmd())
 	return root
 }
 

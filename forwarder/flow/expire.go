@@ -14,6 +14,10 @@ const (
 	// deadline is looked at again then.
 	horizon = 1<<15 - 16
 
+	// rearmed is the timeout of a template from the time on when it ran out while flows depended on it, 60 s
+	// (ip_vs_conn_expire, net/netfilter/ipvs/ip_vs_conn.c).
+	rearmed = 60e9>>tickShift + 1
+
 	// groupBuckets buckets share the time at which the sweep must look at them.
 	groupBuckets = 8
 )
@@ -27,6 +31,9 @@ func Ticks(d time.Duration) uint32 {
 
 // Now returns the time of the table, in ticks since its epoch.
 func (t *Table) Now() uint32 { return t.now }
+
+// unit is the time of the table without what due times do not tell apart.
+func (t *Table) unit() uint32 { return t.now >> dueShift << dueShift }
 
 // Remaining returns the time until the deadline of the entry in slot id; not less than 0.
 func (t *Table) Remaining(id ID) time.Duration {
@@ -43,12 +50,16 @@ func (t *Table) Extend(id ID, e *Entry, timeout uint32) {
 	e.deadline = deadline
 }
 
+// Renew sets the deadline of template e in slot id to its own timeout from now: the one with which it was made, whatever
+// has become of its service since, or 60 s once it has run out while flows depended on it.
+func (t *Table) Renew(id ID, e *Entry) { t.Extend(id, e, e.Packets) }
+
 // arm makes the sweep look at slot id when deadline has come, or at the horizon.
 func (t *Table) arm(id ID, deadline uint32) {
 	now := uint16(t.now >> dueShift)
 	due := now + horizon
-	if ahead := (deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift; ahead < horizon {
-		due = now + uint16(ahead)
+	if ahead := int32((deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift); ahead < horizon {
+		due = now + uint16(max(ahead, 0))
 	}
 	t.lines[id/bucketSlots].due[id%bucketSlots] = due
 	g := id / bucketSlots / groupBuckets
@@ -77,8 +88,7 @@ func (t *Table) Advance(now int64) {
 			next = stride
 		}
 		t.SetTime(next)
-		for !t.Sweep(len(t.mins)) {
-		}
+		t.settle()
 		if next == now {
 			return
 		}
@@ -90,25 +100,36 @@ func (t *Table) Advance(now int64) {
 // changed. A worker calls it with a small budget in every pause; until it has come by, an ended flow is merely not found.
 func (t *Table) Sweep(budget int) (done bool) {
 	if !t.sweeping {
-		t.sweepTo = uint16(t.now >> dueShift)
-		if t.sweepTo == t.swept {
+		if t.roundTo = t.unit(); t.roundTo == t.settled {
 			return true
 		}
-		t.sweeping, t.cursor = true, 0
+		t.sweeping, t.cursor, t.sweepTo = true, 0, uint16(t.now>>dueShift)
 	}
-	for ; t.cursor < len(t.mins); t.cursor++ {
-		if int16(t.mins[t.cursor]-t.sweepTo) > 0 {
-			continue
+	for {
+		for ; t.cursor < len(t.mins); t.cursor++ {
+			if int16(t.mins[t.cursor]-t.sweepTo) > 0 {
+				continue
+			}
+			if budget == 0 {
+				return false
+			}
+			budget--
+			t.sweepGroup(t.cursor)
 		}
-		if budget == 0 {
-			return false
+		t.settled = t.roundTo
+		if !t.again {
+			break
 		}
-		budget--
-		t.sweepGroup(t.cursor)
+		t.again, t.cursor = false, 0
 	}
 	t.sweeping = false
-	t.swept = t.sweepTo
-	return t.swept == uint16(t.now>>dueShift)
+	return t.settled == t.unit()
+}
+
+// settle ends everything that is due.
+func (t *Table) settle() {
+	for !t.Sweep(len(t.mins)) {
+	}
 }
 
 // sweepGroup ends what is due in a group of buckets, and finds when it has to be looked at next.
@@ -116,6 +137,7 @@ func (t *Table) sweepGroup(g int) {
 	now := uint16(t.now >> dueShift)
 	next := now + horizon
 	t.mins[g] = next // arm lowers it while we look
+	left := false    // a template is left for the second round
 	end := min((g+1)*groupBuckets, len(t.lines))
 	for b := g * groupBuckets; b < end; b++ {
 		l := &t.lines[b]
@@ -131,22 +153,56 @@ func (t *Table) sweepGroup(g int) {
 				continue
 			}
 			e := &t.entries[id]
-			if int32(e.deadline-t.now) > 0 {
+			switch {
+			case int32(e.deadline-t.now) > 0:
 				t.arm(id, e.deadline)
-			} else {
+			case !t.undecided(e):
 				t.expire(id, e)
+			case int32(e.deadline-t.roundTo) > 0:
+				t.arm(id, e.deadline) // ran out since this sweep began: the next one's
+			default:
+				left = true
 			}
 		}
 	}
+	if left {
+		t.again, t.mins[g] = true, t.sweepTo
+	}
 }
 
-// expire ends a flow whose deadline has passed, unless its owner keeps it on, and reports whether it ended.
+// A template whose time runs out while flows depend on it gets another 60 s, and so on until they are over: in the
+// kernel, where each entry has a timer of its own. Here a sweep ends entries in the order of their slots, maybe some
+// time after their deadlines. What the timers would have done in their order comes out all the same, by two rules:
+//
+//   - a flow that ends, whenever that is noticed, prolongs its template to where the timer would have been re-armed
+//     while the flow was alive (prolong, from Delete);
+//   - a template that has run out is looked at when every flow with a deadline up to its own is known to have ended: then
+//     those that still depend on it have outlived it (undecided). The sweep comes by such templates in a second round.
+
+// undecided reports whether e is a template past its deadline of which is not known whether a flow outlived it.
+func (t *Table) undecided(e *Entry) bool {
+	return e.Control > 0 && e.kind.IsTemplate() && int32(t.settled-e.deadline) < 0
+}
+
+// prolong re-arms a template as often as it ran out before a time at which a flow still depended on it.
+func prolong(e *Entry, until uint32) {
+	if n := int32(until - e.deadline); n > 0 {
+		e.deadline += (uint32(n) + rearmed - 1) / rearmed * rearmed
+		e.Packets = rearmed
+	}
+}
+
+// expire ends an entry whose deadline has passed and reports whether it ended. A template on which flows depend is
+// re-armed instead, or left as it is if nobody can tell yet.
 func (t *Table) expire(id ID, e *Entry) bool {
-	if keep := t.owner.Expire(id, e, false); keep != 0 {
-		e.deadline = t.now + keep
-		t.arm(id, e.deadline)
+	if e.Control > 0 && e.kind.IsTemplate() {
+		if !t.undecided(e) {
+			prolong(e, t.settled+1)
+			t.arm(id, e.deadline)
+		}
 		return false
 	}
+	t.owner.Expire(id, e, false)
 	t.count.Expired++
 	t.Delete(id)
 	return true

@@ -55,13 +55,10 @@ const None ID = 1<<32 - 1
 
 // Entry flags.
 const (
-	Inactive    uint16 = 1 << iota // counted among the destination's inactive connections
-	V6                             // the client's address is an IPv6 address
-	Assured                        // a template that has had an established connection
-	Invalid                        // a template that no new flow may use
-	Rearmed                        // a template whose time ran out while flows depended on it
-	Counted                        // counted in the Load of its destination
-	Established                    // an established TCP connection was seen once
+	Inactive uint16 = 1 << iota // counted among the destination's inactive connections
+	V6                          // the client's address is an IPv6 address
+	Assured                     // a template that has had an established connection
+	Invalid                     // a template that no new flow may use
 )
 
 // An Entry is one flow or template, 32 bytes. Its identity cannot be changed from outside; the rest belongs to the
@@ -75,7 +72,7 @@ type Entry struct {
 	State    State
 	Dest     uint32 // id of the destination
 	deadline uint32 // ticks since the epoch
-	Packets  uint32 // forwarded so far; stays at its maximum
+	Packets  uint32 // in a flow: forwarded so far, stays at its maximum; in a template: its timeout in ticks
 	Control  uint32 // in a flow: 1 + slot of its template, or 0; in a template: number of flows that depend on it
 	Flags    uint16
 	_        uint16
@@ -86,9 +83,9 @@ func (e *Entry) Kind() Kind { return e.kind }
 
 // An Owner is told of flows that end, so that it can count them out. Its methods must not change the table.
 type Owner interface {
-	// Expire is called when the deadline of a flow has passed, or when the flow has to make room for a new one
-	// (evicted). It returns 0 to let it go, or the number of ticks for which it is kept on; an evicted flow goes anyhow.
-	Expire(id ID, e *Entry, evicted bool) (keep uint32)
+	// Expire is called when a flow or template ends because its deadline has passed, or because it has to make room
+	// for a new one (evicted).
+	Expire(id ID, e *Entry, evicted bool)
 }
 
 // Config describes a table.
@@ -123,10 +120,12 @@ type Table struct {
 	used         int
 	epoch        int64
 	now          uint32 // ticks
-	swept        uint16 // due time up to which everything was swept
 	cursor       int    // group at which an unfinished sweep goes on
 	sweepTo      uint16
 	sweeping     bool
+	roundTo      uint32 // ticks: sweepTo of the sweep under way
+	settled      uint32 // ticks: that of the last sweep; every flow with a deadline up to here has ended
+	again        bool   // the sweep under way has left templates for a second round
 
 	owner Owner
 	count Counters
@@ -223,46 +222,6 @@ func zeroLanes(x uint64) uint64 {
 	return ^((x&low15 + low15) | x | low15)
 }
 
-// Approach reads the cache lines where the flows with these hashes are looked for. The loop is short and has no branch
-// that depends on what it reads, so that the processor has many of the reads under way at once; a lookup by itself
-// would wait for each. The result means nothing, but has to be used for the reads to happen.
-func (t *Table) Approach(hashes []Hash) (sum uint64) {
-	for _, h := range hashes {
-		b1, b2, _ := t.where(h)
-		sum += t.lines[b1].tags[0] + t.lines[b2].tags[0]
-	}
-	return sum
-}
-
-// Hint names the slot where the flow with this hash probably is, or None, without looking at the flow itself. A batch
-// asks for all its hints, touches them all, and then looks the flows up.
-func (t *Table) Hint(h Hash) ID {
-	b1, b2, tag := t.where(h)
-	want := uint64(tag) * lanes
-	l := &t.lines[b1]
-	for w := range l.tags {
-		if m := zeroLanes(l.tags[w] ^ want); m != 0 {
-			return ID(b1*bucketSlots + uint64(w*4) + uint64(bits.TrailingZeros64(m))/16)
-		}
-	}
-	l = &t.lines[b2]
-	for w := range l.tags {
-		if m := zeroLanes(l.tags[w] ^ want); m != 0 {
-			return ID(b2*bucketSlots + uint64(w*4) + uint64(bits.TrailingZeros64(m))/16)
-		}
-	}
-	return None
-}
-
-// Touch reads a little of the entries that the hints name, as Approach does of the index.
-func (t *Table) Touch(hints []ID) (sum uint64) {
-	last := ID(len(t.entries) - 1)
-	for _, id := range hints {
-		sum += uint64(t.entries[min(id, last)].deadline) // None reads the last entry
-	}
-	return sum
-}
-
 // Lookup returns the flow of key k, whose hash is h, or None. The hint is the answer of Hint for the same hash, however
 // long ago; None is always a valid hint. A flow whose deadline has passed is ended on the spot and not returned.
 func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
@@ -296,21 +255,39 @@ func (t *Table) is(id ID, k *Key, c uint32) bool {
 	return e.Flags&V6 == 0 || t.ext[id] == k.Client
 }
 
-// alive returns id if its deadline is still to come or its owner keeps it on; else it ends the flow.
+// alive returns id if its deadline is still to come or it lives on; else it ends the flow.
 func (t *Table) alive(id ID) ID {
-	e := &t.entries[id]
-	if int32(e.deadline-t.now) > 0 {
+	if int32(t.entries[id].deadline-t.now) > 0 {
 		return id
 	}
-	if t.expire(id, e) {
-		return None
+	return t.overdue(id)
+}
+
+func (t *Table) overdue(id ID) ID {
+	e := &t.entries[id]
+	for int32(e.deadline-t.now) <= 0 {
+		if !t.undecided(e) {
+			if t.expire(id, e) {
+				return None
+			}
+			continue
+		}
+		if t.settled == t.unit() {
+			return id // ran out in the last 3 ticks
+		}
+		// Rare: a template ran out after the sweep came by, while flows that may be over depend on it. The rest of the
+		// sweep is no more work now than later, and is done once in 4 ticks at most.
+		if t.settle(); t.tag(id) == 0 {
+			return None
+		}
 	}
 	return id
 }
 
 // Put makes a new entry for key k, whose hash is h and which must not be in the table, with a timeout in ticks. When
 // there is no room it ends a flow that is embryonic or closing, if evict allows it and it finds one where the new flow
-// may live; otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6.
+// may live; otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6; a
+// template remembers its timeout.
 func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 	b1, b2, tag := t.where(h)
 	id := None
@@ -336,6 +313,9 @@ func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 		e.Flags = V6
 		t.ext[id] = k.Client
 	}
+	if k.Kind.IsTemplate() {
+		e.Packets = timeout
+	}
 	t.setTag(id, tag)
 	t.used++
 	t.count.Created++
@@ -344,10 +324,20 @@ func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 	return id
 }
 
-// Delete forgets the entry in slot id, which must be in use, without telling the owner.
+// Delete forgets the entry in slot id, which must be in use, without telling the owner. A flow leaves its template; a
+// template must have no flows.
 func (t *Table) Delete(id ID) {
 	if t.tag(id) == 0 {
 		return
+	}
+	if e := &t.entries[id]; e.Control != 0 && !e.kind.IsTemplate() {
+		template := &t.entries[e.Control-1]
+		template.Control--
+		until := t.now + 1
+		if int32(e.deadline-until) < 0 {
+			until = e.deadline
+		}
+		prolong(template, until)
 	}
 	t.setTag(id, 0)
 	t.used--

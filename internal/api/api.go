@@ -5,6 +5,7 @@
 //	GET /v1/services     []Service
 //	GET /v1/connections  []Connection
 //	GET /v1/neighbours   []Neighbour
+//	GET /v1/explain?packet=tcp+192.0.2.7:40000+>+203.0.113.10:80   Explanation
 package api
 
 import (
@@ -37,6 +38,7 @@ type Service struct {
 	Address     string       `json:"address"`  // VIP:port
 	Scheduler   string       `json:"scheduler"`
 	Counts      Counts       `json:"counts"`
+	Rates       Rates        `json:"rates"`
 	Realservers []Realserver `json:"realservers"` // in the order of the schedulers: last added first
 }
 
@@ -55,8 +57,10 @@ type Realserver struct {
 	Weight    int32  `json:"weight"`
 	Active    int32  `json:"active"`
 	Inactive  int32  `json:"inactive"`
-	Available bool   `json:"available"` // neither overloaded nor unreachable
+	Available bool   `json:"available"`         // neither overloaded nor unreachable
+	Drained   bool   `json:"drained,omitempty"` // its time to drain is over
 	Counts    Counts `json:"counts"`
+	Rates     Rates  `json:"rates"`
 }
 
 // Connection is one entry of the connection table.
@@ -77,6 +81,39 @@ type Neighbour struct {
 	Leg     string     `json:"leg"`
 	MAC     string     `json:"mac,omitempty"`
 	State   string     `json:"state"` // incomplete, resolved, stale, failed, static
+}
+
+// Explanation tells where a packet would go, and why.
+type Explanation struct {
+	Tuple      string      `json:"packet"`
+	Verdict    string      `json:"verdict"`
+	Meaning    string      `json:"meaning"`
+	Decider    string      `json:"decider"` // flow, template, scheduler, or empty
+	Service    string      `json:"service,omitempty"`
+	Key        string      `json:"key,omitempty"` // of the service, as ipvsadm prints it
+	Scheduler  string      `json:"scheduler,omitempty"`
+	Realserver string      `json:"realserver,omitempty"`
+	MAC        string      `json:"mac,omitempty"`
+	State      string      `json:"state,omitempty"`   // of the connection or the template that decides
+	Expires    float64     `json:"expires,omitempty"` // seconds that it has left
+	Candidates []Candidate `json:"candidates"`        // in the order of the scheduler: last added first
+}
+
+// Candidate is a realserver of the service, and why it is chosen or not.
+type Candidate struct {
+	Realserver string `json:"realserver"`
+	Weight     int32  `json:"weight"`
+	Active     int32  `json:"active"`
+	Inactive   int32  `json:"inactive"`
+	Reason     string `json:"reason"`
+	Chosen     bool   `json:"chosen"`
+}
+
+// Rates are averages of the last seconds, by the kernel's estimator.
+type Rates struct {
+	Flows   uint64 `json:"flows"`   // a second
+	Packets uint64 `json:"packets"` // a second
+	Bytes   uint64 `json:"bytes"`   // a second
 }
 
 // A Client asks a running director. It may be used by several goroutines.

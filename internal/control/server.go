@@ -27,6 +27,8 @@ type Director interface {
 	Neighbours() []api.Neighbour
 	// Connections calls fn for each entry of the connection table until fn returns false.
 	Connections(fn func(api.Connection) bool)
+	// Explain tells where a packet would go; the error is that of a packet that cannot be understood.
+	Explain(packet string) (api.Explanation, error)
 }
 
 // A Server listens on one socket. Close ends it and removes the socket.
@@ -108,8 +110,16 @@ func handler(d Director) http.Handler {
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { write(w, orEmpty(d.Services())) })
 	mux.HandleFunc("GET /v1/neighbours", func(w http.ResponseWriter, _ *http.Request) { write(w, orEmpty(d.Neighbours())) })
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, d) })
+	mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) {
+		x, err := d.Explain(r.URL.Query().Get("packet"))
+		if err != nil {
+			http.Error(w, "packet: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		write(w, x)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/services, /v1/connections or /v1/neighbours", http.StatusNotFound)
+		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/services, /v1/connections, /v1/neighbours or /v1/explain", http.StatusNotFound)
 	})
 	return mux
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -30,6 +31,13 @@ func (f fake) Connections(fn func(api.Connection) bool) {
 	}
 }
 
+func (f fake) Explain(packet string) (api.Explanation, error) {
+	if packet == "" {
+		return api.Explanation{}, errors.New("no packet")
+	}
+	return api.Explanation{Tuple: packet}, nil
+}
+
 func TestServer(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	path := filepath.Join(t.TempDir(), "run", "shunt.sock")
@@ -52,6 +60,13 @@ func TestServer(t *testing.T) {
 	var conns []api.Connection
 	if err := c.Get(ctx, "/v1/connections", &conns); err != nil || len(conns) != 3 || conns[2].Client.Port() != 2 {
 		t.Errorf("connections %v, %v", conns, err)
+	}
+	var x api.Explanation
+	if err := c.Get(ctx, "/v1/explain?packet=tcp+a+%3E+b", &x); err != nil || x.Tuple != "tcp a > b" {
+		t.Errorf("explanation %+v, %v", x, err)
+	}
+	if err := c.Get(ctx, "/v1/explain", &x); err == nil || !strings.Contains(err.Error(), "no packet") {
+		t.Errorf("an empty question gave %v", err)
 	}
 	if err := c.Get(ctx, "/v1/nothing", &conns); err == nil || !strings.Contains(err.Error(), "/v1/status") {
 		t.Errorf("an unknown path gave %v, which does not say what there is", err)

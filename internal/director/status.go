@@ -4,8 +4,11 @@ import (
 	"net/netip"
 
 	"shunt/forwarder"
+	"shunt/forwarder/frame"
+	"shunt/forwarder/ring"
 	"shunt/internal/api"
 	"shunt/internal/control"
+	"shunt/internal/explain"
 )
 
 var _ control.Director = (*Director)(nil)
@@ -66,7 +69,8 @@ func (d *Director) Services() []api.Service {
 	for _, s := range d.engine.Services() {
 		m := s.Matches[0]
 		service := api.Service{
-			Name: s.Name, Protocol: m.Proto.String(), Address: netip.AddrPortFrom(m.Addr, m.First).String(), Scheduler: s.Scheduler, Counts: counts(s.Counts),
+			Name: s.Name, Protocol: m.Proto.String(), Address: netip.AddrPortFrom(m.Addr, m.First).String(), Scheduler: s.Scheduler,
+			Counts: counts(s.Counts), Rates: rates(s.Rates),
 		}
 		for _, r := range s.Destinations {
 			mac := ""
@@ -75,7 +79,8 @@ func (d *Director) Services() []api.Service {
 			}
 			service.Realservers = append(service.Realservers, api.Realserver{
 				Address: netip.AddrPortFrom(r.Addr, r.Port).String(), MAC: mac, Leg: d.legs[r.Leg].name, Weight: r.Weight,
-				Active: r.Active, Inactive: r.Inactive, Available: !r.Overloaded && !r.Unreachable, Counts: counts(r.Counts),
+				Active: r.Active, Inactive: r.Inactive, Available: !r.Overloaded && !r.Unreachable, Drained: r.Drained,
+				Counts: counts(r.Counts), Rates: rates(r.Rates),
 			})
 		}
 		out = append(out, service)
@@ -85,6 +90,20 @@ func (d *Director) Services() []api.Service {
 
 func counts(c forwarder.Counts) api.Counts {
 	return api.Counts{Flows: c.Flows, Packets: c.Packets, Bytes: c.Bytes}
+}
+
+func rates(r forwarder.Rates) api.Rates {
+	return api.Rates{Flows: r.FlowsPerSecond, Packets: r.PacketsPerSecond, Bytes: r.BytesPerSecond}
+}
+
+// Explain tells where a packet would go.
+func (d *Director) Explain(packet string) (api.Explanation, error) {
+	t, err := frame.ParseTuple(packet)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	x := d.engine.Explain(ring.Shard(t.Src, len(d.rings)), t)
+	return explain.Of(&x), nil
 }
 
 // Neighbours lists the realservers' addresses and what is known of their MACs.

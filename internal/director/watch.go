@@ -14,8 +14,11 @@ import (
 // watchEvery is how often the losses are looked at, to warn of them.
 const watchEvery = 10 * time.Second
 
-// watch warns of losses that an operator can do something about, as long as they grow.
+// watch has the engine do what is to be done every second, and warns of losses that an operator can do something about, as
+// long as they grow.
 func (d *Director) watch(ctx context.Context) {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	dropped := make([]uint64, len(d.legs))
@@ -24,6 +27,11 @@ func (d *Director) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-second.C:
+			if err := d.engine.Maintain(); err != nil {
+				d.log.Error("the engine could not be maintained", "error", err)
+			}
+			continue
 		case <-tick.C:
 		}
 		now := make([]uint64, len(d.legs))

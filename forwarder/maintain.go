@@ -1,0 +1,105 @@
+package forwarder
+
+import "time"
+
+// Maintain does what is to be done now and then, and should be called once a second: it measures rates, lets destinations
+// that start slowly have more, and ends the patience with those that drain. It never waits for traffic longer than the
+// workers take for a batch. The error is that of a configuration which could not be built, and leaves all as it was.
+func (e *Engine) Maintain() error {
+	c := e.Control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.clock()
+	if now.Sub(c.estimated) >= EstimatePeriod {
+		c.estimated = now
+		c.estimate()
+	}
+	if c.progress(now) {
+		return c.commit()
+	}
+	return nil
+}
+
+// estimate measures the rates of all services and destinations.
+func (c *Control) estimate() {
+	services, dests := c.totals()
+	for id, svc := range c.byID {
+		if svc != nil {
+			svc.rates.add(services[id])
+		}
+	}
+	for id, d := range c.dests {
+		if d != nil {
+			d.rates.add(dests[id])
+		}
+	}
+}
+
+// totals adds up the counters of all workers, by id.
+func (c *Control) totals() (services, dests []Counts) {
+	services = make([]Counts, len(c.byID))
+	dests = make([]Counts, len(c.dests))
+	for _, w := range c.workers {
+		w.Do(func() {
+			for i := range services {
+				services[i].add(at(w.services, i))
+			}
+			for i := range dests {
+				dests[i].add(at(w.dests, i))
+			}
+		})
+	}
+	return services, dests
+}
+
+// progress moves on slow starts and drains, and reports whether anything changed.
+func (c *Control) progress(now time.Time) (changed bool) {
+	for _, svc := range c.byID {
+		if svc == nil {
+			continue
+		}
+		for _, d := range svc.dests {
+			if ramp := d.rampAt(now, svc.spec.SlowStart); ramp != d.ramp {
+				d.ramp, svc.dirty, changed = ramp, true, true
+			}
+			if d.spec.Weight == 0 && d.spec.Drain > 0 && !d.drained && !d.drainedSince.IsZero() && now.Sub(d.drainedSince) >= d.spec.Drain {
+				d.drained, changed = true, true
+			}
+		}
+	}
+	return changed
+}
+
+// fullRamp is the ramp of a destination that has its whole share: see scheduler.Destination.
+const fullRamp = 0
+
+// rampAt is how many thousandths of its share a destination has at a time after it came; 0 is all.
+func (d *destState) rampAt(now time.Time, slowStart time.Duration) int32 {
+	age := now.Sub(d.came)
+	if slowStart <= 0 || d.came.IsZero() || age >= slowStart {
+		return fullRamp
+	}
+	return int32(min(max(1000*age/slowStart, 1), 999))
+}
+
+// arrives notes that a destination may have new flows from now on, which it could not before.
+func (c *Control) arrives(d *destState) {
+	d.came = c.clock()
+	d.ramp = d.rampAt(d.came, d.service.spec.SlowStart)
+	if d.ramp != fullRamp {
+		d.service.dirty = true
+	}
+}
+
+// weighs notes the weight that a destination has now, and had before: a drain begins or ends, a slow start begins.
+func (c *Control) weighs(d *destState, before int32) {
+	switch {
+	case d.spec.Weight == 0 && before != 0:
+		d.drainedSince = c.clock()
+	case d.spec.Weight != 0:
+		d.drained, d.drainedSince = false, time.Time{}
+		if before == 0 {
+			c.arrives(d)
+		}
+	}
+}

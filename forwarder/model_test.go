@@ -1,0 +1,228 @@
+package forwarder_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"shunt/forwarder"
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+)
+
+// The model is a director as one would write it in an afternoon: a map of flows that is searched from end to end, counts
+// that are made by counting, timeouts that are looked at each time.
+
+// modelState is what a TCP segment of a client makes of a flow, as far as a director of direct routing gets to see. What
+// is not here leaves the state as it is.
+var modelState = map[string]map[string]string{
+	"SYN": {"NONE": "SYN_RECV", "FIN_WAIT": "SYN_RECV"}, // from TIME_WAIT and CLOSE the flow begins anew
+	"ACK": {"SYN_RECV": "ESTABLISHED"},
+	"FIN": {"SYN_RECV": "TIME_WAIT", "ESTABLISHED": "FIN_WAIT"},
+	"RST": {"ESTABLISHED": "CLOSE", "FIN_WAIT": "CLOSE", "TIME_WAIT": "CLOSE"},
+	"":    {"SYN_RECV": "CLOSE", "ESTABLISHED": "CLOSE", "FIN_WAIT": "CLOSE", "TIME_WAIT": "CLOSE"},
+}
+
+var modelTimeout = map[string]time.Duration{"SYN_RECV": 60, "ESTABLISHED": 900, "FIN_WAIT": 120, "TIME_WAIT": 120, "CLOSE": 10, "UDP": 300}
+
+var modelFlags = map[string]uint8{"SYN": frame.SYN, "ACK": frame.ACK, "FIN": frame.FIN | frame.ACK, "RST": frame.RST, "": 0}
+
+type modelFlow struct {
+	server   int
+	state    string
+	deadline int64 // in ticks
+	packets  uint32
+}
+
+func (f *modelFlow) active() bool { return f.state == "SYN_RECV" || f.state == "ESTABLISHED" }
+
+// modelService is round robin over realservers, newest first.
+type modelService struct {
+	servers []int
+	weights map[int]int32
+	last    int // the one chosen last
+	flows   map[int]uint64
+}
+
+func (s *modelService) choose() int {
+	start := slices.Index(s.servers, s.last) + 1
+	for _, n := range append(slices.Clone(s.servers[start:]), s.servers[:start]...) {
+		if s.weights[n] > 0 {
+			s.last = n
+			s.flows[n]++
+			return n
+		}
+	}
+	return 0
+}
+
+type modelKey struct {
+	talk
+	proto frame.Proto
+}
+
+type model struct {
+	now      int64 // in nanoseconds
+	services map[string]*modelService
+	flows    map[modelKey]*modelFlow
+}
+
+// wholeSteps rounds to the steps, of four ticks, in which an exact engine counts ended flows out.
+func wholeSteps(d time.Duration) time.Duration {
+	return (d + 4*flow.Tick - 1) / (4 * flow.Tick) * (4 * flow.Tick)
+}
+
+func ticks(ns int64) int64 { return ns / int64(flow.Tick) }
+
+func (m *model) timeout(state string) int64 {
+	return ticks(m.now) + ticks(int64(modelTimeout[state]*time.Second)+int64(flow.Tick)-1)
+}
+
+func (m *model) expire() {
+	for k, f := range m.flows {
+		if f.deadline <= ticks(m.now) {
+			delete(m.flows, k)
+		}
+	}
+}
+
+// packet returns the realserver that a packet goes to, 0 for none.
+func (m *model) packet(s *modelService, k modelKey, segment string) int {
+	f := m.flows[k]
+	if f != nil && segment == "SYN" && (f.state == "TIME_WAIT" || f.state == "CLOSE") && k.proto == frame.TCP {
+		delete(m.flows, k)
+		f = nil
+	}
+	if f == nil {
+		if k.proto == frame.TCP && segment != "SYN" {
+			return 0
+		}
+		n := s.choose()
+		if n == 0 {
+			return 0
+		}
+		f = &modelFlow{server: n, state: "NONE"}
+		m.flows[k] = f
+	}
+	if k.proto == frame.UDP {
+		f.state = "UDP"
+	} else if next, ok := modelState[segment][f.state]; ok {
+		f.state = next
+	}
+	f.packets++
+	f.deadline = m.timeout(f.state)
+	return f.server
+}
+
+// list writes the flows as the engine's are written below.
+func (m *model) list() (lines []string) {
+	for k, f := range m.flows {
+		lines = append(lines, fmt.Sprintf("%v %v > %v: realserver %d, %s, %d packets, %d ticks", k.proto, k.client, k.virtual,
+			f.server, f.state, f.packets, f.deadline-ticks(m.now)))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func engineList(r *rig) (lines []string) {
+	for _, c := range r.conns() {
+		b := c.Destination.Addr().AsSlice()
+		lines = append(lines, fmt.Sprintf("%v %v > %v: realserver %d, %s, %d packets, %d ticks", c.Proto, c.Client, c.Virtual,
+			b[len(b)-1], c.State, c.Packets, ticks(int64(c.Expires))))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// TestModel lets packets of a few clients, time and changes of weight come in any order, and compares the engine with the
+// model after each.
+func TestModel(t *testing.T) {
+	kinds := []struct {
+		service forwarder.Service
+		talk    func(cport, vport uint16) talk
+	}{
+		{service("TCP "+vip4+":80", "rr"), talk4}, {service("UDP "+vip4+":80", "rr"), talk4},
+		{service("TCP ["+vip6+"]:80", "rr"), talk6}, {service("UDP ["+vip6+"]:80", "rr"), talk6},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		exact := rapid.Bool().Draw(t, "exact") // whether ended flows go at once or when somebody comes by
+		r := newRig(t, func(c *forwarder.Config) { c.Exact = exact })
+		defer r.Close()
+		m := &model{services: map[string]*modelService{}, flows: map[modelKey]*modelFlow{}}
+		for _, k := range kinds {
+			key := r.serve(k.service, 1, 2, 3)
+			m.services[key.String()] = &modelService{servers: []int{1, 2, 3}, weights: map[int]int32{1: 1, 2: 1, 3: 1}, flows: map[int]uint64{}}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"packet": func(t *rapid.T) {
+				k := rapid.SampledFrom(kinds).Draw(t, "service")
+				talk := k.talk(rapid.Uint16Range(1024, 1029).Draw(t, "client's port"), 80)
+				segment := rapid.SampledFrom([]string{"SYN", "SYN", "ACK", "ACK", "FIN", "RST", ""}).Draw(t, "segment")
+				key := k.service.Key()
+				f := talk.udp()
+				if key.Proto == frame.TCP {
+					f = talk.tcp(modelFlags[segment])
+				}
+				want, got := m.packet(m.services[key.String()], modelKey{talk, key.Proto}, segment), 0
+				for _, o := range r.give(f) {
+					got += serverOf(o) // an answer goes to none
+				}
+				if got != want {
+					t.Fatalf("%s from %v goes to realserver %d, want %d", segment, talk.client, got, want)
+				}
+			},
+			"time": func(t *rapid.T) {
+				d := time.Duration(rapid.SampledFrom([]int{1, 9, 10, 11, 59, 60, 61, 119, 120, 121, 300, 301, 900, 901, 5000}).Draw(t, "seconds")) * time.Second
+				d = wholeSteps(d) + time.Duration(rapid.IntRange(-2, 2).Draw(t, "steps"))*4*flow.Tick
+				r.after(d)
+				m.now += int64(d)
+				m.expire()
+			},
+			"weight": func(t *rapid.T) {
+				s := rapid.SampledFrom(kinds).Draw(t, "service").service
+				n, w := rapid.IntRange(1, 3).Draw(t, "realserver"), rapid.Int32Range(0, 1).Draw(t, "weight")
+				r.update(func(tx *forwarder.Tx) error { return tx.EditDestination(s.Key(), dest(s, n, weight(w))) })
+				key := s.Key()
+				m.services[key.String()].weights[n] = w
+			},
+			"": func(t *rapid.T) { compareModel(t, r, m, exact) },
+		})
+	})
+}
+
+func compareModel(t *rapid.T, r *rig, m *model, exact bool) {
+	if got, want := engineList(r), m.list(); !slices.Equal(got, want) {
+		t.Fatalf("the engine has\n%q, want\n%q", got, want)
+	}
+	if !exact {
+		return // a flow is counted until somebody notices that it has ended
+	}
+	if got := r.Stats().Flows; got != len(m.flows) {
+		t.Fatalf("%d flows are counted, want %d", got, len(m.flows))
+	}
+	for _, s := range r.Services() {
+		key := s.Key()
+		of := m.services[key.String()]
+		for i, d := range s.Destinations {
+			n := numbers(s)[i]
+			var active, inactive int32
+			for k, f := range m.flows {
+				if f.server != n || k.proto != key.Proto || k.virtual.Addr() != key.Addr {
+					continue
+				}
+				if f.active() {
+					active++
+				} else {
+					inactive++
+				}
+			}
+			if d.Active != active || d.Inactive != inactive || d.Counts.Flows != of.flows[n] {
+				t.Fatalf("%v realserver %d has %d active, %d inactive, %d in all; want %d, %d, %d", key, n, d.Active, d.Inactive, d.Counts.Flows,
+					active, inactive, of.flows[n])
+			}
+		}
+	}
+}

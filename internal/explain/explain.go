@@ -1,0 +1,91 @@
+// Package explain tells why a packet would go where it goes: `shunt explain`, against a running director or a
+// configuration.
+package explain
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"shunt/forwarder"
+	"shunt/internal/api"
+)
+
+// Of puts an explanation into the form in which it is sent and printed.
+func Of(x *forwarder.Explanation) api.Explanation {
+	out := api.Explanation{
+		Tuple: x.Tuple.String(), Verdict: x.Verdict.String(), Meaning: x.Verdict.Meaning(), Decider: string(x.Decider),
+		Service: x.Name, Scheduler: x.Scheduler, State: x.State, Expires: x.Expires.Seconds(),
+	}
+	if x.Service != (forwarder.ServiceKey{}) {
+		out.Key = x.Service.String()
+	}
+	if x.Chosen.IsValid() {
+		out.Realserver = x.Chosen.String()
+		if !x.MAC.IsZero() {
+			out.MAC = x.MAC.String()
+		}
+	}
+	for _, c := range x.Candidates {
+		out.Candidates = append(out.Candidates, api.Candidate{
+			Realserver: c.Addr.String(), Weight: c.Weight, Active: c.Active, Inactive: c.Inactive, Reason: c.Reason, Chosen: c.Chosen,
+		})
+	}
+	return out
+}
+
+// Print writes an explanation for a person.
+func Print(w io.Writer, x *api.Explanation) {
+	fmt.Fprintf(w, "packet    %s\n", x.Tuple)
+	if x.Key == "" {
+		fmt.Fprintf(w, "service   none\n")
+	} else {
+		name := x.Key
+		if x.Service != "" && x.Service != x.Key {
+			name = x.Service + ": " + x.Key
+		}
+		fmt.Fprintf(w, "service   %s, scheduler %s\n", name, x.Scheduler)
+	}
+	switch forwarder.Decider(x.Decider) {
+	case forwarder.ByFlow:
+		fmt.Fprintf(w, "decided   by its connection, which is known: state %s, %s left\n", x.State, left(x.Expires))
+	case forwarder.ByTemplate:
+		fmt.Fprintf(w, "decided   by the client's persistence: its template has %s left\n", left(x.Expires))
+	case forwarder.ByScheduler:
+		fmt.Fprintf(w, "decided   by the scheduler: it would begin a connection\n")
+	}
+	switch {
+	case x.Verdict == forwarder.Forwarded.String():
+		fmt.Fprintf(w, "goes to   %s", x.Realserver)
+		if x.MAC != "" {
+			fmt.Fprintf(w, ", MAC %s", x.MAC)
+		}
+		fmt.Fprintln(w)
+	case x.Realserver != "":
+		fmt.Fprintf(w, "verdict   %s: %s (%s)\n", x.Verdict, x.Meaning, x.Realserver)
+	default:
+		fmt.Fprintf(w, "verdict   %s: %s\n", x.Verdict, x.Meaning)
+	}
+	if len(x.Candidates) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nRealservers, as the scheduler walks them:\n")
+	width := 0
+	for _, c := range x.Candidates {
+		width = max(width, len(c.Realserver))
+	}
+	for _, c := range x.Candidates {
+		mark := "  "
+		if c.Chosen {
+			mark = "->"
+		}
+		fmt.Fprintf(w, "%s %-*s  weight %-5d active %-6d inactive %-6d %s\n", mark, width, c.Realserver, c.Weight, c.Active, c.Inactive, c.Reason)
+	}
+}
+
+// left writes seconds as ipvsadm does.
+func left(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	return strings.TrimSpace(fmt.Sprintf("%02d:%02d", int(d.Minutes()), int(d.Seconds())%60))
+}

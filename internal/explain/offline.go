@@ -1,0 +1,27 @@
+package explain
+
+import (
+	"shunt/forwarder/frame"
+	"shunt/internal/api"
+	"shunt/internal/config"
+	"shunt/internal/replayrun"
+)
+
+// Offline explains what a director of the configuration at path would do that has just started.
+func Offline(path, packet string) (api.Explanation, error) {
+	t, err := frame.ParseTuple(packet)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	x, err := replayrun.Explain(cfg, t)
+	if err != nil {
+		return api.Explanation{}, err
+	}
+	out := Of(&x)
+	out.MAC = "" // it was made up: nobody was asked for it
+	return out, nil
+}
