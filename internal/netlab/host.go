@@ -19,13 +19,12 @@ import (
 
 // A Host is a network namespace, and a thread that lives in it. Its methods may be called from any goroutine.
 type Host struct {
-	Name  string
-	ns    netns.NsHandle
-	nl    *netlink.Handle
-	work  chan task
-	quit  chan struct{}
-	done  chan struct{}
-	ports int // of a switch
+	Name string
+	ns   netns.NsHandle
+	nl   *netlink.Handle
+	work chan task
+	quit chan struct{}
+	done chan struct{}
 
 	mu       sync.Mutex
 	children []*exec.Cmd
