@@ -209,11 +209,35 @@ func TestResolverFindsAndKeeps(t *testing.T) {
 		t.Errorf("%+v: want resolved", n)
 	}
 	r.Changes()
-	// Another MAC counts at once, whatever kind of message tells it.
+	// An announcement of another MAC moves nobody, but has everybody asked at once; the answer counts.
+	now = now.Add(10 * time.Second)
 	moved := announcement(web1b, rip, false)
 	r.Handle(&moved, now)
+	if n := r.Neighbours(); n[0].MAC != web1 {
+		t.Errorf("%+v: a message that nobody asked for moved a neighbour", n)
+	}
+	out, _ = r.Due(&self, now)
+	if len(out) != 1 || out[0].Destination != Broadcast {
+		t.Fatalf("asked %+v, want a question to all", out)
+	}
+	// Another one within the second does not make us ask again.
+	r.Handle(&moved, now.Add(time.Millisecond))
+	if out, _ := r.Due(&self, now.Add(2*time.Millisecond)); len(out) != 0 {
+		t.Errorf("asked again: %+v", out)
+	}
+	r.Changes()
+	late := answer
+	late.SenderMAC = web1b
+	r.Handle(&late, now.Add(5*time.Millisecond))
 	if c := r.Changes(); len(c) != 1 || c[0].MAC != web1b {
 		t.Errorf("changes %+v after the neighbour moved", c)
+	}
+	// With learn_gratuitous the announcement is enough.
+	r.LearnGratuitous = true
+	back := announcement(web1, rip, false)
+	r.Handle(&back, now.Add(time.Minute))
+	if c := r.Changes(); len(c) != 1 || c[0].MAC != web1 {
+		t.Errorf("changes %+v after an announcement that was to be believed", c)
 	}
 	stranger := announcement(web1b, netip.MustParseAddr("10.10.0.77"), false)
 	if r.Handle(&stranger, now) || len(r.Changes()) != 0 {
@@ -236,8 +260,13 @@ func TestResolverGivesUp(t *testing.T) {
 		t.Error("a failed neighbour has a MAC")
 	}
 	// It comes, and goes.
-	answer := announcement(web1, rip, true)
+	comes := announcement(web1, rip, true)
 	now := start.Add(time.Minute)
+	r.Handle(&comes, now)
+	if out, _ := r.Due(&self, now); len(out) != 1 {
+		t.Fatalf("asked %+v when it announced itself", out)
+	}
+	answer := Message{Reply: true, SenderMAC: web1, Sender: rip, TargetMAC: own, Target: dip, Source: web1, Destination: own}
 	r.Handle(&answer, now)
 	r.Changes()
 	asked, changes = play(r, now, now.Add(40*time.Second))

@@ -22,7 +22,7 @@ func ExampleResolver() {
 	r.SetTargets(map[netip.Addr]frame.MAC{rip: {}}, now)
 	questions, next := r.Due(&arpd.Self{MAC: director, V4: dip}, now)
 	fmt.Printf("who has %s? tell %s; ask again after %s\n", questions[0].Target, questions[0].Sender, next.Sub(now))
-	r.Handle(&arpd.Message{Reply: true, SenderMAC: realserver, Sender: rip, TargetMAC: director, Target: dip}, now)
+	r.Handle(&arpd.Message{Reply: true, SenderMAC: realserver, Sender: rip, TargetMAC: director, Target: dip, Destination: director}, now)
 	for _, n := range r.Neighbours() {
 		fmt.Println(n.Addr, n.MAC, n.State)
 	}

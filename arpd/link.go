@@ -34,6 +34,8 @@ type LinkConfig struct {
 	VLAN     uint16     // 0: untagged
 	Announce time.Duration
 	Refresh  time.Duration
+	// LearnGratuitous has messages believed that nobody asked for: see Resolver.
+	LearnGratuitous bool
 
 	// Changed tells what became of a neighbour.
 	Changed func(Neighbour)
@@ -46,6 +48,7 @@ type Counters struct {
 	Received  uint64 // ARP and NDP frames
 	Malformed uint64 // of these, not understood
 	Answered  uint64 // requests for VIPs
+	Limited   uint64 // requests not answered because there were too many
 	Announced uint64
 	Asked     uint64 // requests for neighbours
 	Learnt    uint64 // messages of neighbours
@@ -55,6 +58,33 @@ type Counters struct {
 	Errors    uint64 // frames that could not be read or sent
 }
 
+// Answers are bounded in rate, so that a flood of requests is not made into one of answers.
+const (
+	answerRate  = 1000 // a second
+	answerBurst = 200
+)
+
+// allowance is a bucket of answers.
+type allowance struct {
+	left float64
+	last time.Time
+}
+
+// take reports whether there may be one more.
+func (a *allowance) take(now time.Time) bool {
+	if a.last.IsZero() {
+		a.left = answerBurst
+	} else {
+		a.left = min(a.left+now.Sub(a.last).Seconds()*answerRate, answerBurst)
+	}
+	a.last = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
+
 // A Link runs Responder, Announcer and Resolver on one interface. All methods may be called from any goroutine.
 type Link struct {
 	cfg       LinkConfig
@@ -62,7 +92,8 @@ type Link struct {
 	responder *Responder
 	kick      chan struct{}
 
-	mac atomic.Pointer[frame.MAC]
+	mac       atomic.Pointer[frame.MAC]
+	allowance allowance // the reader's
 
 	mu        sync.Mutex // guards what follows
 	announcer *Announcer
@@ -71,7 +102,7 @@ type Link struct {
 
 	tell  sync.Mutex // one call of Changed and Conflict at a time, in order
 	count struct {
-		received, malformed, answered, announced, asked, learnt, conflicts, changed, failures, errors atomic.Uint64
+		received, malformed, answered, limited, announced, asked, learnt, conflicts, changed, failures, errors atomic.Uint64
 	}
 }
 
@@ -88,6 +119,7 @@ func NewLink(conn Conn, cfg LinkConfig) *Link {
 		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh), joined: map[netip.Addr]bool{},
 	}
 	l.mac.Store(&cfg.MAC)
+	l.resolver.LearnGratuitous = cfg.LearnGratuitous
 	return l
 }
 
@@ -170,7 +202,7 @@ func (l *Link) Neighbours() []Neighbour {
 func (l *Link) Counters() Counters {
 	c := &l.count
 	return Counters{
-		Received: c.received.Load(), Malformed: c.malformed.Load(), Answered: c.answered.Load(), Announced: c.announced.Load(),
+		Received: c.received.Load(), Malformed: c.malformed.Load(), Answered: c.answered.Load(), Limited: c.limited.Load(), Announced: c.announced.Load(),
 		Asked: c.asked.Load(), Learnt: c.learnt.Load(), Conflicts: c.conflicts.Load(), Changed: c.changed.Load(),
 		Failures: c.failures.Load(), Errors: c.errors.Load(),
 	}
@@ -282,7 +314,10 @@ func (l *Link) handle(b []byte) {
 	}
 	now := time.Now()
 	answer, send, conflict := l.responder.Handle(&m, mac, now)
-	if send {
+	switch {
+	case send && !conflict && !l.allowance.take(now):
+		l.count.limited.Add(1)
+	case send:
 		l.send(&answer)
 		if !conflict {
 			l.count.answered.Add(1)

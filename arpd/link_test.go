@@ -120,3 +120,16 @@ func TestLink(t *testing.T) {
 		<-done
 	})
 }
+
+func TestAnswersAreBounded(t *testing.T) {
+	var a allowance
+	n := 0
+	for i := range 10000 {
+		if a.take(start.Add(time.Duration(i) * 100 * time.Microsecond)) { // ten thousand in a second
+			n++
+		}
+	}
+	if n < 1100 || n > 1200 {
+		t.Errorf("%d answers in the first second, want 1000 and the burst", n)
+	}
+}

@@ -48,8 +48,17 @@ const (
 	longestGap   = 30 * time.Second
 )
 
+// answerWindow is how long after a question an answer to it is waited for; what comes later nobody asked for.
+const answerWindow = 3 * time.Second
+
 // A Resolver finds and keeps the MACs of neighbours. It is not safe for several goroutines.
+//
+// It believes answers to its questions only. What a neighbour says unasked, as a gratuitous announcement of another MAC, has
+// it ask again at once: so a change is known within the time of an answer, and a forged message alone moves nobody.
 type Resolver struct {
+	// LearnGratuitous has it believe messages that nobody asked for, too.
+	LearnGratuitous bool
+
 	refresh time.Duration
 	targets map[netip.Addr]*target
 	order   []netip.Addr
@@ -61,6 +70,8 @@ type target struct {
 	tries int
 	gap   time.Duration
 	next  time.Time
+	asked time.Time // the last question
+	told  time.Time // the last time that something unasked had us ask
 }
 
 // NewResolver returns a Resolver that asks again for a neighbour that was not heard of for the time of refresh.
@@ -91,11 +102,22 @@ func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 }
 
 // Handle learns from a message of somebody: the answer to a question, or anything else that a neighbour sends from its
-// address, so that a change of its MAC is known at once. It reports whether it was of use.
+// address. It reports whether it was of use.
 func (r *Resolver) Handle(m *Message, now time.Time) bool {
 	t := r.targets[m.Sender]
 	if t == nil || t.State == Static {
 		return false
+	}
+	answer := m.Reply && !m.Destination.IsGroup() && !t.asked.IsZero() && now.Sub(t.asked) <= answerWindow
+	if !answer && !r.LearnGratuitous && t.MAC != m.SenderMAC {
+		if now.Sub(t.told) >= staleGap {
+			t.told, t.next = now, now
+			if t.State == Resolved {
+				r.become(t, Stale, t.MAC, now)
+			}
+			t.tries = staleUnicast // the question is to go to all
+		}
+		return true
 	}
 	if t.State != Resolved || t.MAC != m.SenderMAC {
 		r.become(t, Resolved, m.SenderMAC, now)
@@ -127,6 +149,7 @@ func (r *Resolver) Due(self *Self, now time.Time) (out []Message, next time.Time
 // ask moves t on by one question, and returns to whom it goes.
 func (r *Resolver) ask(t *target, now time.Time) frame.MAC {
 	to := Broadcast
+	t.asked = now
 	switch t.State {
 	case Resolved:
 		r.become(t, Stale, t.MAC, now)

@@ -69,6 +69,7 @@ type Realserver struct {
 type ARP struct {
 	Announce time.Duration // between gratuitous announcements; 0 is never again after the start
 	Refresh  time.Duration // how long a realserver's MAC is believed before it is asked for again
+	Learn    bool          // believe gratuitous announcements of realservers
 }
 
 // Ring sizes the rings, one for each leg and worker.

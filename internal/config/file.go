@@ -68,8 +68,9 @@ type realserverFile struct {
 }
 
 type arpFile struct {
-	Announce any `yaml:"announce"`
-	Refresh  any `yaml:"refresh"`
+	Announce any  `yaml:"announce"`
+	Refresh  any  `yaml:"refresh"`
+	Learn    bool `yaml:"learn_gratuitous"`
 }
 
 type ringFile struct {

@@ -87,6 +87,9 @@ func (d *Director) start(ctx context.Context) error {
 	if err := d.findLegs(); err != nil {
 		return err
 	}
+	if err := d.refuseLocal(); err != nil {
+		return err
+	}
 	plan, neighbours, err := d.cfg.Plan(d.networks())
 	if err != nil {
 		return err

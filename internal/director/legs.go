@@ -79,6 +79,31 @@ func interfaceNames() string {
 	return strings.Join(names, ", ")
 }
 
+// refuseLocal refuses realservers that are this host itself: what IPVS calls Local. The frame would have to be given to the
+// host's own kernel, which does not have the VIP.
+func (d *Director) refuseLocal() error {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		for i := range d.cfg.Services {
+			for _, r := range d.cfg.Services[i].Realservers {
+				if r.Address == p.Addr() {
+					return fmt.Errorf("%s: service %s: realserver %s is this host: a director cannot be its own realserver, as its kernel "+
+						"does not have the VIP; run the server on another host, or in a network namespace with an address and a MAC of its own",
+						d.cfg.Path, d.cfg.Services[i].Name, r.Address)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // warnOwnVIPs says when a VIP is an address of this host, as it is on a director of the kernel's IPVS.
 func (d *Director) warnOwnVIPs() {
 	addrs, err := net.InterfaceAddrs()
@@ -119,8 +144,9 @@ func (d *Director) openLinks(ctx context.Context) error {
 	for _, l := range d.legs {
 		l.link = arpd.NewLink(l.conn, arpd.LinkConfig{
 			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
-			Changed:  func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
-			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
+			LearnGratuitous: d.cfg.ARP.Learn,
+			Changed:         func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
+			Conflict:        func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})
 		d.wg.Go(func() { l.link.Run(ctx) })
 	}

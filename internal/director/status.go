@@ -52,6 +52,7 @@ func (d *Director) Status() api.Status {
 		add(arp+"received", c.Received)
 		add(arp+"malformed", c.Malformed)
 		add(arp+"answered", c.Answered)
+		add(arp+"limited", c.Limited)
 		add(arp+"announced", c.Announced)
 		add(arp+"asked", c.Asked)
 		add(arp+"learnt", c.Learnt)
