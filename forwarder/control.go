@@ -76,6 +76,7 @@ type serviceState struct {
 	sched   []scheduler.Scheduler
 	list    []uint32
 	rates   estimator
+	zero    Counts // what is not shown: see Engine.Zero
 }
 
 type destState struct {
@@ -89,6 +90,7 @@ type destState struct {
 	since      time.Time     // removed and without flows since
 
 	rates        estimator
+	zero         Counts
 	came         time.Time // it may have new flows since: the slow start counts from here
 	ramp         int32     // as scheduler.Destination's
 	drainedSince time.Time // its weight is 0 since; zero if it is not, or was from the first

@@ -88,14 +88,14 @@ func (e *Engine) Services() []ServiceInfo {
 		if svc == nil {
 			continue
 		}
-		info := ServiceInfo{Service: svc.spec, Counts: services[id], Rates: svc.rates.rates()}
+		info := ServiceInfo{Service: svc.spec, Counts: services[id].minus(svc.zero), Rates: svc.rates.rates()}
 		info.Matches = slices.Clone(svc.spec.Matches)
 		for _, d := range svc.dests {
 			active, inactive := d.load.Conns()
 			info.Destinations = append(info.Destinations, DestinationInfo{
 				Destination: d.spec, MAC: c.macs[hop{d.spec.Leg, d.spec.Addr}], Active: active, Inactive: inactive,
 				Persistent: d.templates.Load(), Overloaded: d.load.Overloaded(), Unreachable: d.load.Unreachable(),
-				Drained: d.drained, Counts: dests[d.id], Rates: d.rates.rates(),
+				Drained: d.drained, Counts: dests[d.id].minus(d.zero), Rates: d.rates.rates(),
 			})
 		}
 		out = append(out, info)

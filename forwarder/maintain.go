@@ -1,6 +1,9 @@
 package forwarder
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Maintain does what is to be done now and then, and should be called once a second: it measures rates, lets destinations
 // that start slowly have more, and ends the patience with those that drain. It never waits for traffic longer than the
@@ -33,6 +36,28 @@ func (c *Control) estimate() {
 			d.rates.add(dests[id])
 		}
 	}
+}
+
+// Zero has the counters of a service and its destinations shown from zero on, or of all services if key is nil (ipvsadm -Z).
+// Numbers of connections and rates stay.
+func (e *Engine) Zero(key *ServiceKey) error {
+	c := e.Control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if key != nil && c.services[*key] == nil {
+		return fmt.Errorf("%s: %w", key, ErrNoService)
+	}
+	services, dests := c.totals()
+	for id, svc := range c.byID {
+		if svc == nil || key != nil && svc.spec.Key() != *key {
+			continue
+		}
+		svc.zero = services[id]
+		for _, d := range svc.dests {
+			d.zero = dests[d.id]
+		}
+	}
+	return nil
 }
 
 // totals adds up the counters of all workers, by id.

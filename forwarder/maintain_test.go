@@ -1,6 +1,8 @@
 package forwarder_test
 
 import (
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -134,5 +136,42 @@ func TestSlowStartKeepsTurns(t *testing.T) {
 			r.goesTo(talk4(uint16(5000+i), 80).tcp(frame.SYN), i%3+1)
 			r.pass(1)
 		}
+	}
+}
+
+func TestZero(t *testing.T) {
+	r := start(t)
+	web := r.serve(service("TCP "+vip4+":80", "rr"), 1)
+	dns := r.serve(service("UDP "+vip4+":53", "rr"), 1)
+	count := func() (out []uint64) {
+		for _, s := range r.Services() {
+			out = append(out, s.Counts.Packets, s.Destinations[0].Counts.Packets)
+		}
+		return out
+	}
+	give := func() {
+		r.give(talk4(1000, 80).tcp(frame.SYN), talk4(1000, 80).tcp(frame.ACK), talk4(1000, 53).udp())
+	}
+	give()
+	r.must(r.Zero(&web))
+	if got := count(); !slices.Equal(got, []uint64{0, 0, 1, 1}) {
+		t.Errorf("after one was set to zero: %v", got)
+	}
+	give()
+	r.must(r.Zero(nil))
+	give()
+	if got := count(); !slices.Equal(got, []uint64{2, 2, 1, 1}) {
+		t.Errorf("after all were set to zero, and more came: %v", got)
+	}
+	r.update(func(tx *forwarder.Tx) error { return tx.DeleteService(dns) })
+	if err := r.Zero(&dns); !errors.Is(err, forwarder.ErrNoService) {
+		t.Errorf("a service that is gone: %v", err)
+	}
+	if s := r.Services()[0]; s.Destinations[0].Active != 1 {
+		t.Errorf("the connections were touched: %+v", s)
+	}
+	r.serve(service("UDP "+vip4+":53", "rr"), 1)
+	if got := r.Services()[1].Counts; got != (forwarder.Counts{}) {
+		t.Errorf("a new service begins with %+v", got)
 	}
 }

@@ -254,6 +254,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		tx.undo = append(tx.undo, func() { *state = old; c.gone[gk] = state })
 		if state.service != svc {
 			tx.startCounting(state.id) // the service was removed too: another one, though of the same name
+			state.zero, state.rates = Counts{}, estimator{}
 		}
 		state.removed, state.since, state.service = time.Time{}, time.Time{}, svc
 	} else {

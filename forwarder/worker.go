@@ -33,6 +33,11 @@ func (c *Counts) add(o Counts) {
 	c.Bytes += o.Bytes
 }
 
+// minus is what was counted since o.
+func (c Counts) minus(o Counts) Counts {
+	return Counts{c.Flows - o.Flows, c.Packets - o.Packets, c.Bytes - o.Bytes}
+}
+
 // A Worker carries frames from one Source to one Sink, with a connection table of its own. Process and Run belong to
 // one goroutine; Do may be called from any.
 type Worker struct {
