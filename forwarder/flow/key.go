@@ -68,6 +68,14 @@ func (t *Table) Hash(k *Key) Hash {
 	return hash(k, t.seed0, t.seed1)
 }
 
+// spread makes a secret of a seed, so that a poor one, such as a small number, hashes as well as any (SplitMix64).
+func spread(z uint64) uint64 {
+	z *= 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
 // hash folds the key by two 64x64->128 bit multiplications, each with a secret operand (the construction of wyhash).
 func hash(k *Key, seed0, seed1 uint64) Hash {
 	small := uint64(k.VIP)<<48 | uint64(k.ClientPort)<<32 | uint64(k.VirtualPort)<<16 | uint64(k.Kind)

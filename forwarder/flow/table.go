@@ -151,7 +151,7 @@ func New(c Config, owner Owner) (*Table, error) {
 	t := &Table{
 		lines: a.lines, entries: a.entries, ext: a.ext, arena: a,
 		mins:  make([]uint16, (buckets+groupBuckets-1)/groupBuckets),
-		seed0: c.Seed[0], seed1: c.Seed[1], buckets: uint64(buckets),
+		seed0: spread(c.Seed[0] + 1), seed1: spread(c.Seed[1] + 2), buckets: uint64(buckets),
 		capacity: c.Flows, epoch: c.Epoch, owner: owner,
 	}
 	for i := range t.mins {
