@@ -48,6 +48,7 @@ PREFIX ?= /usr/local
 install: build
 	install -D -m 0755 $(BIN)/shunt $(DESTDIR)$(PREFIX)/sbin/shunt
 	install -D -m 0644 packaging/shunt.yaml $(DESTDIR)$(PREFIX)/share/doc/shunt/shunt.yaml
+	install -D -m 0644 packaging/shunt.service $(DESTDIR)$(PREFIX)/lib/systemd/system/shunt.service
 
 clean:
 	rm -rf $(BIN)

@@ -121,6 +121,9 @@ func (c *Control) weighs(d *destState, before int32) {
 	switch {
 	case d.spec.Weight == 0 && before != 0:
 		d.drainedSince = c.clock()
+	case d.spec.Weight == 0:
+		// It may have been given more time.
+		d.drained = d.drained && d.spec.Drain > 0 && c.clock().Sub(d.drainedSince) >= d.spec.Drain
 	case d.spec.Weight != 0:
 		d.drained, d.drainedSince = false, time.Time{}
 		if before == 0 {

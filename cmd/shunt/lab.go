@@ -102,8 +102,10 @@ func labGetCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get URL",
 		Short: "Fetch a page, for hosts of the laboratory",
-		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("lab get: name one URL, as in: shunt lab get http://192.168.10.100/")}
+			}
 			client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 			resp, err := client.Get(args[0])
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"shunt/internal/config"
@@ -77,7 +78,10 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 }
 
 func reload(d *director.Director, path string, log *slog.Logger) {
-	tell(log, daemon.SdNotifyReloading)
+	now := unix.Timespec{}
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil { // Type=notify-reload wants to know since when
+		tell(log, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
+	}
 	defer tell(log, daemon.SdNotifyReady)
 	cfg, err := config.Load(path)
 	if err == nil {

@@ -84,7 +84,7 @@ func TestForms(t *testing.T) {
   - {interface: eth1, name: out, networks: [10.0.0.0/8], public: true}
 log: {level: debug, format: json}
 guard: off
-workers: 2
+workers: 1
 control: {socket: off}
 when_gone: reset
 table_full: refuse
@@ -121,7 +121,7 @@ services:
 	if s := c.Services[1]; s.Persistence != 6*time.Minute || s.MaskBits != 64 || !s.V6 || s.Name != "TCP [2001:db8::1]:0" {
 		t.Errorf("%+v", s)
 	}
-	if c.Legs[0].Public || !c.Legs[1].Public || c.Legs[0].VLAN != 7 || c.Guard || c.Control.Socket != "" || c.Workers != 2 {
+	if c.Legs[0].Public || !c.Legs[1].Public || c.Legs[0].VLAN != 7 || c.Guard || c.Control.Socket != "" || c.Workers != 1 {
 		t.Errorf("%+v", c)
 	}
 	set := c.Settings
@@ -173,7 +173,10 @@ func TestWrong(t *testing.T) {
 		{"flows", "legs:", "flows: 17000000\nlegs:", "shunt.yaml:1:8: flows is 17000000: it must be from 1024 to 16000000"},
 		{"busy", "legs:", "ring: {busy: always}\nlegs:", `shunt.yaml:1:14: busy is "always": write balanced, latency or powersave`},
 		{"socket", "legs:", "control: {socket: shunt.sock}\nlegs:", `shunt.yaml:1:19: the socket "shunt.sock" must be an absolute path`},
-		{"mode", "legs:", "control: {mode: \"rw\"}\nlegs:", `shunt.yaml:1:17: mode "rw": write permissions as octal digits`},
+		{"mode without quotes", "legs:", "control: {mode: 0660}\nlegs:", `shunt.yaml:1:17: mode 432: write permissions as octal digits`},
+		{"mask and workers", "services:\n", "workers: 2\nservices:\n  - {name: m, address: 192.168.10.9, port: 80, persistence: 6m, persistence_mask: 24, realservers: [{address: 10.10.0.12}]}\n", "shunt.yaml:5:83: clients of one prefix"},
+		{"expiration", "legs:", "ipvs: {lblc_expiration: soon}\nlegs:", `shunt.yaml:1:25: lblc_expiration is "soon"`},
+		{"mode", "legs:", "control: {mode: \"rw\"}\nlegs:", `shunt.yaml:1:17: mode rw: write permissions as octal digits`},
 		{"mask without persistence", "port: 80", "port: 80\n    persistence_mask: 24", "shunt.yaml:7:23: a mask is of use only with persistence"},
 		{"one packet", "port: 80", "port: 80\n    one_packet: true", "shunt.yaml:7:17: one_packet is for UDP only"},
 		{"mac differs", "services:\n", "services:\n  - {name: a, address: 192.168.10.9, port: 80, realservers: [{address: 10.10.0.12, mac: \"02:00:00:00:00:01\"}]}\n",

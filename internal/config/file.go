@@ -81,7 +81,7 @@ type ringFile struct {
 
 type controlFile struct {
 	Socket string `yaml:"socket"`
-	Mode   string `yaml:"mode"`
+	Mode   any    `yaml:"mode"`
 	Group  string `yaml:"group"`
 }
 

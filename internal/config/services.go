@@ -244,9 +244,9 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 	}
 	switch s.Scheduler {
 	case "lblc":
-		s.Options.Expiration = int64(v.duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, time.Second, maxPersistence))
+		s.Options.Expiration = int64(quiet(v.src).duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, time.Second, maxPersistence))
 	case "lblcr":
-		s.Options.Expiration = int64(v.duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, time.Second, maxPersistence))
+		s.Options.Expiration = int64(quiet(v.src).duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, time.Second, maxPersistence))
 	}
 	if _, err := scheduler.Build(s.Scheduler, s.Options, nil, nil); errors.Is(err, scheduler.ErrUnknown) {
 		v.wrong(path+".scheduler", "%v", err)
@@ -254,6 +254,9 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 		v.wrong(path+".table_size", "%v", err)
 	}
 }
+
+// quiet is a validator of what another one has complained about.
+func quiet(src *source) *validator { return &validator{src: src} }
 
 func (v *validator) persistence(path string, f *serviceFile, s *Service) {
 	if on, ok := f.Persistence.(bool); ok {

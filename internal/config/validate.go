@@ -51,9 +51,19 @@ func (v *validator) config(f *file) *Config {
 		v.wrong("$.guard", "guard is %q: write auto or off", guard)
 	}
 	c.Control = v.control(&f.Control)
+	v.duration("$.ipvs.lblc_expiration", f.IPVS.LblcExpiration, 0, time.Second, maxPersistence) // also if no service has them
+	v.duration("$.ipvs.lblcr_expiration", f.IPVS.LblcrExpiration, 0, time.Second, maxPersistence)
 	c.Settings = v.settings(f)
 	c.Legs = v.legs(f.Legs)
 	c.Services = v.services(f, c.Legs)
+	if c.Workers > 1 {
+		for i := range c.Services {
+			if s := &c.Services[i]; s.MaskBits != 0 && (s.V6 && s.MaskBits < 128 || !s.V6 && s.MaskBits < 32) {
+				v.wrong(s.path+".persistence_mask", "clients of one prefix are spread over the workers, each of which has its own templates: "+
+					"with a mask, write workers: 1")
+			}
+		}
+	}
 	return c
 }
 
@@ -82,10 +92,12 @@ func (v *validator) control(f *controlFile) Control {
 	case len(f.Socket) > 107:
 		v.wrong("$.control.socket", "the path of the socket has %d bytes; the kernel allows 107", len(f.Socket))
 	}
-	if f.Mode != "" {
-		m, err := strconv.ParseUint(f.Mode, 8, 32)
-		if err != nil || m > 0o777 {
-			v.wrong("$.control.mode", "mode %q: write permissions as octal digits in quotes, such as \"0660\"", f.Mode)
+	if f.Mode != nil {
+		// Without quotes YAML reads 0660 as a number of eight's powers, and 660 as another.
+		s, ok := f.Mode.(string)
+		m, err := strconv.ParseUint(s, 8, 32)
+		if !ok || err != nil || m > 0o777 {
+			v.wrong("$.control.mode", "mode %v: write permissions as octal digits in quotes, such as \"0660\"", f.Mode)
 		}
 		c.Mode = fs.FileMode(m)
 	}

@@ -87,7 +87,7 @@ func (d *Director) start(ctx context.Context) error {
 	if err := d.findLegs(); err != nil {
 		return err
 	}
-	if err := d.refuseLocal(); err != nil {
+	if err := refuseLocal(d.cfg); err != nil {
 		return err
 	}
 	plan, neighbours, err := d.cfg.Plan(d.networks())

@@ -9,6 +9,7 @@ import (
 
 	"shunt/arpd"
 	"shunt/forwarder/frame"
+	"shunt/internal/config"
 )
 
 // leg is an interface as it was found at the start.
@@ -81,7 +82,7 @@ func interfaceNames() string {
 
 // refuseLocal refuses realservers that are this host itself: what IPVS calls Local. The frame would have to be given to the
 // host's own kernel, which does not have the VIP.
-func (d *Director) refuseLocal() error {
+func refuseLocal(cfg *config.Config) error {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil
@@ -91,12 +92,12 @@ func (d *Director) refuseLocal() error {
 		if err != nil {
 			continue
 		}
-		for i := range d.cfg.Services {
-			for _, r := range d.cfg.Services[i].Realservers {
+		for i := range cfg.Services {
+			for _, r := range cfg.Services[i].Realservers {
 				if r.Address == p.Addr() {
 					return fmt.Errorf("%s: service %s: realserver %s is this host: a director cannot be its own realserver, as its kernel "+
 						"does not have the VIP; run the server on another host, or in a network namespace with an address and a MAC of its own",
-						d.cfg.Path, d.cfg.Services[i].Name, r.Address)
+						cfg.Path, cfg.Services[i].Name, r.Address)
 				}
 			}
 		}

@@ -23,6 +23,9 @@ func (d *Director) Reload(cfg *config.Config) error {
 	if err := d.sameLegs(cfg); err != nil {
 		return err
 	}
+	if err := refuseLocal(cfg); err != nil {
+		return err
+	}
 	plan, neighbours, err := cfg.Plan(d.networks())
 	if err != nil {
 		return err

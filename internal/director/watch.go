@@ -66,7 +66,11 @@ func (d *Director) watchInterfaces(ctx context.Context) {
 	done := make(chan struct{})
 	defer close(done)
 	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
-		ErrorCallback: func(err error) { d.log.Debug("watching the interfaces", "error", err) },
+		ErrorCallback: func(err error) {
+			if ctx.Err() == nil {
+				d.log.Warn("changes of the interfaces go unnoticed from now on", "error", err)
+			}
+		},
 	})
 	if err != nil {
 		d.log.Warn("changes of the interfaces go unnoticed", "error", err)

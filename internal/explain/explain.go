@@ -17,6 +17,7 @@ func Of(x *forwarder.Explanation) api.Explanation {
 	out := api.Explanation{
 		Tuple: x.Tuple.String(), Verdict: x.Verdict.String(), Meaning: x.Verdict.Meaning(), Decider: string(x.Decider),
 		Service: x.Name, Scheduler: x.Scheduler, State: x.State, Expires: x.Expires.Seconds(),
+		Candidates: []api.Candidate{},
 	}
 	if x.Service != (forwarder.ServiceKey{}) {
 		out.Key = x.Service.String()
