@@ -75,13 +75,15 @@ func (w *Worker) refuse(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	case frame.TCP:
 		w.reset(s, f, p)
 	case frame.UDP:
-		w.unreachable(s, f, p)
+		if intact(f, p) {
+			w.unreachable(s, f, p)
+		}
 	}
 }
 
 // reset answers a TCP segment with a RST from the VIP.
 func (w *Worker) reset(s *snapshot, f *frame.Frame, p *frame.Packet) {
-	if p.TCPFlags&frame.RST != 0 || p.Proto != frame.TCP {
+	if p.TCPFlags&frame.RST != 0 || p.Proto != frame.TCP || !intact(f, p) {
 		return
 	}
 	in := f.Data()
@@ -115,7 +117,7 @@ func (w *Worker) reset(s *snapshot, f *frame.Frame, p *frame.Packet) {
 }
 
 // unreachable answers a packet with "port unreachable" from the VIP, as IPVS does when no realserver can take a flow
-// (ip_vs_leave, ip_vs_core.c).
+// (ip_vs_leave, ip_vs_core.c, which does not look at the transport checksum).
 func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	if p.Fragment && p.FragOff != 0 || p.Proto == frame.ICMP || p.Proto == frame.ICMPv6 {
 		return
@@ -140,6 +142,9 @@ func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 		binary.BigEndian.PutUint16(b[l4+2:], l4Sum(b[at:n], true, l4-at, proto))
 	} else {
 		b[at+1] = 0xc0 // internetwork control, as Linux marks its errors (RFC 1812, 4.3.2.5)
+		// Linux lets its errors be fragmented, so each has an id of its own (RFC 6864, 4.1).
+		binary.BigEndian.PutUint16(b[at+4:], uint16(w.answered))
+		b[at+6] = 0
 		binary.BigEndian.PutUint16(b[at+10:], 0)
 		binary.BigEndian.PutUint16(b[at+10:], ^fold(sum(b[at:l4], 0)))
 		b[l4], b[l4+1] = 3, 3
@@ -150,6 +155,12 @@ func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 
 // echo answers an echo request in place: the frame goes back as the reply.
 func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
+	if p.Fragment {
+		return Fragment // nobody here puts the request together
+	}
+	if !intact(f, p) {
+		return BadTransport
+	}
 	if s.settings.Silent || f.Src().IsGroup() || w.answers.take() == nil {
 		return ICMPIgnored
 	}
@@ -169,6 +180,7 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 		for i := range 4 {
 			ip[12+i], ip[16+i] = ip[16+i], ip[12+i]
 		}
+		ip[6], ip[7] = 0, 0 // Linux's replies have no DF, whatever the request had
 		ip[8] = 64
 		hl := int(ip[0]&15) * 4
 		ip[10], ip[11] = 0, 0
@@ -178,7 +190,13 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 	// The type is the upper byte of a checksummed word: the sum grows by what it sank (RFC 1624).
 	old := ^binary.BigEndian.Uint16(b[p.L4+2:])
 	was, is := uint32(p.ICMPType)<<8, uint32(b[p.L4])<<8
-	binary.BigEndian.PutUint16(b[p.L4+2:], ^fold(uint64(old)+uint64(^was&0xffff)+uint64(is)))
+	c := ^fold(uint64(old) + uint64(^was&0xffff) + uint64(is))
+	if c == 0 {
+		// That leaves open whether all other words add up to 0xffff or, in a message of zeros, to 0: it is right for the
+		// first, wrong for the second, and 0xffff is right for both.
+		c = 0xffff
+	}
+	binary.BigEndian.PutUint16(b[p.L4+2:], c)
 	f.Out = f.In
 	w.out = append(w.out, *f)
 	return Echoed
@@ -208,6 +226,39 @@ func ipHeader(b []byte, at int, p *frame.Packet, proto uint8, n int) int {
 	binary.BigEndian.PutUint32(h[16:], p.Src.V4())
 	binary.BigEndian.PutUint16(h[10:], ^fold(sum(h, 0)))
 	return at + 20
+}
+
+// Flags of a virtio_net_hdr (linux/virtio_net.h).
+const (
+	needsChecksum = 1 // the checksum is partial: the packet has not been on a wire yet
+	dataValid     = 2 // the device has verified it
+)
+
+// intact reports whether the transport checksum of a whole packet is right, so that the director may answer it as a
+// host would. Packets that go on are not looked at: that is the realserver's to do, as in the kernel's direct routing.
+func intact(f *frame.Frame, p *frame.Packet) bool {
+	if p.Fragment {
+		return false // the sum is that of the datagram
+	}
+	if f.Head != 0 && f.Buf[0]&(needsChecksum|dataValid) != 0 {
+		return true
+	}
+	ip := f.Data()[p.L3 : uint32(p.L3)+p.Len]
+	hl := int(p.L4 - p.L3)
+	switch p.Proto {
+	case frame.ICMP:
+		return fold(sum(ip[hl:], 0)) == 0xffff
+	case frame.UDP:
+		n := int(binary.BigEndian.Uint16(ip[hl+4:]))
+		if binary.BigEndian.Uint16(ip[hl+6:]) == 0 {
+			return !p.V6 // none was made (RFC 768), which IPv6 forbids (RFC 8200, 8.1)
+		}
+		if n < 8 || hl+n > len(ip) {
+			return false
+		}
+		ip = ip[:hl+n]
+	}
+	return l4Sum(ip, p.V6, hl, uint8(p.Proto)) == 0
 }
 
 // l4Sum is the checksum of the payload of an IP packet with its pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1).

@@ -22,7 +22,6 @@ const (
 	local      = "an answer of the kernel's own stack for what is no flow; the engine answers echo, UDP and TCP only"
 	unresolved = "a realserver whose MAC is not known gets no flows here; the kernel schedules it, and answers 3/1 after 3 s"
 	ttl        = "the engine does not decrement the TTL (ARCHITECTURE.md, 2)"
-	pieces     = "fragments are not reassembled"
 	mtu        = "a frame is sent as it came: no fragmentation, and no 3/4 for what is too big"
 	wheel      = "the kernel's timers of 10 s fire up to 0.26 s late, and the probe falls into that gap"
 	option     = "shunt has nothing like this option of ipvsadm"
@@ -66,7 +65,8 @@ var excuseTable = []excuse{
 	{4, "10", "", "the director itself", "", "the director is no realserver: there is no local node"},
 	{1, "10", "cmd", "masq and tunnel", "ipvsadm -S", forwarding},
 
-	{7, "11", "", "UDP datagram of 3000 B", "", pieces},
+	{1, "11", "snap", "UDP datagram of 3000 B", "", "fragments go on at once: so do those of a datagram of which one is missing, and its flow is made"},
+	{1, "11", "pkt", "UDP datagram of 3000 B", "DF last", mtu},
 	{4, "11", "", "MTU to the realserver", "", mtu},
 	{1, "11", "pkt", "ICMP echo", "to the DIP", "the DIP is the host's"},
 	{1, "11", "pkt", "ICMP echo", "timestamp request", local},
@@ -98,8 +98,6 @@ var excuseTable = []excuse{
 	{1, "15", "snap", "TCP header truncated", "", "the flow from the DIP"},
 	{1, "15", "sysctl", "", "conntrack", "there is no conntrack"},
 	{2, "15", "", "large counters", "", unrecorded},
-
-	{4, "16", "pkt", "", "control: ", "ENGINE BUG: packets with a bad transport checksum are answered"},
 }
 
 // excuses counts how often each excuse was needed.

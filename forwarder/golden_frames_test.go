@@ -277,7 +277,7 @@ func describe(b []byte) string {
 		l4, proto = b[40:], b[6]
 		ip = fmt.Sprintf("%s > %s ttl %d len %d", netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40])), b[7], be.Uint16(b[4:]))
 	} else {
-		ip = fmt.Sprintf("%s > %s ttl %d tos %d len %d", netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[8], b[1], be.Uint16(b[2:]))
+		ip = fmt.Sprintf("%s > %s ttl %d tos %d len %d df %t", netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[8], b[1], be.Uint16(b[2:]), b[6]&0x40 != 0)
 	}
 	if sum |= transportSum(b, l4, proto); sum != 0 {
 		ip += " with a bad checksum"
@@ -315,9 +315,9 @@ func transportSum(ip, l4 []byte, proto uint8) uint16 {
 	return checksum(l4, uint32(len(l4))+uint32(proto)+uint32(^checksum(addrs, 0)))
 }
 
-// describe writes an answer of the kernel: all but what hosts choose freely, its IP id and DF.
+// describe writes an answer of the kernel: all but what hosts choose freely, its IP id.
 func (p *packet) describe() string {
-	s := fmt.Sprintf("%s > %s ttl %d tos %d len %d", addr(p.Src), addr(p.Dst), *p.TTL, p.TOS, p.TotLen)
+	s := fmt.Sprintf("%s > %s ttl %d tos %d len %d df %t", addr(p.Src), addr(p.Dst), *p.TTL, p.TOS, p.TotLen, p.DF)
 	if p.PLen > 0 {
 		s = fmt.Sprintf("%s > %s ttl %d len %d", addr(p.Src), addr(p.Dst), *p.TTL, p.PLen)
 	}

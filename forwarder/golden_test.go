@@ -1,6 +1,7 @@
 package forwarder_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -158,6 +159,7 @@ type director struct {
 	marks    []markRule
 	history  []moment
 	ports    uint16 // of flows that the traces do not name
+	parts    map[int]*parts
 }
 
 const (
@@ -248,6 +250,9 @@ func (d *director) packet(e *event) error {
 	if err != nil {
 		return err
 	}
+	if e.Tx.Frag != nil {
+		return d.fragment(e, out, rx)
+	}
 	want := "none"
 	for i, p := range rx {
 		if want += "," + p.At; i == 0 {
@@ -268,7 +273,12 @@ func (d *director) packet(e *event) error {
 func (d *director) send(raw []byte) ([]frame.Frame, error) {
 	f := wire(raw)
 	f.Time = d.now
-	sent := slices.Clone(f.Buf)
+	sent := f
+	sent.Buf = slices.Clone(f.Buf)
+	if f.Buf[12] == 0x08 && len(f.Buf) >= 22 && binary.BigEndian.Uint16(f.Buf[20:])&0x3fff != 0 {
+		g := d.datagram(int(binary.BigEndian.Uint16(f.Buf[18:])))
+		g.sent = append(g.sent, sent)
+	}
 	var out []frame.Frame
 	for _, o := range d.engine.Worker(0).Process([]frame.Frame{f}, d.now) {
 		o.Buf = slices.Clone(o.Buf)
@@ -276,8 +286,8 @@ func (d *director) send(raw []byte) ([]frame.Frame, error) {
 		if !strings.HasPrefix(receiver(o), "rs") {
 			continue
 		}
-		if o.Src() != mac(ownMAC) || string(o.Buf[12:]) != string(sent[12:]) {
-			return out, fmt.Errorf("the frame was changed: %x became %x", sent, o.Buf)
+		if o.Src() != mac(ownMAC) || !d.unchanged(o, sent) {
+			return out, fmt.Errorf("the frame was changed: %x became %x", sent.Buf, o.Buf)
 		}
 	}
 	return out, nil

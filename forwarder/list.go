@@ -48,6 +48,7 @@ type Stats struct {
 	Verdicts [NumVerdicts]uint64
 	Answered uint64 // packets made by the director: echo replies not included
 	Limited  uint64 // answers not made because of their rate
+	Held     int    // fragments that wait for the first of their datagram: among Verdicts[Fragment] until it comes
 	Flows    int    // entries in use
 	Capacity int
 	Memory   int // bytes of the tables
@@ -64,6 +65,9 @@ func (e *Engine) Stats() Stats {
 			}
 			s.Answered += w.answered
 			s.Limited += w.answers.limited
+			n := w.fragments.len()
+			s.Held += n
+			s.Verdicts[Fragment] += uint64(n)
 			s.Flows += w.table.Len()
 			s.Capacity += w.table.Capacity()
 			s.Memory += w.table.MemorySize()

@@ -7,7 +7,8 @@ import (
 
 // Process is the whole path of a frame, for a batch of up to BatchSize of them: it decides where each goes, writes the
 // destination MAC into those that go on, and returns them, with the director's own answers among them, for a Sink.
-// What it returns is valid until the frames of the batch are given back to their Source.
+// What it returns is valid until the frames of the batch are given back to their Source, or until the next call. Copies
+// of fragments that came in earlier batches may be among it, behind the first fragment of their datagram.
 //
 // now is the time of the batch in nanoseconds, not before that of any earlier batch. Process takes no lock, reads no
 // clock and allocates nothing.
@@ -24,6 +25,7 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	}
 	w.out = w.out[:0]
 	w.answers.reset(now)
+	w.tick(now)
 
 	for i := range batch {
 		w.states[i] = w.read(s, i, &batch[i])
@@ -47,7 +49,9 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 		} else if v >= special {
 			v = w.decideSpecial(s, i, &batch[i], now)
 		}
-		w.verdicts[v]++
+		if v < NumVerdicts { // a fragment that is held has none yet
+			w.verdicts[v]++
+		}
 	}
 
 	if !w.exact {
@@ -59,10 +63,13 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 
 // Verdicts of read that decideSpecial makes into real ones.
 const (
-	special  = 128 + iota
-	isICMP   // an ICMP message to a VIP
-	isPieces // a fragment to a VIP
+	special    = 128 + iota
+	isICMP     // an ICMP message to a VIP
+	isFragment // a fragment to a VIP
 )
+
+// held is the verdict of a fragment that waits for the first of its datagram: none yet.
+const held = NumVerdicts
 
 // read parses a frame and turns it away if it is not for a service of ours; otherwise it returns Forwarded (so far), and
 // the packet and the key of its flow are in place i.
@@ -84,7 +91,9 @@ func (w *Worker) read(s *snapshot, i int, f *frame.Frame) Verdict {
 		if _, ours := s.vips.find(p.Dst); !ours {
 			return NotOurs
 		}
-		return BadTransport
+		if !p.Fragment { // a first fragment tells what becomes of the others
+			return BadTransport
+		}
 	case frame.OtherProto:
 		if _, ours := s.vips.find(p.Dst); !ours {
 			return NotOurs
@@ -113,7 +122,7 @@ func (w *Worker) read(s *snapshot, i int, f *frame.Frame) Verdict {
 		return Truncated
 	}
 	if p.Fragment {
-		return isPieces
+		return isFragment
 	}
 	kind := flow.KindOf(p.Proto)
 	if kind == 0 {
@@ -183,6 +192,7 @@ func (w *Worker) forward(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame,
 
 // count adds the packet to the totals of its destination and service.
 func (w *Worker) count(id uint32, d *dest, p *frame.Packet) {
+	w.chosen = id
 	c := &w.dests[id]
 	c.Packets++
 	c.Bytes += uint64(p.Len)

@@ -7,8 +7,8 @@ import (
 
 // decideSpecial decides about what is not a whole packet of a flow: ICMP messages and fragments.
 func (w *Worker) decideSpecial(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
-	if w.states[i] == isPieces {
-		return Fragment
+	if w.states[i] == isFragment {
+		return w.fragment(s, i, f, now)
 	}
 	return w.icmp(s, i, f, now)
 }
@@ -58,6 +58,7 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	}
 	e := w.table.Entry(id)
 	d := &s.dests[e.Dest]
+	w.chosen = e.Dest
 	if d.available {
 		w.count(e.Dest, d, p)
 	}

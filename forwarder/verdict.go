@@ -20,9 +20,9 @@ const (
 	Runt         // shorter than an Ethernet header
 	BadHeader    // lengths or version contradict each other
 	BadChecksum  // wrong checksum of the IPv4 header
-	BadTransport // the transport header does not fit the packet
+	BadTransport // the transport header does not fit the packet, or the checksum of a ping is wrong
 	Truncated    // the ring or the capture held less than the frame
-	Fragment     // part of a datagram whose ports are not known
+	Fragment     // of a datagram whose first fragment does not come, or whose fragments do not fit together
 
 	// The frame is what nobody may send.
 	LoopGuard // it comes from a realserver's MAC or our own
@@ -65,8 +65,8 @@ var verdictMeanings = [NumVerdicts]string{
 	NotOurs: "sent to an address that is no VIP", WrongVLAN: "of another VLAN than the leg's",
 	OtherProto: "to a VIP by a protocol that is not scheduled", NoService: "to a port of a VIP that no service has",
 	Runt: "shorter than an Ethernet header", BadHeader: "IP lengths or version contradict each other",
-	BadChecksum: "wrong checksum of the IPv4 header", BadTransport: "transport header does not fit the packet",
-	Truncated: "longer than the ring's slot or the capture's snap length", Fragment: "part of a datagram whose ports are unknown",
+	BadChecksum: "wrong checksum of the IPv4 header", BadTransport: "transport header does not fit the packet, or bad checksum of a ping",
+	Truncated: "longer than the ring's slot or the capture's snap length", Fragment: "the first fragment of its datagram did not come in time, or the fragments do not fit together",
 	LoopGuard: "came from a realserver's MAC or our own", BadSource: "source is a VIP, a group address or none",
 	NoFlow:        "TCP or SCTP packet that opens nothing, of an unknown flow",
 	NoDestination: "every realserver is out, overloaded or of weight 0", DestGone: "flow of a realserver that was removed",

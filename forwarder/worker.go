@@ -58,8 +58,11 @@ type Worker struct {
 	states  [BatchSize]Verdict
 	out     []frame.Frame
 	request scheduler.Request // here because it would escape to the heap
+	chosen  uint32            // the destination of the last packet that was sent to one
 	answers answers
 	pressed pressure
+
+	fragments fragments
 
 	// exact makes every Process end all flows that are due, instead of a bounded part.
 	exact bool
@@ -78,7 +81,8 @@ type letter struct {
 }
 
 func newWorker(index int, cfg Config, snap *snapshot) (*Worker, error) {
-	w := &Worker{index: index, snap: snap, exact: cfg.Exact, out: make([]frame.Frame, 0, 2*BatchSize)}
+	w := &Worker{index: index, snap: snap, exact: cfg.Exact, out: make([]frame.Frame, 0, 2*BatchSize+heldFrames),
+		fragments: newFragments(cfg.Seed)}
 	table, err := flow.New(flow.Config{Flows: cfg.Flows, Seed: cfg.Seed, Epoch: cfg.Epoch}, w)
 	if err != nil {
 		return nil, err
@@ -170,6 +174,7 @@ func (w *Worker) Run(ctx context.Context, src Source, sink Sink) error {
 func (w *Worker) idle(now int64) {
 	w.table.SetTime(now)
 	w.table.Sweep(16 * sweepBudget)
+	w.tick(now)
 	w.pressed.advance(w, now)
 }
 
