@@ -78,11 +78,10 @@ func TestProcessAllocatesNothing(t *testing.T) {
 		})
 	}
 	for _, c := range verdictTable() {
+		if c.want == forwarder.Forwarded || c.want == forwarder.TableFull {
+			continue // other tests here have those
+		}
 		t.Run(fmt.Sprintf("%v/%s", c.want, c.what), func(t *testing.T) {
-			switch {
-			case c.want == forwarder.Forwarded || c.want == forwarder.TableFull:
-				t.Skip("by other tests here")
-			}
 			r := start(t)
 			someServices(r)
 			if c.before != nil {
