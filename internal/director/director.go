@@ -105,6 +105,13 @@ func (d *Director) start(ctx context.Context) error {
 	if err := d.openLinks(ctx); err != nil {
 		return err
 	}
+	// Before the guard and the first frame: where another director answers already, this one must end without having
+	// forwarded a frame a second time, and without taking the other's guard away.
+	if c := d.cfg.Control; c.Socket != "" {
+		if d.control, err = control.Listen(c.Socket, c.Mode, c.Group, d, d.log); err != nil {
+			return err
+		}
+	}
 	d.setTargets(neighbours)
 	d.awaitNeighbours(neighbours, resolveWait)
 	d.logPlan(plan)
@@ -119,11 +126,6 @@ func (d *Director) start(ctx context.Context) error {
 	}
 	d.wg.Go(func() { d.watch(ctx) })
 	d.wg.Go(func() { d.watchInterfaces(ctx) })
-	if c := d.cfg.Control; c.Socket != "" {
-		if d.control, err = control.Listen(c.Socket, c.Mode, c.Group, d, d.log); err != nil {
-			return err
-		}
-	}
 	d.setVIPs(vips)
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
 		"workers", len(d.rings), "flows", d.cfg.Flows)

@@ -1,0 +1,139 @@
+package wiretest
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shunt/arpd"
+	"shunt/forwarder/frame"
+	"shunt/internal/lab"
+	"shunt/internal/netlab"
+)
+
+// A wire is a socket that sends whole frames by a host's eth0, as they are.
+type wire struct {
+	w     *world
+	fd    int
+	index int
+}
+
+func (w *world) wire(h *netlab.Host) *wire {
+	w.t.Helper()
+	link, err := h.Netlink().LinkByName("eth0")
+	w.must(err)
+	out := &wire{w: w, index: link.Attrs().Index}
+	w.must(h.Do(func() (err error) {
+		out.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		return err
+	}))
+	w.t.Cleanup(func() { unix.Close(out.fd) })
+	return out
+}
+
+func (x *wire) send(b []byte) {
+	x.w.t.Helper()
+	x.w.must(unix.Sendto(x.fd, b, 0, &unix.SockaddrLinklayer{Ifindex: x.index}))
+}
+
+// arp sends an ARP message.
+func (x *wire) arp(m arpd.Message, vlan uint16) {
+	x.w.t.Helper()
+	b, err := m.Frame(vlan)
+	x.w.must(err)
+	x.send(b)
+}
+
+func mac(s string) frame.MAC {
+	hw, err := net.ParseMAC(s)
+	if err != nil {
+		panic(err)
+	}
+	return frame.MAC(hw)
+}
+
+// announcements lists when a MAC announced the VIP at a port, in a direction.
+func announcements(c *netlab.Capture, toHost bool, who string) (out []time.Time) {
+	vip := netip.MustParseAddr(lab.VIP)
+	for _, r := range c.Records() {
+		m, err := arpd.Parse(r.Data)
+		if err == nil && r.ToHost == toHost && m.Sender == vip && m.Target == vip && m.SenderMAC.String() == who {
+			out = append(out, r.Time)
+		}
+	}
+	return out
+}
+
+// Another host announces the VIP as its own: it is named, counted, and contradicted at once, so that the client comes back.
+func TestAnotherHostClaimsVIP(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	w.start(w.config("arp: {announce: 0}", w.http("rr", realserver{address: lab.RIP(1), weight: 1})))
+	// Without a period there are just the announcements of the start: what comes after them is the defence.
+	w.eventually("the announcements of the start are over", func() bool { return w.status().Counters["arp.eth0.announced"] == 3 })
+	w.pages(1, 1)
+	captures := w.capture()
+	const intruder = "02:00:00:00:00:66"
+	vip := netip.MustParseAddr(lab.VIP)
+	w.wire(w.Webs[1]).arp(arpd.Message{
+		SenderMAC: mac(intruder), Sender: vip, Target: vip, Source: mac(intruder), Destination: arpd.Broadcast,
+	}, 0)
+	w.logged("level=ERROR", "another host claims the VIP", lab.VIP, intruder)
+	if n := w.status().Counters["arp.eth0.conflicts"]; n != 1 {
+		t.Errorf("%d conflicts were counted, not 1", n)
+	}
+	w.eventually("the VIP is defended after it was claimed", func() bool {
+		claims, defences := announcements(captures["client"], true, intruder), announcements(captures["client"], true, lab.DirectorMAC)
+		return len(claims) == 1 && slices.ContainsFunc(defences, claims[0].Before)
+	})
+	w.eventually("the client believes the director", func() bool { return w.believes(w.Client, lab.VIP) == lab.DirectorMAC })
+	w.pages(3, 1)
+}
+
+// believes returns the MAC that a host's kernel has for an address, or "".
+func (w *world) believes(h *netlab.Host, addr string) string {
+	w.t.Helper()
+	link, err := h.Netlink().LinkByName("eth0")
+	w.must(err)
+	list, err := h.Netlink().NeighList(link.Attrs().Index, unix.AF_INET)
+	w.must(err)
+	for _, n := range list {
+		if n.IP.Equal(net.ParseIP(addr)) {
+			return n.HardwareAddr.String()
+		}
+	}
+	return ""
+}
+
+// A realserver that answers ARP for the VIP is the classic mistake of direct routing: the log says which one it is, and
+// what to set there.
+func TestRealserverAnswersForVIP(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	w.start(w.config("arp: {announce: 1s}", w.http("rr")))
+	if n := w.status().Counters["arp.eth0.conflicts"]; n != 0 {
+		t.Fatalf("%d conflicts on a network without any", n)
+	}
+	captures := w.capture()
+	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0"))
+	w.logged("level=ERROR", "a realserver answers ARP for the VIP", lab.VIP, lab.MAC(2), "realserver="+lab.RIP(2), "arp_ignore=1")
+	if n := w.status().Counters["arp.eth0.conflicts"]; n == 0 {
+		t.Error("no conflict was counted")
+	}
+	w.eventually("the VIP is defended", func() bool { return len(announcements(captures["client"], true, lab.DirectorMAC)) > 0 })
+	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1"))
+	// It is enough to set it right: the count stands still from then on, while the probes go on.
+	quiet := func() bool {
+		before := w.status()
+		w.eventually("the VIP is announced again", func() bool {
+			return w.status().Counters["arp.eth0.announced"] >= before.Counters["arp.eth0.announced"]+2
+		})
+		return w.status().Counters["arp.eth0.conflicts"] == before.Counters["arp.eth0.conflicts"]
+	}
+	w.eventually("there are no more conflicts", quiet)
+	if slices.Contains([]string{lab.MAC(1), lab.MAC(2)}, w.believes(w.Client, lab.VIP)) {
+		t.Error("the client believes that a realserver has the VIP")
+	}
+}

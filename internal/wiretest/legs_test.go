@@ -1,0 +1,132 @@
+package wiretest
+
+import (
+	"net/netip"
+	"testing"
+
+	"shunt/arpd"
+	"shunt/forwarder/frame"
+	"shunt/internal/lab"
+	"shunt/internal/netlab"
+)
+
+// The director's own interface gets another MAC while connections run: everybody is told, and they go on.
+func TestOwnMACChanges(t *testing.T) {
+	for _, topology := range lab.Topologies {
+		t.Run(topology, func(t *testing.T) {
+			w := build(t, topology, 2)
+			w.serveTalks()
+			w.start(w.config("arp: {announce: 0}", on("tcp", 7, w.all())))
+			talks := []*talk{w.talk(), w.talk()}
+			const own = "02:00:00:00:00:bb"
+			w.must(w.Director.SetMAC("eth0", own))
+			w.logged("the interface has another MAC", "eth0", own, lab.DirectorMAC)
+			for _, k := range talks {
+				w.must(k.say("again"))
+			}
+			w.eventually("the client knows the new MAC", func() bool { return w.believes(w.Client, lab.VIP) == own })
+			captures := w.capture()
+			w.pagesByTalk(4)
+			// What has the director's own MAC as its source has the new one.
+			for _, c := range captures {
+				old := fromTo(w.records(c), func(r *netlab.Record, _ *frame.Packet) bool {
+					f := frame.Frame{Buf: r.Data}
+					return f.Src() == mac(lab.DirectorMAC) || f.Dst() == mac(lab.DirectorMAC)
+				})
+				if len(old) != 0 {
+					t.Errorf("frames with the old MAC: %v", old)
+				}
+			}
+		})
+	}
+}
+
+// A leg goes down and comes up again, as when its cable is pulled: nothing ends, and all goes on afterwards.
+func TestLegGoesDown(t *testing.T) {
+	for _, topology := range lab.Topologies {
+		t.Run(topology, func(t *testing.T) {
+			w := build(t, topology, 2)
+			w.serveTalks()
+			w.start(w.config("arp: {announce: 0}", on("tcp", 7, w.all())))
+			talks := []*talk{w.talk(), w.talk()}
+			legs := []string{"eth0"}
+			if topology == "two-arm" {
+				legs = append(legs, "eth1")
+			}
+			for _, leg := range legs {
+				w.must(w.Director.Down(leg))
+				w.logged("level=WARN", "the interface is down", leg)
+				answered := make(chan error, len(talks))
+				for _, k := range talks {
+					go func() { answered <- k.say("anybody?") }()
+				}
+				if leg == "eth1" { // frames still come in, and have nowhere to go
+					w.eventually("frames are lost to the leg that is down", func() bool { return w.status().Verdicts["send: leg down"] > 0 })
+				}
+				w.must(w.Director.Up(leg))
+				w.logged("level=INFO", "the interface is up", leg)
+				for range talks {
+					w.must(<-answered)
+				}
+			}
+			w.pagesByTalk(4)
+		})
+	}
+}
+
+// A VIP comes by a reload, and goes by the next: it is served and answered for in between only.
+func TestVIPComesAndGoes(t *testing.T) {
+	const second = "192.168.10.101"
+	w := build(t, "one-arm", 2)
+	for _, h := range w.Webs {
+		w.must(h.Addr("lo", second+"/32"))
+	}
+	one := w.config("guard: auto", w.http("rr"))
+	more := w.http("rr")
+	more.vip = second
+	both := w.config("guard: auto", w.http("rr"), more)
+	w.start(one)
+	back, wire := w.tap(w.Client), w.wire(w.Client)
+	client := netip.MustParseAddr(lab.ClientIP)
+	// answers reports whether the director answers for the second VIP: it asks for that first, and then for the other one.
+	answers := func() bool {
+		w.t.Helper()
+		count := func(vip string) int {
+			return len(back.find(func(f tagged) bool {
+				m, err := arpd.Parse(f.data)
+				return err == nil && m.Reply && m.Sender == netip.MustParseAddr(vip) && m.SenderMAC == mac(lab.DirectorMAC)
+			}))
+		}
+		before, marker := count(second), count(lab.VIP)
+		for _, vip := range []string{second, lab.VIP} {
+			wire.arp(arpd.Message{
+				SenderMAC: mac(clientMAC), Sender: client, Target: netip.MustParseAddr(vip), Source: mac(clientMAC), Destination: arpd.Broadcast,
+			}, 0)
+		}
+		w.eventually("the first VIP is answered for", func() bool { return count(lab.VIP) > marker })
+		return count(second) > before
+	}
+	for range 2 {
+		if answers() {
+			t.Error("the director answers for a VIP that it does not have")
+		}
+		w.reload(both)
+		w.eventually("the new VIP is announced", func() bool {
+			return len(back.find(claims(lab.DirectorMAC, netip.MustParseAddr(second)))) > 0
+		})
+		w.url = "http://" + second + "/"
+		if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
+			t.Errorf("rr spread 4 connections to the new VIP as %v", got)
+		}
+		w.url = "http://" + lab.VIP + "/"
+		w.pages(4, 1)
+		if !answers() {
+			t.Error("the director does not answer for the new VIP")
+		}
+		w.reload(one)
+	}
+	if answers() {
+		t.Error("the director answers for a VIP that it has no more")
+	}
+	w.pages(4, 1)
+}

@@ -1,0 +1,77 @@
+package wiretest
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+
+	"shunt/internal/lab"
+)
+
+// uploads has a realserver take uploads, and say how long each was and what its SHA-256 is.
+func uploads() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /", func(rw http.ResponseWriter, r *http.Request) {
+		h := sha256.New()
+		n, err := io.CopyBuffer(onlyWriter{h}, r.Body, make([]byte, 256<<10))
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintf(rw, "%d %x", n, h.Sum(nil))
+	})
+	return mux
+}
+
+// onlyWriter hides what else a writer can do, so that io.CopyBuffer uses the buffer.
+type onlyWriter struct{ io.Writer }
+
+// upload sends size bytes, always the same, and checks what arrived.
+func (w *world) upload(size int64) {
+	w.t.Helper()
+	sent := sha256.New()
+	body := io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{1}), size), sent)
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodPost, w.url, body)
+	w.must(err)
+	req.ContentLength = size
+	w.browser.Timeout = 0 // the test's own deadline will do
+	resp, err := w.browser.Do(req)
+	w.must(err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	w.must(err)
+	if want := fmt.Sprintf("%d %x", size, sent.Sum(nil)); string(answer) != want {
+		w.t.Errorf("the realserver got %q, the client sent %s", answer, want)
+	}
+	s := w.status()
+	// Frames that are longer than a slot of the ring, 2 KiB, are longer than the MTU.
+	if s.Counters["leg.eth0.oversize"] == 0 {
+		w.t.Error("no frame was longer than the MTU: the offloads were not at work")
+	}
+	for _, v := range []string{"truncated", "send: too big", "send: failed", "send: leg down", "bad header", "loop guard"} {
+		if n := s.Verdicts[v]; n != 0 {
+			w.t.Errorf("%d frames: %s", n, v)
+		}
+	}
+	w.t.Logf("%d frames, %d of them longer than the MTU, %d lost to a full ring, %d to a full queue", s.Counters["leg.eth0.received"],
+		s.Counters["leg.eth0.oversize"], s.Counters["leg.eth0.ring_full"], s.Verdicts["send: queue full"])
+}
+
+// A large upload is what direct routing is bad at if it is done badly: with the offloads of the interfaces on, the kernel
+// hands out frames of 64 KiB without a checksum, and they must arrive as they are.
+func TestUpload(t *testing.T) {
+	size := int64(1 << 30)
+	if testing.Short() || race {
+		size = 128 << 20
+	}
+	for _, topology := range lab.Topologies {
+		t.Run(topology, func(t *testing.T) {
+			w := build(t, topology, 1, uploads())
+			w.start(w.config("", w.http("rr")))
+			w.upload(size)
+		})
+	}
+}

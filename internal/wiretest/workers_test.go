@@ -1,0 +1,75 @@
+package wiretest
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"shunt/forwarder/frame"
+	"shunt/forwarder/ring"
+	"shunt/internal/lab"
+)
+
+// With two workers each has its own turn of rr. As all connections of a client must be with one worker, those of the
+// clients of either worker alternate among themselves, whatever the other does.
+func TestTwoWorkers(t *testing.T) {
+	w := build(t, "two-arm", 2)
+	const workers, clients = 2, 8
+	var browsers [clients]*http.Client
+	var shard [clients]int
+	var members [workers]int
+	for i := range clients {
+		addr := fmt.Sprintf("192.168.10.%d", 21+i)
+		w.must(w.Client.Addr("eth0", addr+"/24"))
+		browsers[i] = w.browse(addr)
+		shard[i] = ring.Shard(frame.AddrFrom(netip.MustParseAddr(addr)), workers)
+		members[shard[i]]++
+	}
+	if members[0] == 0 || members[1] == 0 {
+		t.Fatalf("the clients are divided as %v: choose other addresses", members)
+	}
+	w.start(w.config("workers: 2", w.http("rr")))
+	url := "http://" + lab.VIP + "/"
+	var last [workers]string
+	for i := range 8 * clients {
+		client := i * 5 % clients // now of one worker, now of the other
+		p, err := lab.Fetch(w.ctx, browsers[client], url)
+		w.must(err)
+		if p.From == last[shard[client]] {
+			t.Errorf("connection %d: two connections of worker %d went to %s one after the other", i, shard[client], p.From)
+		}
+		last[shard[client]] = p.From
+	}
+	const n, parallel = 2000, 16
+	var mu sync.Mutex
+	got := [workers]map[string]int{{}, {}}
+	var errs []error
+	var wg sync.WaitGroup
+	for p := range parallel {
+		wg.Go(func() {
+			for i := p; i < n; i += parallel {
+				client := i % clients
+				page, err := lab.Fetch(w.ctx, browsers[client], url)
+				mu.Lock()
+				if got[shard[client]][page.From]++; err != nil {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(errs) > 0 {
+		t.Fatalf("%d of %d pages failed; the first: %v", len(errs), n, errs[0])
+	}
+	for i, g := range got {
+		if d := g["web1"] - g["web2"]; d < -1 || d > 1 {
+			t.Errorf("worker %d spread its connections as %v", i, g)
+		}
+	}
+	if s := w.service(); s.Counts.Flows != n+8*clients {
+		t.Errorf("the service counts %d flows, not %d", s.Counts.Flows, n+8*clients)
+	}
+}

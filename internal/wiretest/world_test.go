@@ -1,0 +1,325 @@
+package wiretest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"shunt/internal/api"
+	"shunt/internal/lab"
+	"shunt/internal/netlab"
+)
+
+// patience bounds every wait for something that must come. It is long because it is never waited for in vain, except by
+// a test that fails.
+const patience = 60 * time.Second
+
+// A world is a laboratory and the director that runs in it.
+type world struct {
+	*lab.Network
+	t        *testing.T
+	ctx      context.Context
+	dir      string
+	socket   string
+	director *lab.Director
+	browser  *http.Client
+	url      string        // of the pages
+	ports    uint32        // the last one that a browser connected from
+	dial     time.Duration // how long a browser waits for a connection
+}
+
+// browse makes a browser that connects from one of the client's addresses, each time from another port: a port that comes
+// again too soon is, to the director as to the kernel's IPVS, still the old connection, and would not be scheduled anew.
+func (w *world) browse(from string) *http.Client {
+	return &http.Client{
+		Timeout: patience,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+				port := int(atomic.AddUint32(&w.ports, 1))
+				d := &net.Dialer{Timeout: w.dial, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from), Port: port}}
+				return w.Client.Dial(d, network, address)
+			},
+		},
+	}
+}
+
+// build makes a laboratory whose realservers serve pages. mux may have more for them to serve.
+func build(t *testing.T, topology string, webs int, mux ...*http.ServeMux) *world {
+	t.Helper()
+	n, err := lab.Build(topology, webs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	// Not t.TempDir: with the name of the test in it the path of a unix socket becomes too long.
+	dir, err := os.MkdirTemp("", "wt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	w := &world{Network: n, t: t, ctx: ctx, dir: dir, socket: filepath.Join(dir, "shunt.sock"), ports: 1024, dial: patience / 2, url: "http://" + lab.VIP + "/"}
+	w.browser = w.browse(lab.ClientIP)
+	for i, h := range n.Webs {
+		var more *http.ServeMux
+		if i < len(mux) {
+			more = mux[i]
+		}
+		stop, err := lab.Serve(h, more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(stop)
+	}
+	return w
+}
+
+func (w *world) must(err error) {
+	if err != nil {
+		w.t.Helper()
+		w.t.Fatal(err)
+	}
+}
+
+// start has the director run with a configuration, and look at at the end of the test what it left.
+func (w *world) start(config string) {
+	w.t.Helper()
+	d, err := w.Start(program, w.dir, config, w.socket, nil)
+	w.must(err)
+	w.director = d
+	w.t.Cleanup(func() {
+		if w.director != d {
+			return // the test has ended this one
+		}
+		w.explain()
+		w.stop()
+	})
+}
+
+// stop ends the director, and checks that it ends well.
+func (w *world) stop() {
+	w.t.Helper()
+	d := w.director
+	w.director = nil
+	if err := d.Stop(); err != nil {
+		w.t.Error(err)
+	}
+	if strings.Contains(d.Log(), "DATA RACE") {
+		w.t.Errorf("the director has a data race:\n%s", d.Log())
+	}
+}
+
+// explain shows the director's log and counters if the test has failed.
+func (w *world) explain() {
+	if !w.t.Failed() {
+		return
+	}
+	log := w.director.Log()
+	if n := len(log) - 16<<10; n > 0 {
+		log = "...\n" + log[n:]
+	}
+	w.t.Logf("the director's log:\n%s", log)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var s api.Status
+	if err := w.director.Get(ctx, "/v1/status", &s); err == nil {
+		zero := func(_ string, n uint64) bool { return n == 0 }
+		maps.DeleteFunc(s.Verdicts, zero)
+		maps.DeleteFunc(s.Counters, zero)
+		w.t.Logf("%d flows, %d reloads, %v, %v", s.Flows, s.Reloads, s.Verdicts, s.Counters)
+	}
+	for _, path := range []string{"/v1/services", "/v1/neighbours"} {
+		var v any
+		if err := w.director.Get(ctx, path, &v); err != nil {
+			w.t.Log(err)
+			continue
+		}
+		text, _ := json.Marshal(v)
+		w.t.Logf("%s: %s", path, text)
+	}
+}
+
+// A realserver and a service, as the configuration has them.
+type realserver struct {
+	address string
+	weight  int
+	mac     string
+}
+
+type service struct {
+	proto     string
+	port      int
+	scheduler string
+	reals     []realserver
+	vip       string // "" : the usual one
+}
+
+// all has all realservers, each of weight 1.
+func (w *world) all() []realserver {
+	var out []realserver
+	for i := range w.Webs {
+		out = append(out, realserver{address: lab.RIP(i + 1), weight: 1})
+	}
+	return out
+}
+
+// http is the service that most tests have.
+func (w *world) http(scheduler string, reals ...realserver) service {
+	if len(reals) == 0 {
+		reals = w.all()
+	}
+	return service{proto: "tcp", port: 80, scheduler: scheduler, reals: reals}
+}
+
+// on is a service with rr on some other port.
+func on(proto string, port int, reals []realserver) service {
+	return service{proto: proto, port: port, scheduler: "rr", reals: reals}
+}
+
+// config writes the configuration. more has keys of the top level; "legs:" among them replaces the usual legs.
+func (w *world) config(more string, services ...service) string {
+	var b strings.Builder
+	if !strings.Contains(more, "legs:") {
+		b.WriteString("legs:\n  - interface: eth0\n")
+		if w.Topology == "two-arm" {
+			b.WriteString("  - interface: eth1\n")
+		}
+	}
+	fmt.Fprintf(&b, "log: {format: text}\ncontrol: {socket: %s}\n%s\nservices:\n", w.socket, more)
+	for _, s := range services {
+		vip := cmp.Or(s.vip, lab.VIP)
+		fmt.Fprintf(&b, "  - {address: %q, protocol: %s, port: %d, scheduler: %s, realservers: [", vip, s.proto, s.port, s.scheduler)
+		for i, r := range s.reals {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(&b, "{address: %q, weight: %d", r.address, r.weight)
+			if r.mac != "" {
+				fmt.Fprintf(&b, ", mac: %q", r.mac)
+			}
+			b.WriteString("}")
+		}
+		b.WriteString("]}\n")
+	}
+	return b.String()
+}
+
+func (w *world) status() (s api.Status) {
+	w.t.Helper()
+	w.must(w.director.Get(w.ctx, "/v1/status", &s))
+	return s
+}
+
+// service returns the first service.
+func (w *world) service() api.Service {
+	w.t.Helper()
+	var s []api.Service
+	w.must(w.director.Get(w.ctx, "/v1/services", &s))
+	if len(s) == 0 {
+		w.t.Fatal("the director has no service")
+	}
+	return s[0]
+}
+
+// realserver returns what the first service says of realserver i.
+func (w *world) realserver(i int) (api.Realserver, bool) {
+	w.t.Helper()
+	reals := w.service().Realservers
+	at := slices.IndexFunc(reals, func(r api.Realserver) bool {
+		return netip.MustParseAddrPort(r.Address).Addr().String() == lab.RIP(i)
+	})
+	if at < 0 {
+		return api.Realserver{}, false
+	}
+	return reals[at], true
+}
+
+// eventually waits until a condition holds.
+func (w *world) eventually(what string, cond func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("after %s it is still not so that %s", patience, what)
+		}
+	}
+}
+
+// logged waits until the director has logged all of the words in one line.
+func (w *world) logged(words ...string) {
+	w.t.Helper()
+	w.eventually(fmt.Sprintf("the log has a line with %q", words), func() bool {
+		return slices.ContainsFunc(strings.Split(w.director.Log(), "\n"), func(line string) bool {
+			return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+		})
+	})
+}
+
+// page fetches one page, and returns who served it.
+func (w *world) page() (string, error) {
+	p, err := lab.Fetch(w.ctx, w.browser, w.url)
+	return p.From, err
+}
+
+// pages fetches n pages, each over a connection of its own, parallel at a time, and counts who served them. None may fail.
+func (w *world) pages(n, parallel int) map[string]int {
+	w.t.Helper()
+	var mu sync.Mutex
+	got := map[string]int{}
+	var errs []error
+	var wg sync.WaitGroup
+	work := make(chan int)
+	for range parallel {
+		wg.Go(func() {
+			for range work {
+				from, err := w.page()
+				mu.Lock()
+				if got[from]++; err != nil {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range n {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	if len(errs) > 0 {
+		w.t.Fatalf("%d of %d pages failed; the first: %v", len(errs), n, errors.Join(errs[:min(len(errs), 3)]...))
+	}
+	return got
+}
+
+// capture records what passes all ports, in memory.
+func (w *world) capture() map[string]*netlab.Capture {
+	w.t.Helper()
+	c, err := w.Capture("")
+	w.must(err)
+	return c
+}
+
+// records ends a capture, and returns all that it has.
+func (w *world) records(c *netlab.Capture) []netlab.Record {
+	w.t.Helper()
+	w.must(c.Close())
+	return c.Records()
+}
+
+func dialer(timeout time.Duration) *net.Dialer { return &net.Dialer{Timeout: timeout} }
