@@ -97,6 +97,13 @@ func (d *director) ipvsadm(args []string, refused bool) error {
 	if err != nil {
 		return err
 	}
+	if o.command == 'Z' {
+		if len(o.service.Matches) == 0 {
+			return d.engine.Zero(nil)
+		}
+		key := o.service.Key()
+		return d.engine.Zero(&key)
+	}
 	return d.update(func(tx *forwarder.Tx) error {
 		if err := d.apply(tx, &o); err != nil || !refused {
 			return err

@@ -75,7 +75,7 @@ var excuseTable = []excuse{
 	{1, "13", "pkt", "", "hop limit 1", ttl},
 
 	{5, "14", "cmd", "help and version", "", print},
-	{49, "14", "cmd", "listing forms", "ipvsadm -", print},
+	{46, "14", "cmd", "listing forms", "ipvsadm -", print},
 	{1, "14", "cmd", "errors on services", "-s twos", "the kernel had no twos"},
 	{2, "14", "cmd", "errors on services", "0.0.0.0:80", "a VIP is a unicast address"},
 	{3, "14", "cmd", "errors on services", "--pe", option},
@@ -87,8 +87,7 @@ var excuseTable = []excuse{
 	{5, "14", "cmd", "errors on destinations", "ipvsadm -Ln", "destinations of --tun-type and a weight above 65535"},
 	{1, "14", "cmd", "errors on destinations", "ipvsadm -S", forwarding},
 	{2, "14", "cmd", "save / restore", "ipvsadm-", "scripts around ipvsadm -S and -R"},
-	{2, "14", "cmd", "", "ipvsadm -Z", "shunt's counters are never set to zero"},
-	{3, "14", "snap", "statistics", "", "shunt's counters are never set to zero; the last ones' packets are not in the trace"},
+	{1, "14", "snap", "statistics", "", unrecorded},
 	{2, "14", "cmd", "unprivileged", "", lab},
 
 	{1, "15", "pkt", "-e change of forwarding method", "IPIP", forwarding},
