@@ -27,16 +27,24 @@ func (r *rig) apply(p forwarder.Plan) {
 	r.update(func(tx *forwarder.Tx) error { return tx.Apply(p) })
 }
 
-// goesTo gives a frame and fails unless it goes to realserver n; 0 is none.
-func (r *rig) goesTo(f frame.Frame, n int) {
+// goes gives a frame and returns the realserver that it goes to; 0 is none.
+func (r *rig) goes(f frame.Frame) int {
 	r.Helper()
 	out := r.give(f)
-	got := 0
-	if len(out) == 1 {
-		got = serverOf(out[0])
+	if len(out) > 1 {
+		r.Fatalf("one frame became %v", out)
 	}
-	if got != n || len(out) > 1 {
-		r.Fatalf("the frame goes to realserver %d, want %d: %v", got, n, out)
+	if len(out) == 0 {
+		return 0
+	}
+	return serverOf(out[0])
+}
+
+// goesTo gives a frame and fails unless it goes to realserver n.
+func (r *rig) goesTo(f frame.Frame, n int) {
+	r.Helper()
+	if got := r.goes(f); got != n {
+		r.Fatalf("the frame goes to realserver %d, want %d", got, n)
 	}
 }
 
@@ -143,6 +151,30 @@ func TestReturn(t *testing.T) {
 		add(r, 1)
 		if d := r.one().Destinations[0]; d.Counts != (forwarder.Counts{}) {
 			t.Fatalf("it came back with old counters: %+v", d)
+		}
+	})
+	t.Run("with inactive flows, or templates, only", func(t *testing.T) {
+		for _, persistence := range []time.Duration{0, 5 * time.Hour} {
+			r := start(t)
+			r.set(func(set *forwarder.Settings) {
+				if persistence == 0 {
+					set.UDPTimeout = 5 * time.Hour
+				}
+			})
+			dns := service("UDP "+vip4+":53", "rr", func(s *forwarder.Service) { s.Persistence = persistence })
+			r.serve(dns, 1)
+			datagram := talk4(40000, 53).udp()
+			r.goesTo(datagram, 1)
+			r.update(func(tx *forwarder.Tx) error { return tx.DeleteDestination(dns.Key(), dest(dns, 1)) })
+			for range 4 {
+				r.after(time.Hour)
+				r.must(r.Update(func(*forwarder.Tx) error { return nil }))
+			}
+			r.update(func(tx *forwarder.Tx) error { return tx.AddDestination(dns.Key(), dest(dns, 1)) })
+			r.goesTo(datagram, 1)
+			if d := r.one().Destinations[0]; d.Inactive != 1 || d.Counts.Packets != 2 || persistence != 0 && d.Persistent != 1 {
+				t.Fatalf("it came back as %+v", d)
+			}
 		}
 	})
 	t.Run("under another service", func(t *testing.T) {

@@ -3,6 +3,7 @@ package forwarder_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -154,6 +155,59 @@ func TestPersistentState(t *testing.T) {
 	if n := len(r.conns()); n != 2 {
 		t.Fatalf("%d entries, want a template and a flow", n)
 	}
+}
+
+// TestMarksApart: a client stays at one realserver in each group, not in all groups together.
+func TestMarksApart(t *testing.T) {
+	r := start(t)
+	for mark, n := range []int{1, 2, 3} {
+		r.serve(forwarder.Service{Mark: uint32(mark) + 1, Scheduler: "rr", Persistence: time.Minute,
+			Matches: []forwarder.Match{{Addr: addr(vip4), Proto: frame.TCP, First: uint16(80 + n), Last: uint16(80 + n)}}}, n)
+	}
+	for range 2 {
+		for n := range uint16(3) {
+			r.goesTo(talk4(uint16(40000+r.Stats().Flows), 81+n).tcp(frame.SYN), int(n)+1)
+		}
+	}
+	for _, c := range r.conns() {
+		if c.Template && (c.Proto != "IP" || c.Virtual != netip.MustParseAddrPort(fmt.Sprintf("0.0.0.%d:0", c.Service.Mark))) {
+			t.Fatalf("a template of group %d is %+v", c.Service.Mark, c)
+		}
+	}
+}
+
+// TestSCTPState: an association is established, and its template with it, by the client's cookie; an ABORT that comes in
+// the same packet ends it.
+func TestSCTPState(t *testing.T) {
+	r := start(t)
+	r.serve(service("SCTP "+vip4+":9", "rr", func(s *forwarder.Service) { s.Persistence = time.Minute }), 1)
+	states := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, c := range r.conns() {
+			got = append(got, c.State)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Fatalf("the states are %v, want %v", got, want)
+		}
+	}
+	k := talk4(40000, 9)
+	r.goesTo(k.sctp(1), 1)
+	states("INIT1", "NONE")
+	both := append([]byte{9: 0, 10: 0, 11: 0}, 10, 0, 0, 6, 7, 7, 0, 0 /* padding */, 6, 0, 0, 4)
+	k.ports(both)
+	r.goesTo(k.whole(frame.SCTP, both), 1)
+	states("CLOSED", "NONE")
+	r.goesTo(k.sctp(1), 1)
+	states("INIT", "NONE")
+	r.goesTo(k.sctp(10), 1)
+	states("ASSURED", "ESTABLISHED")
+	if d := r.one().Destinations[0]; d.Active != 1 || d.Inactive != 0 {
+		t.Fatalf("its realserver is %+v", d)
+	}
+	r.goesTo(k.sctp(7), 1)
+	states("ASSURED", "S-RECEIVED")
 }
 
 // TestTemplateOutlived: a template stays while a flow of it lives, and a minute at a time.

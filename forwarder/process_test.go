@@ -122,6 +122,7 @@ func TestRetag(t *testing.T) {
 		{name: "tagged to tagged", in: 7, out: 9, leg: 1, tpid: 0x8100, tci: 0xb007, wantTPID: 0x8100, wantTCI: 0xb009},
 		{name: "priority only to tagged", in: 0, out: 9, leg: 1, tpid: 0x8100, tci: 0x6000, wantTPID: 0x8100, wantTCI: 0x6009},
 		{name: "priority only to untagged", in: 0, out: 0, leg: 1, tpid: 0x8100, tci: 0x6000},
+		{name: "priority only, back by the leg it came by", in: 0, out: 9, leg: 0, tpid: 0x8100, tci: 0x6000},
 		{name: "the tag of a provider bridge", in: 7, out: 9, leg: 1, tpid: 0x88a8, tci: 7, wantTPID: 0x88a8, wantTCI: 9},
 		{name: "back by the leg it came by", in: 7, out: 9, leg: 0, tpid: 0x8100, tci: 0xa007, wantTPID: 0x8100, wantTCI: 0xa007},
 	} {

@@ -174,6 +174,42 @@ func TestRollbackOfOverload(t *testing.T) {
 	r.expect(talk4(3, 80).tcp(frame.SYN), forwarder.Forwarded)
 }
 
+// TestRollbackKeepsCycle: wrr begins its cycle anew with each change, and so must not see one that failed.
+func TestRollbackKeepsCycle(t *testing.T) {
+	s := service("TCP "+vip4+":80", "wrr")
+	for name, change := range map[string]func(*forwarder.Tx) error{
+		"edit":   func(tx *forwarder.Tx) error { return tx.EditDestination(s.Key(), dest(s, 1, weight(9))) },
+		"add":    func(tx *forwarder.Tx) error { return tx.AddDestination(s.Key(), dest(s, 4, weight(9))) },
+		"delete": func(tx *forwarder.Tx) error { return tx.DeleteDestination(s.Key(), dest(s, 2)) },
+		"other scheduler": func(tx *forwarder.Tx) error {
+			other := s
+			other.Scheduler = "lc"
+			return tx.EditService(other)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := start(t), start(t)
+			for _, r := range []*rig{a, b} {
+				r.serve(s, 1, 2, 3)
+				for n := range 3 {
+					r.update(func(tx *forwarder.Tx) error { return tx.EditDestination(s.Key(), dest(s, n+1, weight(int32(3*n+2)))) })
+				}
+			}
+			for n := range 100 {
+				if a.goes(flood(n)) != b.goes(flood(n)) {
+					t.Fatalf("flow %d goes elsewhere after changes that failed", n)
+				}
+				if err := a.Update(func(tx *forwarder.Tx) error { return errors.Join(change(tx), errOnPurpose) }); !errors.Is(err, errOnPurpose) {
+					t.Fatal(err)
+				}
+				for _, r := range []*rig{a, b} { // and a change elsewhere does not bring it to light
+					r.must(r.SetNeighbour(0, server(9, false), serverMAC(n)))
+				}
+			}
+		})
+	}
+}
+
 // TestUnseenBeforeCommit: a transaction that is under way has no effect on the frames that come meanwhile, not even by
 // thresholds, which realservers share with the datapath.
 func TestUnseenBeforeCommit(t *testing.T) {

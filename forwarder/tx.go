@@ -215,8 +215,7 @@ func unicast(a netip.Addr) bool {
 	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// checkDest refuses what the kernel refuses (ip_vs_add_dest and __ip_vs_update_dest, ip_vs_ctl.c), and what makes no
-// sense.
+// checkDest refuses what the kernel refuses (ip_vs_add_dest, ip_vs_ctl.c), and what makes no sense.
 func checkDest(key ServiceKey, s *Service, d Destination) error {
 	switch {
 	case !unicast(d.Addr):

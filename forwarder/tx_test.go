@@ -93,6 +93,29 @@ func TestOwnMatches(t *testing.T) {
 	}
 }
 
+// TestEqualThresholds: both may be the same.
+func TestEqualThresholds(t *testing.T) {
+	r := start(t)
+	s := service("TCP "+vip4+":80", "rr")
+	key := r.serve(s, 1)
+	d := dest(s, 1, func(d *forwarder.Destination) { d.Upper, d.Lower = 4, 4 })
+	r.update(func(tx *forwarder.Tx) error { return tx.EditDestination(key, d) })
+}
+
+// TestEditMatches: a group may get other ports and addresses, and its flows go on.
+func TestEditMatches(t *testing.T) {
+	r := start(t)
+	group := forwarder.Service{Mark: 7, Scheduler: "rr", Matches: []forwarder.Match{{Addr: addr(vip4), Proto: frame.TCP, First: 80, Last: 80}}}
+	r.serve(group, 1)
+	r.goesTo(talk4(40000, 80).tcp(frame.SYN), 1)
+	group.Matches = []forwarder.Match{{Addr: addr(vip4), Proto: frame.TCP, First: 443, Last: 443}, {Addr: addr("203.0.113.11"), Proto: frame.TCP, First: 80, Last: 80}}
+	r.update(func(tx *forwarder.Tx) error { return tx.EditService(group) })
+	r.goesTo(talk4(40001, 443).tcp(frame.SYN), 1)
+	r.goesTo(from(client4+":40002", "203.0.113.11:80").tcp(frame.SYN), 1)
+	r.goesTo(talk4(40000, 80).tcp(frame.ACK), 1)
+	r.expect(talk4(40003, 80).tcp(frame.SYN), forwarder.NoService)
+}
+
 // badTransactions are changes to a service with realservers 1 and 2 that have to fail, and the error.
 var badTransactions = []struct {
 	name string

@@ -169,8 +169,8 @@ func verdictTable() []verdictCase {
 			r.after(time.Second)
 		}, syn},
 		{forwarder.NoICMPFlow, "an error about no flow", nil, talk4(40000, 80).icmpError(frame.TCP)},
-		{forwarder.NoICMPFlow, "an error about a flow of another host", nil, talk{talk4(1, 1).client, talk4(1, 80).virtual}.icmp(3, 3,
-			append([]byte{0, 0, 0, 0}, from("203.0.113.99:80", client4+":4").packet(frame.TCP, make([]byte, 20))...)...)},
+		{forwarder.NoICMPFlow, "an error about another host's flow, of the same ports", with(syn), talk4(0, 0).icmp(3, 3,
+			append([]byte{0, 0, 0, 0}, from("203.0.113.99:80", client4+":40000").packet(frame.TCP, ack.Buf[34:38])...)...)},
 		{forwarder.ICMPIgnored, "a timestamp request", nil, talk4(0, 0).icmp(13, 0, make([]byte, 16)...)},
 		{forwarder.ICMPIgnored, "a neighbour solicitation", nil, talk6(0, 0).icmp(135, 0, make([]byte, 20)...)},
 		{forwarder.ICMPIgnored, "a ping that nobody may answer", func(r *rig) {

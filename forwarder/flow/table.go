@@ -339,6 +339,7 @@ func (t *Table) Delete(id ID) {
 		}
 		prolong(template, until)
 	}
+	t.entries[id].kind = 0 // so that a hint from before does not find it
 	t.setTag(id, 0)
 	t.used--
 }
