@@ -13,20 +13,24 @@ import (
 )
 
 func replayCmd() *cobra.Command {
-	var path string
-	var opt replayrun.Options
+	var path, second string
+	var opt replayrun.CompareOptions
 	var asJSON, verbose bool
 	cmd := &cobra.Command{
-		Use:   "replay -c FILE CAPTURE",
+		Use:   "replay -c FILE [--compare FILE] CAPTURE",
 		Short: "Run a capture through the datapath and report what became of it",
 		Long: "Forward what a capture holds exactly as `shunt run` would: same code, same decisions, with the capture's time. It\n" +
 			"needs no privileges. The capture is a pcap or pcapng file of Ethernet frames, gzip-compressed or not; - is\n" +
 			"standard input. Frames to the VIPs are taken whatever their destination MAC is; all others are only counted.\n\n" +
 			"What is sent goes to the file of -o, with the director's own answers: echo replies, unreachables and resets.\n" +
 			"Realservers without a mac: in the configuration get one derived from their address. The same capture and\n" +
-			"configuration always give the same bytes and the same report.",
+			"configuration always give the same bytes and the same report.\n\n" +
+			"With --compare the capture goes through two configurations side by side, and the report tells which flows the\n" +
+			"second would send to another realserver than the first, or refuse, or take up. Nothing is written. The exit status\n" +
+			"is 0 whether flows move or not.",
 		Example: "  shunt replay -c shunt.yaml in.pcapng\n" +
 			"  shunt replay -c shunt.yaml in.pcap.gz -o out.pcap\n" +
+			"  shunt replay -c shunt.yaml --compare other.yaml in.pcap\n" +
 			"  tcpdump -i eth0 -c 10000 -w - | shunt replay -c shunt.yaml --json -",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -38,6 +42,12 @@ func replayCmd() *cobra.Command {
 			if opt.Output == "-" {
 				return usageError{fmt.Errorf("replay: the report goes to standard output; name a file by -o")}
 			}
+			if second == "" && opt.All {
+				return usageError{fmt.Errorf("replay: --all lists all flows that --compare finds moved; name another configuration by --compare")}
+			}
+			if second != "" && opt.Output != "" {
+				return usageError{fmt.Errorf("replay: --compare writes no frames: take away -o, or replay with each configuration alone")}
+			}
 			cfg, err := config.Load(path)
 			if err != nil {
 				return err
@@ -48,21 +58,36 @@ func replayCmd() *cobra.Command {
 			if isTerminal(cmd.ErrOrStderr()) {
 				opt.Progress = cmd.ErrOrStderr()
 			}
-			report, err := replayrun.Run(cmd.Context(), opt)
+			var r report
+			if second == "" {
+				r, err = replayrun.Run(cmd.Context(), opt.Options)
+			} else if opt.Second, err = config.Load(second); err != nil {
+				err = fmt.Errorf("--compare: %w", err)
+			} else {
+				r, err = replayrun.Compare(cmd.Context(), opt)
+			}
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return report.WriteJSON(out)
+				return r.WriteJSON(out)
 			}
-			return report.WriteText(out)
+			return r.WriteText(out)
 		},
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().StringVarP(&opt.Output, "output", "o", "", "write what is sent to this pcap file")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "report the speed too")
+	cmd.Flags().StringVar(&second, "compare", "", "tell what this configuration would decide otherwise")
+	cmd.Flags().BoolVar(&opt.All, "all", false, "with --compare: list all moved flows, not only the first ones")
 	return cmd
+}
+
+// report is what a replay or a comparison has to tell.
+type report interface {
+	WriteText(w io.Writer) error
+	WriteJSON(w io.Writer) error
 }
 
 // isTerminal reports whether a person is likely to look at w.

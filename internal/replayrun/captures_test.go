@@ -16,6 +16,7 @@ import (
 // a person can read what is in them.
 var captures = map[string]func(t *testing.T) []byte{
 	"mixed.pcap": mixed, "ipv6.pcapng": ipv6, "long.pcap": long,
+	"changes.pcap": changes,
 }
 
 // begin is when all captures begin.
@@ -73,13 +74,33 @@ func mixed(t *testing.T) []byte {
 	w.add(make([]byte, 10)) // a runt
 	fragments(w, dns)
 
-	var b bytes.Buffer
-	out := pcapgo.NewWriterNanos(&b)
-	if err := out.WriteFileHeader(65535, layers.LinkTypeEthernet); err != nil {
-		t.Fatal(err)
+	return w.pcap()
+}
+
+// changes is traffic of several services, of which another configuration changes each in its own way.
+func changes(t *testing.T) []byte {
+	w := &wire{t: t, now: begin.UnixNano()}
+	for i := range 24 {
+		client := fmt.Sprintf("192.0.2.%d:%d", 1+i, 40000+i)
+		for _, flags := range []string{"S", "A", "PA", "FA"} {
+			w.add(w.tcp(client, "203.0.113.10:80", flags, 50*(len(flags)-1)))
+		}
 	}
-	writePcap(t, out, w)
-	return b.Bytes()
+	for port := range 2 {
+		for i := range 6 {
+			client := fmt.Sprintf("198.51.100.%d:%d", 1+i, 50000+port)
+			w.add(w.tcp(client, "203.0.113.10:443", "S", 0))
+			w.add(w.tcp(client, "203.0.113.10:443", "A", 0))
+		}
+	}
+	for i := range 9 {
+		w.add(w.udp(fmt.Sprintf("198.51.100.%d:5353", 1+i%3), "203.0.113.10:53", 40))
+	}
+	for i := range 3 {
+		w.add(w.tcp(fmt.Sprintf("192.0.2.%d:41000", 1+i), "203.0.113.11:80", "S", 0))
+		w.add(w.tcp(fmt.Sprintf("192.0.2.%d:41001", 1+i), "203.0.113.12:80", "S", 0))
+	}
+	return w.pcap()
 }
 
 // fragments adds a datagram in two parts, and a part of one whose beginning was not seen.

@@ -55,12 +55,19 @@ func load(t testing.TB, path string) *config.Config {
 	return cfg
 }
 
+// capture returns the path of one of the captures.
+func capture(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(captureDir, name)
+	golden(t, path, captures[name](t))
+	return path
+}
+
 // TestGolden replays each capture and compares both reports, and all that was sent.
 func TestGolden(t *testing.T) {
-	for name, make := range captures {
+	for name := range captures {
 		t.Run(name, func(t *testing.T) {
-			in := filepath.Join(captureDir, name)
-			golden(t, in, make(t))
+			in := capture(t, name)
 			base := strings.TrimSuffix(name, filepath.Ext(name))
 			cfg := load(t, filepath.Join("testdata", base+".yaml"))
 			out := filepath.Join(t.TempDir(), "out.pcap")

@@ -1,6 +1,7 @@
 package replayrun_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
 )
 
 // A wire collects the packets of a made-up capture, at times that the test chooses.
@@ -86,6 +88,18 @@ func (w *wire) udp(src, dst string, payload int) []byte {
 	u := &layers.UDP{SrcPort: layers.UDPPort(s.Port()), DstPort: layers.UDPPort(d.Port())}
 	u.SetNetworkLayerForChecksum(header)
 	return w.serialize(eth, header.(gopacket.SerializableLayer), u, gopacket.Payload(make([]byte, payload)))
+}
+
+// pcap is the capture, in nanoseconds.
+func (w *wire) pcap() []byte {
+	w.t.Helper()
+	var b bytes.Buffer
+	out := pcapgo.NewWriterNanos(&b)
+	if err := out.WriteFileHeader(65535, layers.LinkTypeEthernet); err != nil {
+		w.t.Fatal(err)
+	}
+	writePcap(w.t, out, w)
+	return b.Bytes()
 }
 
 // ping makes an echo request.

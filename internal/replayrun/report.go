@@ -119,12 +119,7 @@ func newSpeed(packets uint64, took time.Duration) *Speed {
 func newReport(opt *Options, b *built, in replay.Stats, out *output) *Report {
 	st := b.engine.Stats()
 	r := &Report{Realservers: b.realservers, Verdicts: []Verdict{}}
-	r.Capture = Capture{File: opt.Input, Format: in.Format, Compressed: in.Compressed, Packets: in.Packets, Bytes: in.Bytes,
-		Skipped: in.Skipped, StepsBack: in.StepsBack}
-	if in.Packets > 0 {
-		r.Capture.First, r.Capture.Last = utc(in.First).Format(time.RFC3339Nano), utc(in.Last).Format(time.RFC3339Nano)
-		r.Capture.Seconds = time.Duration(in.Last - in.First).Seconds()
-	}
+	r.Capture = newCapture(opt.Input, in)
 	r.Sent = Sent{File: opt.Output, Frames: out.count.Frames, Bytes: out.count.Bytes, Echoes: st.Verdicts[forwarder.Echoed],
 		Answers: st.Answered, Limited: st.Limited}
 	for v := range forwarder.NumVerdicts {
@@ -133,8 +128,18 @@ func newReport(opt *Options, b *built, in replay.Stats, out *output) *Report {
 		}
 	}
 	r.services(b)
-	r.table(b.engine, &st)
+	r.Table = newTable(b.engine, &st)
 	return r
+}
+
+func newCapture(file string, in replay.Stats) Capture {
+	c := Capture{File: file, Format: in.Format, Compressed: in.Compressed, Packets: in.Packets, Bytes: in.Bytes,
+		Skipped: in.Skipped, StepsBack: in.StepsBack}
+	if in.Packets > 0 {
+		c.First, c.Last = utc(in.First).Format(time.RFC3339Nano), utc(in.Last).Format(time.RFC3339Nano)
+		c.Seconds = time.Duration(in.Last - in.First).Seconds()
+	}
+	return c
 }
 
 func utc(ns int64) time.Time { return time.Unix(0, ns).UTC() }
@@ -146,13 +151,19 @@ func (r *Report) services(b *built) {
 			Packets: info.Counts.Packets, Bytes: info.Counts.Bytes}
 		for _, d := range slices.Backward(info.Destinations) { // in the order of the file
 			dest := Destination{Address: d.Addr, Weight: d.Weight, Flows: d.Counts.Flows, Packets: d.Counts.Packets, Bytes: d.Counts.Bytes}
-			if s.Flows > 0 {
-				dest.Share = math.Round(float64(dest.Flows)*1000/float64(s.Flows)) / 10
-			}
+			dest.Share = share(dest.Flows, s.Flows)
 			s.Realservers = append(s.Realservers, dest)
 		}
 		r.Services = append(r.Services, s)
 	}
+}
+
+// share is a part in percent, to one place.
+func share(part, all uint64) float64 {
+	if all == 0 {
+		return 0
+	}
+	return math.Round(float64(part)*1000/float64(all)) / 10
 }
 
 // virtual writes what a service answers for: its key, or its addresses if it is a group.
@@ -167,31 +178,34 @@ func virtual(s *forwarder.Service) string {
 	return strings.Join(parts, ", ")
 }
 
-func (r *Report) table(e *forwarder.Engine, st *forwarder.Stats) {
-	r.Table = Table{Created: st.Table.Created, Expired: st.Table.Expired, Evicted: st.Table.Evicted, Refused: st.Table.Refused,
+func newTable(e *forwarder.Engine, st *forwarder.Stats) Table {
+	t := Table{Created: st.Table.Created, Expired: st.Table.Expired, Evicted: st.Table.Evicted, Refused: st.Table.Refused,
 		Capacity: st.Capacity, Memory: st.Memory, States: []State{}}
 	counts := map[State]int{}
 	e.Connections(func(c forwarder.ConnectionInfo) bool {
 		if c.Template {
-			r.Table.Templates++
+			t.Templates++
 		} else {
-			r.Table.Open++
+			t.Open++
 			counts[State{Proto: c.Proto, State: c.State}]++
 		}
 		return true
 	})
 	for s, n := range counts {
 		s.Flows = n
-		r.Table.States = append(r.Table.States, s)
+		t.States = append(t.States, s)
 	}
-	slices.SortFunc(r.Table.States, func(a, b State) int {
+	slices.SortFunc(t.States, func(a, b State) int {
 		return strings.Compare(a.Proto+" "+a.State, b.Proto+" "+b.State)
 	})
+	return t
 }
 
 // WriteJSON writes the report for scripts.
-func (r *Report) WriteJSON(w io.Writer) error {
+func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+
+func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(r)
+	return enc.Encode(v)
 }

@@ -3,7 +3,6 @@ package replayrun
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -30,8 +29,7 @@ type Options struct {
 func Run(ctx context.Context, opt Options) (*Report, error) {
 	r, err := run(ctx, &opt)
 	if err != nil && ctx.Err() != nil {
-		// Whatever failed, it was because somebody did not want to wait any longer.
-		return nil, fmt.Errorf("%s: the replay was interrupted", nameOf(opt.Input))
+		return nil, interrupted(&opt)
 	}
 	return r, err
 }

@@ -38,7 +38,23 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 func (r *Report) head(b *strings.Builder) {
-	c := &r.Capture
+	r.Capture.head(b)
+	s := &r.Sent
+	fmt.Fprintf(b, "Sent      %s, %s", count(s.Frames, "frame"), count(s.Bytes, "byte"))
+	if s.Echoes+s.Answers > 0 {
+		fmt.Fprintf(b, "; the director's own: %s, %s", plural(s.Echoes, "echo reply", "echo replies"), plural(s.Answers, "refusal", "refusals"))
+	}
+	if s.Limited > 0 {
+		fmt.Fprintf(b, "; %s not made because of their rate", count(s.Limited, "answer"))
+	}
+	b.WriteString("\n")
+	if s.File != "" {
+		fmt.Fprintf(b, "Output    %s (pcap)\n", s.File)
+	}
+}
+
+// head tells what was read.
+func (c *Capture) head(b *strings.Builder) {
 	format := c.Format
 	if c.Compressed {
 		format += ", gzip"
@@ -53,18 +69,6 @@ func (r *Report) head(b *strings.Builder) {
 	}
 	if c.StepsBack > 0 {
 		fmt.Fprintf(b, "Clock     %s earlier than one before; taken as of the same time\n", count(c.StepsBack, "packet"))
-	}
-	s := &r.Sent
-	fmt.Fprintf(b, "Sent      %s, %s", count(s.Frames, "frame"), count(s.Bytes, "byte"))
-	if s.Echoes+s.Answers > 0 {
-		fmt.Fprintf(b, "; the director's own: %s, %s", plural(s.Echoes, "echo reply", "echo replies"), plural(s.Answers, "refusal", "refusals"))
-	}
-	if s.Limited > 0 {
-		fmt.Fprintf(b, "; %s not made because of their rate", count(s.Limited, "answer"))
-	}
-	b.WriteString("\n")
-	if s.File != "" {
-		fmt.Fprintf(b, "Output    %s (pcap)\n", s.File)
 	}
 }
 
@@ -121,8 +125,13 @@ func (r *Report) tail(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "\nTable     %s, %s; %d created, %d expired, %d evicted, %d refused\n", plural(uint64(t.Capacity), "entry", "entries"),
 		bytesOf(int64(t.Memory)), t.Created, t.Expired, t.Evicted, t.Refused)
-	if r.Speed != nil {
-		fmt.Fprintf(b, "Speed     %.0f frames/s, %.3f s\n", r.Speed.Frames, r.Speed.Seconds)
+	r.Speed.tail(b)
+}
+
+// tail tells how fast it went, if that is to be told.
+func (s *Speed) tail(b *strings.Builder) {
+	if s != nil {
+		fmt.Fprintf(b, "Speed     %.0f frames/s, %.3f s\n", s.Frames, s.Seconds)
 	}
 }
 
