@@ -1,0 +1,198 @@
+package ipvsadm
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// progname is what ipvsadm calls itself in messages, by whatever path it was started.
+const progname = "ipvsadm"
+
+const defaultScheduler = "wlc"
+
+// Run does what ipvsadm does when it is started with args, which are without the program's name, and returns its exit
+// status. Names are looked up in /etc/services and by the system's resolver.
+func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, d Director) (status int) {
+	return RunWith(args, stdin, stdout, stderr, d, SystemNames())
+}
+
+// RunWith is Run with names of the caller's choice.
+func RunWith(args []string, stdin io.Reader, stdout, stderr io.Writer, d Director, names Names) (status int) {
+	out := bufio.NewWriter(stdout)
+	defer out.Flush()
+	r := &runner{stdin: stdin, out: out, stderr: stderr, director: d, names: names}
+	status, err := r.start(args)
+	var e *exit
+	if errors.As(err, &e) {
+		if e.text != "" {
+			w := io.Writer(out)
+			if e.status != 0 {
+				w = stderr
+			}
+			fmt.Fprintln(w, e.text)
+		}
+		return e.status
+	}
+	return status
+}
+
+type runner struct {
+	stdin    io.Reader
+	out      *bufio.Writer
+	stderr   io.Writer
+	director Director
+	names    Names
+	info     Info
+}
+
+// start opens the director, then runs the command line. Help is given without a director too, which ipvsadm does not do.
+func (r *runner) start(args []string) (int, error) {
+	info, err := r.director.Info()
+	if err != nil {
+		if o, _ := (&scanner{args: args}).option(); o != nil && (o.long == "help" || o.long == "version") {
+			return r.line(args, false)
+		}
+		return 0, fail("Can't initialize ipvs: %s\nAre you sure that IP Virtual Server is built in the kernel or as module?",
+			message(0, err))
+	}
+	r.info = info
+	if len(args) == 0 {
+		return 0, r.listAll(format{})
+	}
+	return r.line(args, false)
+}
+
+// line runs one command line, process_options in ipvsadm.c. An *exit as its error ends the program; otherwise a line of -R
+// that failed is followed by the next.
+func (r *runner) line(args []string, restoring bool) (status int, err error) {
+	q, err := parse(args, r.names)
+	var bad *badOption
+	if errors.As(err, &bad) {
+		fmt.Fprintln(r.stderr, bad)
+		return 255, nil
+	}
+	if err == nil {
+		err = q.complete()
+	}
+	if err != nil {
+		return 0, err
+	}
+	switch q.command {
+	case cmdList:
+		return 0, r.list(q)
+	case cmdSave:
+		return 0, r.listAll(format{numeric: q.given&optNumeric != 0, rules: true})
+	case cmdRestore:
+		if restoring {
+			return 0, tryHelp()
+		}
+		return r.restore()
+	}
+	if op, err := r.change(q); err != nil {
+		fmt.Fprintln(r.stderr, message(op, err))
+		return 255, nil
+	}
+	return 0, nil
+}
+
+// complete checks what can be checked only of a whole line, and fills in what was left out.
+func (q *request) complete() error {
+	if err := checkCommand(q.command, q.given); err != nil {
+		return err
+	}
+	switch v := &q.service; q.command {
+	case cmdAdd, cmdEdit:
+		if v.Mark == 0 && v.Port == 0 && !v.Persistent {
+			return fail("Zero port specified for non-persistent service")
+		}
+		if v.OnePacket && v.Mark == 0 && v.Protocol != UDP {
+			return fail("One-Packet Scheduling is only for UDP virtual services")
+		}
+		if v.Scheduler == "" {
+			v.Scheduler = defaultScheduler
+		}
+	case cmdStartDaemon:
+		if q.daemon.Interface == "" {
+			q.daemon.Interface = "eth0"
+		}
+	case cmdAddServer, cmdEditServer:
+		return q.completeServer()
+	case cmdList:
+		if q.given&(optConnection|optTimeout|optDaemon) != 0 && q.given&(optStats|optRate|optThresholds) != 0 ||
+			q.given&(optTimeout|optDaemon) != 0 && q.given&optPersistentConn != 0 {
+			return fail("options conflicts in the list command")
+		}
+	}
+	return nil
+}
+
+// completeServer does it for -a and -e.
+func (q *request) completeServer() error {
+	// Only masquerading could change the port.
+	if q.service.Mark == 0 && q.method != 'm' {
+		q.server.Port = q.service.Port
+	}
+	if q.server.Addr.Is6() != q.service.is6() && q.method != 'i' {
+		return fail("Different address family is allowed only for tunneling servers")
+	}
+	if q.given&tunnelOptions != 0 && q.method != 'i' {
+		return fail("Tunnel options conflict with forward method")
+	}
+	if err := checkTunnel(q.tunnel, q.given); err != nil {
+		return err
+	}
+	// What the kernel would do, and a director that only rewrites MAC addresses cannot.
+	switch q.method {
+	case 'm':
+		return fail("-m (masquerading) is not possible: this director does direct routing only, use -g")
+	case 'i':
+		return fail("-i (tunneling) is not possible: this director does direct routing only, use -g")
+	}
+	return nil
+}
+
+// errNoSync is the answer to --start-daemon of a director that has no such daemons.
+var errNoSync = errors.New("this director does not synchronize connections")
+
+// change has the director do what is asked. It returns what that was, for the message.
+func (r *runner) change(q *request) (Op, error) {
+	c := Change{Service: q.service, Destination: q.server, Timeouts: q.timeouts}
+	syncer, syncs := r.director.(Syncer)
+	switch q.command {
+	case cmdAdd:
+		c.Op = AddService
+	case cmdEdit:
+		c.Op = EditService
+	case cmdDelete:
+		c.Op = DeleteService
+	case cmdFlush:
+		c.Op = Flush
+	case cmdZero:
+		// libipvs names no service to the kernel if all that would identify it is zero.
+		c.Op = ZeroService
+		if v := &q.service; v.Mark == 0 && v.Port == 0 && (!v.Addr.IsValid() || v.Addr.IsUnspecified()) {
+			c.Op = ZeroAll
+		}
+	case cmdAddServer:
+		c.Op = AddDestination
+	case cmdEditServer:
+		c.Op = EditDestination
+	case cmdDeleteServer:
+		c.Op = DeleteDestination
+	case cmdSet:
+		c.Op = SetTimeouts
+	case cmdStartDaemon:
+		if !syncs {
+			return startDaemon, errNoSync
+		}
+		return startDaemon, syncer.StartDaemon(q.daemon)
+	case cmdStopDaemon:
+		if !syncs {
+			return stopDaemon, errNoSync
+		}
+		return stopDaemon, syncer.StopDaemon(q.daemon)
+	}
+	return c.Op, r.director.Apply([]Change{c})
+}
