@@ -335,3 +335,50 @@ func TestLBLCRAgainstKernel(t *testing.T) {
 		}
 	})
 }
+
+// TestLBLCAgainstKernel: one destination for each virtual address, until it has too much.
+func TestLBLCAgainstKernel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var loads Loads
+		var list []Destination
+		for i := range rapid.IntRange(1, 70).Draw(t, "realservers") {
+			w := rapid.Int32Range(0, 4).Draw(t, "weight")
+			list = append(list, Destination{ID: uint32(i), Weight: w, LastWeight: w, Load: loads.New()})
+		}
+		s, err := Build("lblc", Options{}, list, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Take(nil)
+		k := kernelLBLCR{list: list} // for is_overloaded, which is the same
+		cache := map[netip.Addr]*Destination{}
+		var open []*Load
+		for range rapid.IntRange(1, 150).Draw(t, "steps") {
+			if len(open) > 0 && rapid.IntRange(0, 3).Draw(t, "step") == 0 {
+				i := rapid.IntRange(0, len(open)-1).Draw(t, "ends")
+				open[i].Close(true)
+				open = slices.Delete(open, i, i+1)
+				continue
+			}
+			r := client
+			r.Virtual = netip.AddrFrom4([4]byte{203, 0, 113, byte(rapid.IntRange(1, 3).Draw(t, "VIP"))})
+			want := cache[r.Virtual]
+			if want == nil || want.Weight <= 0 || k.strained(want) {
+				want = nil
+				if i := naive("wlc", list); i != None {
+					want = &list[i]
+					cache[r.Virtual] = want
+				}
+			}
+			got := s.Schedule(&r)
+			if want == nil && got != None || want != nil && (got == None || list[got].ID != want.ID) {
+				t.Fatalf("chose %d, the kernel would %v", got, want)
+			}
+			if got != None {
+				list[got].Load.Open()
+				list[got].Load.Activate()
+				open = append(open, list[got].Load)
+			}
+		}
+	})
+}
