@@ -47,6 +47,7 @@ bench-once:
 PREFIX ?= /usr/local
 install: build
 	install -D -m 0755 $(BIN)/shunt $(DESTDIR)$(PREFIX)/sbin/shunt
+	ln -sf shunt $(DESTDIR)$(PREFIX)/sbin/ipvsadm
 	install -D -m 0644 packaging/shunt.yaml $(DESTDIR)$(PREFIX)/share/doc/shunt/shunt.yaml
 	install -D -m 0644 packaging/shunt.service $(DESTDIR)$(PREFIX)/lib/systemd/system/shunt.service
 

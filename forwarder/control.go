@@ -21,6 +21,7 @@ var (
 	ErrDestExists    = errors.New("destination already exists")
 	ErrNoDest        = errors.New("no such destination")
 	ErrInvalid       = errors.New("invalid operation")
+	ErrThresholds    = fmt.Errorf("thresholds out of range: %w", ErrInvalid)
 )
 
 // trashTime is how long a removed destination is remembered after its last flow, as in the kernel

@@ -225,7 +225,7 @@ func checkDest(key ServiceKey, s *Service, d Destination) error {
 	case d.Weight < 0 || d.Weight > 65535:
 		return fmt.Errorf("%s: realserver %s: weight %d is not in 0 to 65535: %w", key, d.Addr, d.Weight, ErrInvalid)
 	case d.Upper < 0 || d.Lower < 0 || d.Lower > d.Upper && d.Upper != 0 || d.Upper == 0 && d.Lower > 0:
-		return fmt.Errorf("%s: realserver %s: the lower threshold %d is above the upper %d: %w", key, d.Addr, d.Lower, d.Upper, ErrInvalid)
+		return fmt.Errorf("%s: realserver %s: the lower threshold %d is above the upper %d: %w", key, d.Addr, d.Lower, d.Upper, ErrThresholds)
 	}
 	return nil
 }
@@ -325,6 +325,9 @@ func (tx *Tx) DeleteDestination(key ServiceKey, d Destination) error {
 	c.gone[gk] = state
 	return nil
 }
+
+// Settings are those that hold at this point of the transaction.
+func (tx *Tx) Settings() Settings { return tx.c.settings }
 
 // SetSettings replaces the settings.
 func (tx *Tx) SetSettings(s Settings) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,9 @@ import (
 var version = "devel"
 
 func main() {
+	if filepath.Base(os.Args[0]) == "ipvsadm" {
+		os.Exit(runIpvsadm(context.Background(), os.Args[1:]))
+	}
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -71,7 +75,7 @@ func rootCmd() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("shunt {{.Version}}\n")
-	root.AddCommand(runCmd(), checkCmd(), explainCmd(), replayCmd(), labCmd())
+	root.AddCommand(runCmd(), checkCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), labCmd())
 	return root
 }
 

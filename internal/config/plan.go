@@ -55,6 +55,33 @@ func (s *Service) port() uint16 {
 	return 0
 }
 
+// Place finds the leg of a realserver that is not in the file.
+func (c *Config) Place(addr netip.Addr, networks [][]netip.Prefix) (frame.Leg, error) {
+	return c.leg(&Realserver{Address: addr}, networks)
+}
+
+// Group returns the service that the file defines for a mark; nil if it defines none.
+func (c *Config) Group(mark uint32, v6 bool) *Service {
+	for i := range c.Services {
+		if s := &c.Services[i]; mark != 0 && s.Mark == mark && s.V6 == v6 {
+			return s
+		}
+	}
+	return nil
+}
+
+// StaticMAC is the MAC that the file gives to a realserver; zero if none.
+func (c *Config) StaticMAC(addr netip.Addr) frame.MAC {
+	for i := range c.Services {
+		for _, r := range c.Services[i].Realservers {
+			if r.Address == addr {
+				return r.MAC
+			}
+		}
+	}
+	return frame.MAC{}
+}
+
 // leg finds where a realserver lives.
 func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error) {
 	best, bits := frame.NoLeg, -1

@@ -1,5 +1,5 @@
 // Package control answers the questions of commands and scripts over the director's unix socket; package api has what
-// is asked and answered. It is read-only.
+// is asked, answered and changed.
 package control
 
 import (
@@ -29,6 +29,9 @@ type Director interface {
 	Connections(fn func(api.Connection) bool)
 	// Explain tells where a packet would go; the error is that of a packet that cannot be understood.
 	Explain(packet string) (api.Explanation, error)
+	// Table is what ipvsadm lists, Apply makes changes, all or none; it refuses by an *api.Error.
+	Table() api.Table
+	Apply(changes []api.Change) error
 }
 
 // A Server listens on one socket. Close ends it and removes the socket.
@@ -118,8 +121,10 @@ func handler(d Director) http.Handler {
 		}
 		write(w, x)
 	})
+	mux.HandleFunc("GET /v1/table", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Table()) })
+	mux.HandleFunc("POST /v1/changes", func(w http.ResponseWriter, r *http.Request) { changes(w, r, d) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/services, /v1/connections, /v1/neighbours or /v1/explain", http.StatusNotFound)
+		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/services, /v1/connections, /v1/neighbours, /v1/table or /v1/explain, or POST /v1/changes", http.StatusNotFound)
 	})
 	return mux
 }
@@ -134,6 +139,36 @@ func orEmpty[T any](v []T) []T {
 func write(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // an error is that of a client that went away
+}
+
+// maxBody bounds what is read of a question: 10,000 services with ten realservers each are some 20 MB.
+const maxBody = 64 << 20
+
+// changes makes changes. A body that cannot be understood is 400, and says which field; a refusal is 409.
+func changes(w http.ResponseWriter, r *http.Request, d Director) {
+	var list []api.Change
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&list); err != nil {
+		var typed *json.UnmarshalTypeError
+		if errors.As(err, &typed) {
+			err = fmt.Errorf("field %s: a %s where %s is expected", typed.Field, typed.Value, typed.Type)
+		}
+		http.Error(w, "the body must be a list of changes: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	err := d.Apply(list)
+	var refused *api.Error
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.As(err, &refused):
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusConflict)
+		_ = json.NewEncoder(w).Encode(refused)
+	default:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
 }
 
 // connections streams the table, which may be larger than one would want in memory twice.

@@ -3,8 +3,10 @@ package control
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -38,6 +40,15 @@ func (f fake) Explain(packet string) (api.Explanation, error) {
 	return api.Explanation{Tuple: packet}, nil
 }
 
+func (f fake) Table() api.Table { return api.Table{Capacity: 9} }
+
+func (f fake) Apply(changes []api.Change) error {
+	if changes[0].Op != api.OpFlush {
+		return &api.Error{Code: api.CodeExists, Message: "service already exists", Change: 0}
+	}
+	return nil
+}
+
 func TestServer(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	path := filepath.Join(t.TempDir(), "run", "shunt.sock")
@@ -60,6 +71,25 @@ func TestServer(t *testing.T) {
 	var conns []api.Connection
 	if err := c.Get(ctx, "/v1/connections", &conns); err != nil || len(conns) != 3 || conns[2].Client.Port() != 2 {
 		t.Errorf("connections %v, %v", conns, err)
+	}
+	if err := c.Apply(ctx, []api.Change{{Op: api.OpFlush}}); err != nil {
+		t.Errorf("a change: %v", err)
+	}
+	var refused *api.Error
+	if err := c.Apply(ctx, []api.Change{{Op: api.OpAddService}}); !errors.As(err, &refused) || refused.Code != api.CodeExists {
+		t.Errorf("a refused change: %v", err)
+	}
+	for body, want := range map[string]string{`{`: "list of changes", `[{"op": 7}]`: "field op", `[{"opp": "flush"}]`: `"opp"`} {
+		h := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }, DisableKeepAlives: true}}
+		resp, err := h.Post("http://shunt/v1/changes", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %s %s", body, resp.Status, text)
+		}
 	}
 	var x api.Explanation
 	if err := c.Get(ctx, "/v1/explain?packet=tcp+a+%3E+b", &x); err != nil || x.Tuple != "tcp a > b" {

@@ -31,18 +31,16 @@ func (d *Director) Reload(cfg *config.Config) error {
 		return err
 	}
 	vips := cfg.VIPs()
-	oldVIPs := d.cfg.VIPs()
+	now := d.inForce() // which the control socket may have made another than the file's
+	oldVIPs, oldNeighbours := now.vips, now.neighbours
 	// Frames to old and new VIPs are let in while both may be served.
 	if err := d.letIn(union(oldVIPs, vips)); err != nil {
 		return errors.Join(err, d.letIn(oldVIPs))
 	}
-	_, oldNeighbours, oldErr := d.cfg.Plan(d.networks())
 	d.setTargets(append(slices.Clone(neighbours), fewer(oldNeighbours, neighbours)...))
 	d.awaitNeighbours(neighbours, reloadWait)
 	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
-		if oldErr == nil {
-			d.setTargets(oldNeighbours)
-		}
+		d.setTargets(oldNeighbours)
 		return errors.Join(err, d.letIn(oldVIPs))
 	}
 	d.setTargets(neighbours)

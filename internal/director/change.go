@@ -1,0 +1,307 @@
+package director
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+	"shunt/internal/api"
+	"shunt/internal/config"
+	"shunt/scheduler"
+)
+
+// Apply makes changes to the running director, all or none of them. They last until the configuration is read again. A
+// refusal is an *api.Error.
+func (d *Director) Apply(changes []api.Change) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := &translator{d: d}
+	for i := range changes {
+		if err := t.add(&changes[i]); err != nil {
+			return refusal(i, err)
+		}
+	}
+	old := d.inForce()
+	if len(t.vips) > 0 {
+		if err := d.letIn(union(old.vips, t.vips)); err != nil {
+			return errors.Join(err, d.letIn(old.vips))
+		}
+	}
+	if news := fewer(t.neighbours, old.neighbours); len(news) > 0 {
+		d.setTargets(append(news, old.neighbours...))
+		d.awaitNeighbours(news, reloadWait)
+	}
+	at := 0
+	err := d.engine.Update(func(tx *forwarder.Tx) error {
+		for i, step := range t.steps {
+			at = i
+			if step == nil {
+				continue
+			}
+			if err := step(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range t.zero {
+		if err == nil {
+			at = t.zero[i].at
+			err = d.engine.Zero(t.zero[i].key)
+		}
+	}
+	d.follow()
+	if err != nil {
+		return refusal(at, err)
+	}
+	d.log.Info("changed by the control socket", "changes", len(changes))
+	return nil
+}
+
+// translator makes of changes what the engine understands.
+type translator struct {
+	d          *Director
+	steps      []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
+	zero       []zeroing
+	vips       []netip.Addr
+	neighbours []config.Neighbour
+}
+
+type zeroing struct {
+	at  int
+	key *forwarder.ServiceKey
+}
+
+// errUnknownMark is about a group that the configuration does not define.
+var errUnknownMark = errors.New("is not defined in the director's configuration")
+
+func (t *translator) add(c *api.Change) error {
+	var s forwarder.Service
+	var dest forwarder.Destination
+	var err error
+	if c.Service != nil {
+		if s, err = t.service(c.Service); err != nil {
+			return err
+		}
+	}
+	if c.Server != nil && c.Service != nil {
+		if dest, err = t.server(&s, c.Server); err != nil {
+			return err
+		}
+	}
+	key := s.Key()
+	var step func(*forwarder.Tx) error
+	switch c.Op {
+	case api.OpAddService:
+		step = func(tx *forwarder.Tx) error { return tx.AddService(s) }
+		for _, m := range s.Matches {
+			t.vips = append(t.vips, m.Addr)
+		}
+	case api.OpEditService:
+		step = func(tx *forwarder.Tx) error { return tx.EditService(s) }
+	case api.OpDeleteService:
+		step = func(tx *forwarder.Tx) error { return tx.DeleteService(key) }
+	case api.OpFlush:
+		step = func(tx *forwarder.Tx) error { return tx.Flush() }
+	case api.OpAddServer:
+		step = func(tx *forwarder.Tx) error { return tx.AddDestination(key, dest) }
+		t.neighbours = append(t.neighbours, config.Neighbour{Leg: dest.Leg, Address: dest.Addr})
+	case api.OpEditServer:
+		step = func(tx *forwarder.Tx) error { return tx.EditDestination(key, dest) }
+	case api.OpDeleteServer:
+		step = func(tx *forwarder.Tx) error { return tx.DeleteDestination(key, dest) }
+	case api.OpSetTimeouts:
+		if c.Timeouts == nil {
+			return fmt.Errorf("%s: there are no timeouts: %w", c.Op, forwarder.ErrInvalid)
+		}
+		step = t.timeouts(c.Timeouts)
+	case api.OpZero:
+		z := zeroing{at: len(t.steps)}
+		if c.Service != nil {
+			z.key = &key
+		}
+		t.zero = append(t.zero, z)
+	default:
+		return fmt.Errorf("op %q is not known: %w", c.Op, forwarder.ErrInvalid)
+	}
+	needsService := c.Op != api.OpFlush && c.Op != api.OpSetTimeouts && c.Op != api.OpZero
+	if needsService && c.Service == nil || strings.HasSuffix(c.Op, "-server") && c.Server == nil {
+		return fmt.Errorf("%s: service or server is missing: %w", c.Op, forwarder.ErrInvalid)
+	}
+	t.steps = append(t.steps, step)
+	return nil
+}
+
+// service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or as the configuration has
+// it.
+func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
+	s := forwarder.Service{
+		Mark: v.Mark, V6: v.V6, Scheduler: v.Scheduler, Options: scheduler.Options{Flags: scheduler.Flags(v.Flags)},
+		Persistence: time.Duration(v.Persistence * float64(time.Second)), MaskBits: v.MaskBits, OnePacket: v.OnePacket,
+	}
+	if v.Mark != 0 {
+		defined := t.d.cfg.Group(v.Mark, v.V6)
+		if defined == nil {
+			return s, fmt.Errorf("firewall mark %d %w", v.Mark, errUnknownMark)
+		}
+		s.Matches, s.Name = defined.Matches, defined.Name
+	} else {
+		m := forwarder.Match{Addr: v.Address, First: v.Port, Last: v.Port}
+		switch strings.ToUpper(v.Protocol) {
+		case "TCP":
+			m.Proto = frame.TCP
+		case "UDP":
+			m.Proto = frame.UDP
+		case "SCTP":
+			m.Proto = frame.SCTP
+		default:
+			return s, fmt.Errorf("protocol %q: write TCP, UDP or SCTP: %w", v.Protocol, forwarder.ErrInvalid)
+		}
+		if v.Port == 0 {
+			m.Last = 65535
+		}
+		s.Matches = []forwarder.Match{m}
+		s.Name = s.Key().String()
+	}
+	for _, old := range t.d.engine.Services() {
+		if old.Key() == s.Key() {
+			s.Name, s.SlowStart = old.Name, old.SlowStart
+			if old.Scheduler == s.Scheduler {
+				s.Options.TableSize, s.Options.Seed, s.Options.Expiration = old.Options.TableSize, old.Options.Seed, old.Options.Expiration
+			}
+		}
+	}
+	return s, nil
+}
+
+// server makes the engine's destination of one of the API, on the leg where it is or would be.
+func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forwarder.Destination, error) {
+	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Weight: int32(min(v.Weight, 1<<30)), Upper: v.Upper, Lower: v.Lower}
+	for _, old := range t.d.engine.Services() {
+		if old.Key() != s.Key() {
+			continue
+		}
+		for _, o := range old.Destinations {
+			if o.Addr == dest.Addr && o.Port == dest.Port {
+				dest.Leg, dest.Drain = o.Leg, o.Drain
+				return dest, nil
+			}
+		}
+	}
+	var err error
+	dest.Leg, err = t.d.cfg.Place(v.Address, t.d.networks())
+	if err != nil {
+		return dest, fmt.Errorf("%w: %w", err, forwarder.ErrInvalid)
+	}
+	return dest, nil
+}
+
+func (t *translator) timeouts(v *api.Timeouts) func(*forwarder.Tx) error {
+	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
+	return func(tx *forwarder.Tx) error {
+		s := tx.Settings()
+		if v.TCP > 0 {
+			s.TCPTimeout = seconds(v.TCP)
+		}
+		if v.TCPFin > 0 {
+			s.TCPFinTimeout = seconds(v.TCPFin)
+		}
+		if v.UDP > 0 {
+			s.UDPTimeout = seconds(v.UDP)
+		}
+		return tx.SetSettings(s)
+	}
+}
+
+// inForce is what the engine serves at present.
+type inForce struct {
+	vips       []netip.Addr
+	neighbours []config.Neighbour
+}
+
+func (d *Director) inForce() inForce {
+	var f inForce
+	for _, s := range d.engine.Services() {
+		for _, m := range s.Matches {
+			if !slices.Contains(f.vips, m.Addr) {
+				f.vips = append(f.vips, m.Addr)
+			}
+		}
+		for _, r := range s.Destinations {
+			n := config.Neighbour{Leg: r.Leg, Address: r.Addr, MAC: d.cfg.StaticMAC(r.Addr)}
+			if !slices.Contains(f.neighbours, n) {
+				f.neighbours = append(f.neighbours, n)
+			}
+		}
+	}
+	return f
+}
+
+// follow has filters, guard, resolver and responder follow what the engine serves.
+func (d *Director) follow() {
+	f := d.inForce()
+	d.setTargets(f.neighbours)
+	d.setVIPs(f.vips)
+	if err := d.letIn(f.vips); err != nil {
+		d.log.Error("the filters do not follow the services", "error", err)
+	}
+}
+
+// refusal gives an error its code.
+func refusal(at int, err error) *api.Error {
+	e := &api.Error{Code: api.CodeInvalid, Message: err.Error(), Change: at}
+	for _, c := range []struct {
+		is   error
+		code string
+	}{
+		{forwarder.ErrServiceExists, api.CodeExists}, {forwarder.ErrNoService, api.CodeNoService},
+		{forwarder.ErrDestExists, api.CodeServerExists}, {forwarder.ErrNoDest, api.CodeNoServer},
+		{scheduler.ErrUnknown, api.CodeUnknownScheduler}, {errUnknownMark, api.CodeUnknownMark},
+		{forwarder.ErrThresholds, api.CodeRange},
+	} {
+		if errors.Is(err, c.is) {
+			e.Code = c.code
+			break
+		}
+	}
+	return e
+}
+
+// Table is all that ipvsadm lists.
+func (d *Director) Table() api.Table {
+	s := d.engine.Settings()
+	or := func(t, otherwise time.Duration) float64 {
+		if t == 0 {
+			t = otherwise
+		}
+		return t.Seconds()
+	}
+	out := api.Table{Capacity: d.engine.Stats().Capacity, Services: []api.TableService{}, Timeouts: api.Timeouts{
+		TCP: or(s.TCPTimeout, 900*time.Second), TCPFin: or(s.TCPFinTimeout, 120*time.Second), UDP: or(s.UDPTimeout, 300*time.Second),
+	}}
+	for _, s := range d.engine.Services() {
+		k := s.Key()
+		v := api.TableService{Counts: counts(s.Counts), Rates: rates(s.Rates), Servers: []api.TableServer{}}
+		v.VirtualService = api.VirtualService{
+			Mark: k.Mark, V6: k.V6, Scheduler: s.Scheduler, Flags: uint8(s.Options.Flags), Persistence: s.Persistence.Seconds(),
+			MaskBits: s.MaskBits, OnePacket: s.OnePacket,
+		}
+		if k.Mark == 0 { // a range of ports is shown by its first
+			m := s.Matches[0]
+			v.Protocol, v.Address, v.Port = m.Proto.String(), m.Addr, m.First
+		}
+		for _, r := range s.Destinations {
+			v.Servers = append(v.Servers, api.TableServer{
+				VirtualServer: api.VirtualServer{Address: r.Addr, Port: r.Port, Weight: int64(r.Weight), Upper: r.Upper, Lower: r.Lower},
+				Active:        r.Active, Inactive: r.Inactive, Persistent: r.Persistent, Counts: counts(r.Counts), Rates: rates(r.Rates),
+			})
+		}
+		out.Services = append(out.Services, v)
+	}
+	return out
+}

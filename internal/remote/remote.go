@@ -1,0 +1,203 @@
+// Package remote is a running director, reached by its control socket, as ipvsadm sees one.
+package remote
+
+import (
+	"context"
+	"errors"
+	"math/bits"
+	"strings"
+	"syscall"
+	"time"
+
+	"shunt/internal/api"
+	"shunt/internal/ipvsadm"
+)
+
+// Director implements ipvsadm.Director over a control socket.
+type Director struct {
+	ctx    context.Context
+	client *api.Client
+}
+
+var _ ipvsadm.Director = (*Director)(nil)
+
+// New returns the director at a socket. Nothing is opened yet.
+func New(ctx context.Context, socket string) *Director {
+	return &Director{ctx, api.NewClient(socket)}
+}
+
+func (d *Director) table() (t api.Table, err error) {
+	err = d.client.Get(d.ctx, "/v1/table", &t)
+	return t, err
+}
+
+// Info tells that the director is there. The version is that of the IPVS whose behaviour it has.
+func (d *Director) Info() (ipvsadm.Info, error) {
+	t, err := d.table()
+	return ipvsadm.Info{Version: [3]int{1, 2, 1}, Size: t.Capacity}, err
+}
+
+// Timeouts are those of --set.
+func (d *Director) Timeouts() (ipvsadm.Timeouts, error) {
+	t, err := d.table()
+	return ipvsadm.Timeouts{TCP: seconds(t.Timeouts.TCP), TCPFin: seconds(t.Timeouts.TCPFin), UDP: seconds(t.Timeouts.UDP)}, err
+}
+
+func seconds(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
+
+// Services lists all services, as the kernel would in its order.
+func (d *Director) Services() ([]ipvsadm.ServiceEntry, error) {
+	t, err := d.table()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]ipvsadm.ServiceEntry, len(t.Services))
+	for i := range t.Services {
+		out[i] = entry(&t.Services[i])
+	}
+	return out, nil
+}
+
+var protocols = map[string]ipvsadm.Protocol{"TCP": ipvsadm.TCP, "UDP": ipvsadm.UDP, "SCTP": ipvsadm.SCTP}
+
+func entry(s *api.TableService) ipvsadm.ServiceEntry {
+	e := ipvsadm.ServiceEntry{
+		Service: ipvsadm.Service{
+			Mark: s.Mark, V6: s.V6, Protocol: protocols[s.Protocol], Addr: s.Address, Port: s.Port, Scheduler: s.Scheduler,
+			Flags: ipvsadm.Flags(s.Flags), Persistent: s.Persistence > 0, Timeout: seconds(s.Persistence), OnePacket: s.OnePacket,
+		},
+		Counts: counts(s.Counts), Rates: rates(s.Rates),
+	}
+	v6 := s.V6 || s.Address.Is6()
+	switch {
+	case v6 && s.MaskBits == 0:
+		e.Netmask = 128
+	case v6:
+		e.Netmask = uint32(s.MaskBits)
+	case s.MaskBits == 0:
+		e.Netmask = ^uint32(0)
+	default:
+		e.Netmask = ^uint32(0) << (32 - s.MaskBits)
+	}
+	for _, r := range s.Servers {
+		e.Destinations = append(e.Destinations, ipvsadm.DestinationEntry{
+			Destination: ipvsadm.Destination{Addr: r.Address, Port: r.Port, Weight: int32(r.Weight), Upper: r.Upper, Lower: r.Lower},
+			Active:      uint32(r.Active), Inactive: uint32(r.Inactive), Persistent: uint32(r.Persistent),
+			Counts: counts(r.Counts), Rates: rates(r.Rates),
+		})
+	}
+	return e
+}
+
+func counts(c api.Counts) ipvsadm.Counts {
+	return ipvsadm.Counts{Conns: c.Flows, InPackets: c.Packets, InBytes: c.Bytes}
+}
+
+func rates(r api.Rates) ipvsadm.Counts {
+	return ipvsadm.Counts{Conns: r.Flows, InPackets: r.Packets, InBytes: r.Bytes}
+}
+
+// Totals adds up the services that there are; what was counted for removed ones is not known any more.
+func (d *Director) Totals() (total, rate ipvsadm.Counts, err error) {
+	services, err := d.Services()
+	for i := range services {
+		add(&total, &services[i].Counts)
+		add(&rate, &services[i].Rates)
+	}
+	return total, rate, err
+}
+
+func add(a, b *ipvsadm.Counts) {
+	a.Conns += b.Conns
+	a.InPackets += b.InPackets
+	a.InBytes += b.InBytes
+}
+
+// Connections calls fn for each entry of the connection table until fn returns false.
+func (d *Director) Connections(fn func(ipvsadm.Connection) bool) error {
+	var list []api.Connection
+	if err := d.client.Get(d.ctx, "/v1/connections", &list); err != nil {
+		return err
+	}
+	for _, c := range list {
+		if !fn(ipvsadm.Connection{Protocol: c.Protocol, State: c.State, Client: c.Client, Virtual: c.Virtual, Destination: c.Realserver, Expires: seconds(c.Expires)}) {
+			break
+		}
+	}
+	return nil
+}
+
+// errnos are the kernel's numbers for the director's refusals (ip_vs_ctl.c).
+var errnos = map[string]syscall.Errno{
+	api.CodeExists: syscall.EEXIST, api.CodeNoService: syscall.ESRCH, api.CodeServerExists: syscall.EEXIST, api.CodeNoServer: syscall.ENOENT,
+	api.CodeUnknownScheduler: syscall.ENOENT, api.CodeRange: syscall.ERANGE, api.CodeInvalid: syscall.EINVAL,
+}
+
+// Apply makes the changes, all or none.
+func (d *Director) Apply(changes []ipvsadm.Change) error {
+	list := make([]api.Change, len(changes))
+	for i := range changes {
+		c, err := change(&changes[i])
+		if err != nil {
+			return err
+		}
+		list[i] = c
+	}
+	err := d.client.Apply(d.ctx, list)
+	var refused *api.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if refused.Code == api.CodeUnknownMark {
+		return ipvsadm.UnknownMark(changes[refused.Change].Service.Mark)
+	}
+	if n, ok := errnos[refused.Code]; ok {
+		return ipvsadm.Errno(n)
+	}
+	return err
+}
+
+var ops = map[ipvsadm.Op]string{
+	ipvsadm.AddService: api.OpAddService, ipvsadm.EditService: api.OpEditService, ipvsadm.DeleteService: api.OpDeleteService,
+	ipvsadm.Flush: api.OpFlush, ipvsadm.ZeroService: api.OpZero, ipvsadm.ZeroAll: api.OpZero, ipvsadm.AddDestination: api.OpAddServer,
+	ipvsadm.EditDestination: api.OpEditServer, ipvsadm.DeleteDestination: api.OpDeleteServer, ipvsadm.SetTimeouts: api.OpSetTimeouts,
+}
+
+// change translates one change, or refuses what a director of direct routing does not have.
+func change(c *ipvsadm.Change) (api.Change, error) {
+	out := api.Change{Op: ops[c.Op]}
+	switch c.Op {
+	case ipvsadm.Flush, ipvsadm.ZeroAll:
+		return out, nil
+	case ipvsadm.SetTimeouts:
+		out.Timeouts = &api.Timeouts{TCP: c.Timeouts.TCP.Seconds(), TCPFin: c.Timeouts.TCPFin.Seconds(), UDP: c.Timeouts.UDP.Seconds()}
+		return out, nil
+	}
+	s := &c.Service
+	v := &api.VirtualService{
+		Mark: s.Mark, V6: s.V6, Address: s.Addr, Port: s.Port, Scheduler: s.Scheduler, Flags: uint8(s.Flags), OnePacket: s.OnePacket,
+	}
+	if s.Mark == 0 {
+		v.Protocol = s.Protocol.String()
+	}
+	if s.Engine != "" {
+		return out, ipvsadm.Errno(syscall.ENOENT) // there are no persistence engines
+	}
+	if s.Persistent {
+		v.Persistence = s.Timeout.Seconds()
+		if s.V6 || s.Addr.Is6() {
+			v.MaskBits = int(s.Netmask)
+		} else if v.MaskBits = bits.OnesCount32(s.Netmask); s.Netmask != ^uint32(0)<<(32-v.MaskBits) || s.Netmask == 0 {
+			return out, ipvsadm.Errno(syscall.EINVAL) // a mask that is not that of a prefix
+		}
+		if full := map[bool]int{true: 128, false: 32}[s.V6 || s.Addr.Is6()]; v.MaskBits == full {
+			v.MaskBits = 0
+		}
+	}
+	out.Service = v
+	if strings.HasSuffix(out.Op, "-server") {
+		r := &c.Destination
+		out.Server = &api.VirtualServer{Address: r.Addr, Port: r.Port, Weight: int64(r.Weight), Upper: r.Upper, Lower: r.Lower}
+	}
+	return out, nil
+}
