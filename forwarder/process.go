@@ -38,8 +38,12 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	touched := t.Approach(w.hashes[:n])
 	for i := range batch {
 		w.hints[i] = t.Hint(w.hashes[i])
+		w.slots[i] = w.hints[i]
+		if w.hints[i] == flow.None && w.hashes[i] != 0 {
+			w.slots[i] = t.Place(w.hashes[i]) // probably a new flow's
+		}
 	}
-	touched += t.Touch(w.hints[:n])
+	touched += t.Touch(w.slots[:n])
 	w.pressed.touched = touched // so that the reads are not optimised away
 
 	for i := range batch {

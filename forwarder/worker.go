@@ -55,6 +55,7 @@ type Worker struct {
 	keys    [BatchSize]flow.Key
 	hashes  [BatchSize]flow.Hash
 	hints   [BatchSize]flow.ID
+	slots   [BatchSize]flow.ID // to be fetched: the hints, and where new flows will probably be
 	states  [BatchSize]Verdict
 	out     []frame.Frame
 	request scheduler.Request // here because it would escape to the heap

@@ -35,6 +35,17 @@ func (t *Table) Hint(h Hash) ID {
 	return None
 }
 
+// Place names the slot that a new flow with this hash would get, or None if both of its buckets are full: for a batch to
+// touch, as it touches the hints. The flow may get another one, if a frame before it takes this.
+func (t *Table) Place(h Hash) ID {
+	b1, b2, _ := t.where(h)
+	b := b1
+	if t.free(b2) > t.free(b1) {
+		b = b2
+	}
+	return t.firstFree(b)
+}
+
 // Touch reads a little of the entries that the hints name, as Approach does of the index.
 func (t *Table) Touch(hints []ID) (sum uint64) {
 	last := ID(len(t.entries) - 1)

@@ -124,6 +124,7 @@ type Table struct {
 	sweepTo      uint16
 	sweeping     bool
 	roundTo      uint32 // ticks: sweepTo of the sweep under way
+	touched      uint64 // see sweepGroup: so that the reads happen
 	settled      uint32 // ticks: that of the last sweep; every flow with a deadline up to here has ended
 	again        bool   // the sweep under way has left templates for a second round
 
