@@ -1,6 +1,9 @@
 package flow
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 const (
 	tickShift = 24
@@ -61,7 +64,7 @@ func (t *Table) arm(id ID, deadline uint32) {
 	if ahead := int32((deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift); ahead < horizon {
 		due = now + uint16(max(ahead, 0))
 	}
-	t.lines[id/bucketSlots].due[id%bucketSlots] = due
+	t.lines[id/bucketSlots].setDue(id%bucketSlots, due)
 	g := id / bucketSlots / groupBuckets
 	if int16(due-t.mins[g]) < 0 {
 		t.mins[g] = due
@@ -135,29 +138,36 @@ func (t *Table) settle() {
 // sweepGroup ends what is due in a group of buckets, and finds when it has to be looked at next.
 func (t *Table) sweepGroup(g int) {
 	now := uint16(t.now >> dueShift)
-	next := now + horizon
-	t.mins[g] = next // arm lowers it while we look
-	left := false    // a template is left for the second round
+	left := false // a template is left for the second round
 	end := min((g+1)*groupBuckets, len(t.lines))
-	// The entries that are due are found first and then fetched together, for the same reason as in Approach.
+	// The entries that are due are found first, four at a time, and then fetched together, for the same reason as in Approach.
 	var due [groupBuckets * bucketSlots]ID
 	n := 0
+	least := uint64(horizon) * lanes // of the others, how long there is until they are due, in each lane
 	for b := g * groupBuckets; b < end; b++ {
 		l := &t.lines[b]
-		for i := range l.due {
-			if uint16(l.tags[i/4]>>(i%4*16)) == 0 {
+		for w, d := range l.due {
+			used := ^zeroLanes(l.tags[w]) & top
+			if used == 0 {
 				continue
 			}
-			if int16(l.due[i]-now) > 0 {
-				if int16(l.due[i]-t.mins[g]) < 0 {
-					t.mins[g] = l.due[i]
-				}
-				continue
+			ahead := sub(d, uint64(now)*lanes)
+			over := sub(ahead, lanes) & used // not after now
+			for m := over & top; m != 0; m &= m - 1 {
+				due[n] = ID(b*bucketSlots + w*4 + bits.TrailingZeros64(m)/16)
+				n++
 			}
-			due[n] = ID(b*bucketSlots + i)
-			n++
+			m := whole(used &^ over)
+			ahead = ahead&m | low15&^m
+			m = whole(sub(ahead, least))
+			least = ahead&m | least&^m
 		}
 	}
+	next := uint16(horizon)
+	for ; least != 0; least >>= 16 {
+		next = min(next, uint16(least))
+	}
+	t.mins[g] = now + next
 	t.touched += t.Touch(due[:n])
 	for _, id := range due[:n] {
 		e := &t.entries[id]
@@ -225,7 +235,8 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 	for tried := uint32(0); tried != 1<<32-1; {
 		best, bit, least := None, uint32(0), int16(0)
 		for n, b := range buckets {
-			for i, due := range t.lines[b].due {
+			for i := range bucketSlots {
+				due := t.lines[b].dueAt(i)
 				mask := uint32(1) << (n*bucketSlots + i)
 				if left := int16(due - now); tried&mask == 0 && (best == None || left < least) {
 					best, bit, least = ID(b*bucketSlots+uint64(i)), mask, left

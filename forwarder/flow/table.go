@@ -43,9 +43,18 @@ type header struct {
 
 // line is one cache line for each bucket: what a lookup and the sweep of timers need to decide where to look closer.
 type line struct {
-	tags [4]uint64           // 16 tags of 16 bits of the hash; 0 is a free slot
-	due  [bucketSlots]uint16 // when the sweep looks at the entry again, in units of 4 ticks, modulo 2^16
+	tags [4]uint64 // 16 tags of 16 bits of the hash; 0 is a free slot
+	due  [4]uint64 // 16 times at which the sweep looks at the entries again, in units of 4 ticks, modulo 2^16
 }
+
+// setDue sets the time of slot i.
+func (l *line) setDue(i ID, due uint16) {
+	shift := i % 4 * 16
+	l.due[i/4] = l.due[i/4]&^(0xffff<<shift) | uint64(due)<<shift
+}
+
+// dueAt returns the time of slot i.
+func (l *line) dueAt(i int) uint16 { return uint16(l.due[i/4] >> (i % 4 * 16)) }
 
 // ID is the number of a flow's slot. It names the flow until it is deleted or expires.
 type ID uint32
@@ -217,6 +226,15 @@ const (
 	lanes = 0x0001000100010001
 	low15 = 0x7fff7fff7fff7fff
 )
+
+// top is the highest bit of each lane.
+const top = 0x8000800080008000
+
+// sub subtracts in each of four lanes of 16 bits (Warren, Hacker's Delight, 2-18).
+func sub(a, b uint64) uint64 { return ((a | top) - (b &^ top)) ^ ((a ^ ^b) & top) }
+
+// whole spreads the top bit of each lane over the lane.
+func whole(m uint64) uint64 { return (m & top) >> 15 * 0xffff }
 
 // zeroLanes has the top bit set of exactly those 16-bit lanes of x that are zero.
 func zeroLanes(x uint64) uint64 {
