@@ -20,6 +20,7 @@ var (
 // An Engine is the Source and the Sink of one worker. Next and Send are called by that worker's goroutine alone, its
 // owner; all other methods by any.
 type Engine struct {
+	cfg     Config // as it was opened
 	legs    []*leg
 	byLeg   [maxLegs + 1]*leg
 	giants  giants
@@ -53,10 +54,11 @@ const (
 // resources are what the kernel gave us. They are released once, by Close, by the owner in Next, or, should the owner
 // never come back to Next after Close, when the engine is garbage.
 type resources struct {
-	mu     sync.Mutex // held while any goroutine but the owner uses one of them
+	mu     sync.Mutex // held while any goroutine but the owner uses one of them, and by the owner that exchanges some
 	closed bool
 	fds    []int
 	maps   [][]byte
+	legs   []*resources // of an engine: those of its legs, which may be exchanged; nil where a leg has none
 }
 
 // release frees all; it may be called again.
@@ -73,6 +75,11 @@ func (r *resources) release() {
 	for _, fd := range r.fds {
 		_ = unix.Close(fd)
 	}
+	for _, l := range r.legs {
+		if l != nil {
+			l.release()
+		}
+	}
 }
 
 // Open opens the sockets and rings of all legs, in the network namespace of the calling thread. No frame comes in
@@ -83,14 +90,14 @@ func Open(cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{res: &resources{}, base: time.Now()}
+	e := &Engine{cfg: cfg, res: &resources{}, base: time.Now()}
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return nil, fmt.Errorf("ring: CLOCK_MONOTONIC: %w", err)
 	}
 	e.offset = ts.Nano()
 	e.pace = newPace(presets[cfg.Busy], e.now())
-	if err := e.open(&cfg); err != nil {
+	if err := e.open(); err != nil {
 		e.res.release()
 		return nil, err
 	}
@@ -98,7 +105,7 @@ func Open(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) open(cfg *Config) error {
+func (e *Engine) open() error {
 	r := e.res
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -113,14 +120,15 @@ func (e *Engine) open(cfg *Config) error {
 	}
 	r.maps = append(r.maps, mem)
 	e.giants.mem = mem
-	for i, lc := range cfg.Legs {
-		l, err := openLeg(lc, cfg, i, r)
+	for i, lc := range e.cfg.Legs {
+		l, err := openLeg(lc, &e.cfg, i)
 		if err != nil {
 			return fmt.Errorf("ring: interface %s: %w", lc.label(), err)
 		}
 		e.legs = append(e.legs, l)
 		e.byLeg[l.id] = l
 		e.fds = append(e.fds, unix.PollFd{Fd: int32(l.rx), Events: unix.POLLIN})
+		r.legs = append(r.legs, l.res)
 	}
 	return nil
 }
@@ -163,6 +171,8 @@ func (e *Engine) Close() error {
 
 // Memory is the size of the rings and the buffers for large frames, in bytes.
 func (e *Engine) Memory() int {
+	e.res.mu.Lock()
+	defer e.res.mu.Unlock()
 	n := len(e.giants.mem)
 	for _, l := range e.legs {
 		n += l.walk.size()

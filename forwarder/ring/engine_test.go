@@ -679,6 +679,20 @@ func TestFanout(t *testing.T) {
 	}
 	wires[0].up()
 	rounds()
+	// And it is there again after one that was deleted is replaced in all engines.
+	wires[0].renew()
+	for _, e := range engines {
+		take(t, e, 0)
+	}
+	for _, e := range engines {
+		give(t, e, wires[0].leg(0))
+	}
+	for _, e := range engines {
+		if err := e.SetVIPs([]netip.Addr{vip4, vip6}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rounds()
 
 	// A group is of those who want the same of it.
 	if e, err := Open(Config{Legs: []LegConfig{wires[1].leg(0)}, FanoutGroup: 77, FanoutWorkers: workers}); err == nil {

@@ -258,6 +258,9 @@ func (e *Engine) SetFilter(prog []bpf.RawInstruction) error {
 		return ErrClosed
 	}
 	for _, l := range e.legs {
+		if l.rx < 0 {
+			continue
+		}
 		if err := attachFilter(l.rx, prog); err != nil {
 			return fmt.Errorf("ring: interface %s: %w", l.name, err)
 		}

@@ -276,6 +276,9 @@ func (e *Engine) checkAt(now int64) {
 // check looks at all interfaces: one that is up again is polled again.
 func (e *Engine) check() {
 	for i, l := range e.legs {
+		if l.rx < 0 {
+			continue
+		}
 		if l.look(); !l.gone.Load() {
 			e.fds[i+1].Fd = int32(l.rx)
 		}

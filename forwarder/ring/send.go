@@ -55,12 +55,17 @@ func (l *leg) openOut(r *resources) error {
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.index}); err != nil {
 		return fmt.Errorf("bind the sending socket: %w", err)
 	}
-	l.out.fd = fd
-	for i := range l.out.msgs {
-		l.out.msgs[i].hdr.Iov = &l.out.iov[i][0]
-	}
-	l.out.wait[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
+	l.tx = fd
 	return nil
+}
+
+// use has o send by a socket.
+func (o *out) use(fd int) {
+	o.fd, o.stuck = fd, false
+	for i := range o.msgs {
+		o.msgs[i].hdr.Iov = &o.iov[i][0]
+	}
+	o.wait[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
 }
 
 // Send transmits the frames, each with its virtio_net_hdr and, if it has one, its VLAN tag: see forwarder.Sink. A device
@@ -87,6 +92,9 @@ func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 		switch {
 		case l == nil:
 			lost.Down++
+		case l.tx < 0:
+			lost.Down++
+			l.count.down.Add(1)
 		case int(f.Head) > len(f.Buf) || f.Head != 0 && f.Head != vnetLen || len(f.Data()) < frame.HeaderLen:
 			lost.Refused++
 			l.count.refused.Add(1)

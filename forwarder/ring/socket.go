@@ -16,21 +16,32 @@ import (
 // A leg is one interface of the director: a socket with a ring to receive and one to send. They are two so that an error
 // on one is not reported to the other, and receiving and sending do not share a lock or a buffer limit.
 type leg struct {
-	id    frame.Leg
-	name  string
-	index int
-	rx    int
-	walk  walker
-	out   out
+	id frame.Leg
+	attachment
+	out out
 
 	req    unix.Ifreq // the owner's, for its ioctls
-	mtu    int        // bytes of the longest IP packet
 	strays int
-	drops  uint64 // of the ring, as far as they were read; guarded by the resources' mutex
+	drops  uint64 // of the rings, as far as they were read; guarded by the resources' mutex
 
 	down, gone atomic.Bool
 	count      counters
 }
+
+// attachment is what binds a leg to one interface of the kernel: all that has to be another when another interface takes
+// its place. It changes with the resources' mutex held, and by the owner only, who may therefore read it without.
+type attachment struct {
+	name  string
+	index int
+	rx    int // -1: there is none
+	tx    int
+	walk  walker
+	mtu   int // bytes of the longest IP packet
+	res   *resources
+}
+
+// detached is the attachment of a leg that has no interface: it receives nothing, and sends nothing.
+func detached(name string) attachment { return attachment{name: name, rx: -1, tx: -1} }
 
 func (c *LegConfig) label() string {
 	if c.Name != "" {
@@ -70,9 +81,10 @@ func buffer(fd, force, plain int) {
 	}
 }
 
-// openLeg opens the leg that is at place i of the configuration. What it opens goes to r, which the caller releases.
-func openLeg(lc LegConfig, cfg *Config, i int, r *resources) (*leg, error) {
-	l := &leg{id: lc.Leg, name: lc.Name, index: lc.Index}
+// openLeg opens the leg that is at place i of the configuration. If it fails, it leaves nothing open.
+func openLeg(lc LegConfig, cfg *Config, i int) (*leg, error) {
+	l := &leg{id: lc.Leg, attachment: detached(lc.Name)}
+	l.index, l.res = lc.Index, &resources{}
 	if l.index == 0 {
 		ifi, err := net.InterfaceByName(lc.Name)
 		if err != nil {
@@ -80,20 +92,31 @@ func openLeg(lc LegConfig, cfg *Config, i int, r *resources) (*leg, error) {
 		}
 		l.index = ifi.Index
 	}
-	var err error
-	if l.rx, err = packetSocket(r); err != nil {
+	if err := l.open(cfg, i); err != nil {
+		l.res.release()
 		return nil, err
+	}
+	return l, nil
+}
+
+func (l *leg) open(cfg *Config, i int) (err error) {
+	if l.rx, err = packetSocket(l.res); err != nil {
+		return err
 	}
 	if err := l.identify(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := l.openRing(cfg, r); err != nil {
-		return nil, err
+	if err := l.openRing(cfg, l.res); err != nil {
+		return err
 	}
 	if err := l.attach(cfg, i); err != nil {
-		return nil, err
+		return err
 	}
-	return l, l.openOut(r)
+	if err := l.openOut(l.res); err != nil {
+		return err
+	}
+	l.out.use(l.tx)
+	return nil
 }
 
 // identify checks that the interface is there and is one that the director can use.

@@ -41,7 +41,7 @@ type LegStats struct {
 	Memory   int // bytes of the ring
 
 	Down bool // the interface is down
-	Gone bool // the interface was deleted; only a new engine sees one that takes its place
+	Gone bool // the interface was deleted: one that takes its place is taken by Exchange
 }
 
 // counters are what the worker counts for one leg: it alone adds, anyone may load.
@@ -71,7 +71,7 @@ func (e *Engine) Stats() Stats {
 		Wakes: e.wakes.Load(), Memory: len(e.giants.mem), Legs: make([]LegStats, len(e.legs)),
 	}
 	for i, l := range e.legs {
-		if !r.closed {
+		if !r.closed && l.rx >= 0 {
 			l.readDrops()
 		}
 		c := &l.count

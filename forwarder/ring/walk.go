@@ -46,7 +46,12 @@ func newGeometry(slots, slotSize, page int) geometry {
 }
 
 // size is the memory of the ring in bytes.
-func (g geometry) size() int { return g.slots / g.perBlock * g.blockSize }
+func (g geometry) size() int {
+	if g.slots == 0 {
+		return 0 // no ring
+	}
+	return g.slots / g.perBlock * g.blockSize
+}
 
 // A cursor is a place in the ring: the slot's number and its offset.
 type cursor struct{ slot, off int }
@@ -151,6 +156,9 @@ func (w *walker) giveBack() {
 // filled counts the slots that the kernel has filled from the slot numbered from on, and that were not taken by then.
 // Unlike the rest it may be called by any goroutine while mem is mapped: it reads nothing but tp_status.
 func (w *walker) filled(from int) int {
+	if w.slots == 0 {
+		return 0
+	}
 	c := cursor{from, from/w.perBlock*w.blockSize + from%w.perBlock*w.slotSize}
 	n := 0
 	for n < w.slots && loadStatus(w.mem, c.off)&unix.TP_STATUS_USER != 0 {
