@@ -119,6 +119,16 @@ func (w *Worker) reset(s *snapshot, f *frame.Frame, p *frame.Packet) {
 // unreachable answers a packet with "port unreachable" from the VIP, as IPVS does when no realserver can take a flow
 // (ip_vs_leave, ip_vs_core.c, which does not look at the transport checksum).
 func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
+	typ, code := uint8(3), uint8(3)
+	if p.V6 {
+		typ, code = 1, 4
+	}
+	w.complain(s, f, p, typ, code, 0)
+}
+
+// complain answers a packet with an ICMP error from the VIP that quotes it; word is what stands behind the checksum. Nobody
+// complains about an ICMP error, nor about a fragment that is not the first (RFC 1122, 3.2.2).
+func (w *Worker) complain(s *snapshot, f *frame.Frame, p *frame.Packet, typ, code uint8, word uint32) {
 	if p.Fragment && p.FragOff != 0 || p.Proto == frame.ICMP || p.Proto == frame.ICMPv6 {
 		return
 	}
@@ -134,11 +144,11 @@ func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	}
 	quote := in[:min(len(in), int(p.Len), room)]
 	l4 := ipHeader(b, at, p, proto, 8+len(quote))
-	clear(b[l4 : l4+8])
+	b[l4], b[l4+1], b[l4+2], b[l4+3] = typ, code, 0, 0
+	binary.BigEndian.PutUint32(b[l4+4:], word)
 	copy(b[l4+8:], quote)
 	n := l4 + 8 + len(quote)
 	if p.V6 {
-		b[l4], b[l4+1] = 1, 4
 		binary.BigEndian.PutUint16(b[l4+2:], l4Sum(b[at:n], true, l4-at, proto))
 	} else {
 		b[at+1] = 0xc0 // internetwork control, as Linux marks its errors (RFC 1812, 4.3.2.5)
@@ -147,7 +157,6 @@ func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 		b[at+6] = 0
 		binary.BigEndian.PutUint16(b[at+10:], 0)
 		binary.BigEndian.PutUint16(b[at+10:], ^fold(sum(b[at:l4], 0)))
-		b[l4], b[l4+1] = 3, 3
 		binary.BigEndian.PutUint16(b[l4+2:], ^fold(sum(b[l4:n], 0)))
 	}
 	w.post(f, b, n)

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -149,7 +150,7 @@ func (c *Control) SetNeighbour(leg frame.Leg, addr netip.Addr, mac frame.MAC) er
 	return c.commit()
 }
 
-// SetLeg changes what is known of a leg: its MAC, when the interface got another.
+// SetLeg changes what is known of a leg: its MAC or its MTU, when the interface got another.
 func (c *Control) SetLeg(leg frame.Leg, l Leg) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,7 +263,7 @@ func (c *Control) fillDests(s *snapshot) {
 		mac := c.macs[hop{d.spec.Leg, d.spec.Addr}]
 		out := &s.dests[id]
 		*out = dest{mac: mac, out: d.spec.Leg, available: d.removed.IsZero() && !d.drained, resolved: !mac.IsZero(), service: d.service.id,
-			weight: d.spec.Weight, load: d.load, templates: d.templates}
+			mtu: c.mtu(d.spec.Leg), weight: d.spec.Weight, load: d.load, templates: d.templates}
 		// Only now that the transaction succeeds: the workers read the load while it is under way.
 		d.load.SetThresholds(d.spec.Upper, d.spec.Lower)
 		d.load.SetUnreachable(mac.IsZero())
@@ -271,6 +272,14 @@ func (c *Control) fillDests(s *snapshot) {
 		}
 	}
 	s.guard = newMACSet(macs)
+}
+
+// mtu is the length of the longest packet that leaves by a leg.
+func (c *Control) mtu(leg frame.Leg) uint32 {
+	if int(leg) >= len(c.legs) || c.legs[leg].MTU == 0 {
+		return math.MaxUint32
+	}
+	return c.legs[leg].MTU
 }
 
 func (c *Control) fillTables(s *snapshot) {

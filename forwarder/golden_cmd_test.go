@@ -3,6 +3,7 @@ package forwarder_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,6 +51,11 @@ func (d *director) command(e *event) error {
 		return errCarriedOut
 	case strings.HasPrefix(e.Cmd, "ip neigh replace"): // ip neigh replace ADDR lladdr MAC dev eth0.10 nud permanent
 		d.must(d.engine.SetNeighbour(vlanLeg, addr(args[3]), mac(args[5])))
+		return errCarriedOut
+	case strings.HasPrefix(e.Cmd, "ip route add") && strings.Contains(e.Cmd, " mtu "): // of a route to a realserver
+		n, err := strconv.Atoi(args[len(args)-1])
+		d.must(err)
+		d.must(d.engine.SetLeg(0, forwarder.Leg{Name: "eth0", MAC: mac(ownMAC), MTU: uint32(n)}))
 		return errCarriedOut
 	case args[0] != "ipvsadm":
 		return errors.New("not a command of the director")

@@ -22,7 +22,7 @@ const (
 	local      = "an answer of the kernel's own stack for what is no flow; the engine answers echo, UDP and TCP only"
 	unresolved = "a realserver whose MAC is not known gets no flows here; the kernel schedules it, and answers 3/1 after 3 s"
 	ttl        = "the engine does not decrement the TTL (ARCHITECTURE.md, 2)"
-	mtu        = "a frame is sent as it came: no fragmentation, and no 3/4 for what is too big"
+	mtu        = "a frame is sent as it came: what may be fragmented and is too big is not forwarded"
 	wheel      = "the kernel's timers of 10 s fire up to 0.26 s late, and the probe falls into that gap"
 	option     = "shunt has nothing like this option of ipvsadm"
 	print      = "what ipvsadm prints, not what it does"
@@ -36,7 +36,7 @@ var excuseTable = []excuse{
 	{21, "*", "note", "", "", "a remark"},
 	{4, "*", "arp_request", "", "", arp},
 	{3, "*", "frames", "", "", "frames of the realservers' ARP, and of HTTP, whose flows event http compares"},
-	{5, "*", "cmd", "", "ip route", lab},
+	{4, "*", "cmd", "", "ip route", lab},
 	{2, "*", "cmd", "", "ip link", lab},
 	{2, "*", "cmd", "", "ip addr", lab},
 	{7, "*", "cmd", "", "ethtool", lab},
@@ -67,7 +67,7 @@ var excuseTable = []excuse{
 
 	{1, "11", "snap", "UDP datagram of 3000 B", "", "fragments go on at once: so do those of a datagram of which one is missing, and its flow is made"},
 	{1, "11", "pkt", "UDP datagram of 3000 B", "DF last", mtu},
-	{4, "11", "", "MTU to the realserver", "", mtu},
+	{2, "11", "", "MTU to the realserver", "", mtu},
 	{1, "11", "pkt", "ICMP echo", "to the DIP", "the DIP is the host's"},
 	{1, "11", "pkt", "ICMP echo", "timestamp request", local},
 

@@ -14,6 +14,8 @@ type Leg struct {
 	Name string
 	MAC  frame.MAC
 	VLAN uint16 // 0: untagged
+	// MTU is the length of the longest IP packet that leaves by the leg, in bytes; 0 is no limit, or not known.
+	MTU uint32
 	// AnyMAC takes frames to any MAC: for captures, which were made at another host.
 	AnyMAC bool
 }

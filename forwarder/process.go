@@ -210,6 +210,11 @@ func (w *Worker) send(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Ver
 	if !d.resolved {
 		return Unresolved
 	}
+	if p.Len > d.mtu {
+		if v := w.tooBig(s, d, f, p); v != Forwarded {
+			return v
+		}
+	}
 	b := f.Data()
 	copy(b[0:6], d.mac[:])
 	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == d.out {

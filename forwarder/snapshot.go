@@ -78,6 +78,7 @@ type dest struct {
 	resolved  bool // mac is known
 	service   uint16
 	weight    int32
+	mtu       uint32 // of its leg; the largest number if there is no limit
 	load      *scheduler.Load
 	templates *atomic.Int32
 }

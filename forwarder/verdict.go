@@ -37,6 +37,8 @@ const (
 	DropPacket    // refused by drop_packet
 	NoICMPFlow    // an ICMP message about no known flow
 	ICMPIgnored   // an ICMP message of a type that is not passed on
+	FragNeeded    // longer than the MTU of the leg it would leave by, and not to be fragmented: the sender is told
+	AboveMTU      // the same, but the sender is not told: it may be fragmented, and the director does not fragment
 
 	// The leg did not take the frame.
 	SendFull   // the device's queue was full
@@ -55,7 +57,7 @@ var verdictNames = [NumVerdicts]string{
 	BadTransport: "bad transport header", Truncated: "truncated", Fragment: "fragment", LoopGuard: "loop guard",
 	BadSource: "bad source", NoFlow: "no flow", NoDestination: "no destination", DestGone: "destination gone",
 	Unresolved: "unresolved MAC", TableFull: "table full", DropPacket: "drop_packet", NoICMPFlow: "ICMP without flow",
-	ICMPIgnored: "ICMP ignored", SendFull: "send: queue full", SendTooBig: "send: too big", SendDown: "send: leg down",
+	ICMPIgnored: "ICMP ignored", FragNeeded: "fragmentation needed", AboveMTU: "above MTU", SendFull: "send: queue full", SendTooBig: "send: too big", SendDown: "send: leg down",
 	SendFailed: "send: failed",
 }
 
@@ -72,7 +74,9 @@ var verdictMeanings = [NumVerdicts]string{
 	NoDestination: "every realserver is out, overloaded or of weight 0", DestGone: "flow of a realserver that was removed",
 	Unresolved: "the realserver's MAC is not known", TableFull: "no room in the connection table",
 	DropPacket: "refused by drop_packet", NoICMPFlow: "ICMP message about no known flow",
-	ICMPIgnored: "ICMP message of a type that is not passed on", SendFull: "the leg's queue was full",
+	ICMPIgnored: "ICMP message of a type that is not passed on",
+	FragNeeded:  "longer than the MTU of the leg it would leave by; DF is set, or it is IPv6",
+	AboveMTU:    "longer than the MTU of the leg it would leave by; DF is not set", SendFull: "the leg's queue was full",
 	SendTooBig: "longer than the leg's MTU", SendDown: "the leg was down", SendFailed: "the leg refused the frame",
 }
 

@@ -70,6 +70,11 @@ func innerTag(f frame.Frame) frame.Frame {
 	return frame.Frame{Buf: b, Wire: int32(len(b))}
 }
 
+// limited gives the leg that frames come in and leave by an MTU.
+func limited(mtu uint32) func(*rig) {
+	return func(r *rig) { r.must(r.SetLeg(0, forwarder.Leg{Name: "public", MAC: legMAC[0], MTU: mtu})) }
+}
+
 func removeServer1(r *rig) {
 	s := service("TCP "+vip4+":80", "rr")
 	r.update(func(tx *forwarder.Tx) error { return tx.DeleteDestination(s.Key(), dest(s, 1)) })
@@ -171,6 +176,9 @@ func verdictTable() []verdictCase {
 		{forwarder.NoICMPFlow, "an error about no flow", nil, talk4(40000, 80).icmpError(frame.TCP)},
 		{forwarder.NoICMPFlow, "an error about another host's flow, of the same ports", with(syn), talk4(0, 0).icmp(3, 3,
 			append([]byte{0, 0, 0, 0}, from("203.0.113.99:80", client4+":40000").packet(frame.TCP, ack.Buf[34:38])...)...)},
+		{forwarder.FragNeeded, "longer than the MTU", limited(1400), df(talk4(40000, 53).udp(make([]byte, 1373)...))},
+		{forwarder.FragNeeded, "longer than the MTU, IPv6", limited(1400), talk6(40000, 53).udp(make([]byte, 1353)...)},
+		{forwarder.AboveMTU, "longer than the MTU, may be fragmented", limited(1400), talk4(40000, 53).udp(make([]byte, 1373)...)},
 		{forwarder.ICMPIgnored, "a timestamp request", nil, talk4(0, 0).icmp(13, 0, make([]byte, 16)...)},
 		{forwarder.ICMPIgnored, "a neighbour solicitation", nil, talk6(0, 0).icmp(135, 0, make([]byte, 20)...)},
 		{forwarder.ICMPIgnored, "a ping that nobody may answer", func(r *rig) {

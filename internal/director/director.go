@@ -159,7 +159,7 @@ func (d *Director) openRings() error {
 func (d *Director) build(plan forwarder.Plan) error {
 	legs := make([]forwarder.Leg, len(d.legs))
 	for i, l := range d.legs {
-		legs[i] = forwarder.Leg{Name: d.legs[i].name, MAC: l.mac, VLAN: d.legs[i].vlan}
+		legs[i] = l.engineLeg()
 	}
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"shunt/arpd"
+	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
 )
@@ -25,6 +26,11 @@ type leg struct {
 	conn  arpd.Conn
 	link  *arpd.Link
 	isPub bool
+}
+
+// engineLeg is the leg as the engine knows it.
+func (l *leg) engineLeg() forwarder.Leg {
+	return forwarder.Leg{Name: l.name, MAC: l.mac, VLAN: l.vlan, MTU: uint32(max(l.ifi.MTU, 0))}
 }
 
 // findLegs looks up the interfaces of the configuration.

@@ -51,7 +51,8 @@ func (d *Director) watch(ctx context.Context) {
 			d.log.Warn("the connection table is full: raise flows", "refused", s.Table.Refused-last.Table.Refused,
 				"evicted", s.Table.Evicted-last.Table.Evicted, "capacity", s.Capacity)
 		}
-		for _, v := range []forwarder.Verdict{forwarder.SendFull, forwarder.SendTooBig, forwarder.SendDown, forwarder.SendFailed, forwarder.LoopGuard} {
+		for _, v := range []forwarder.Verdict{forwarder.SendFull, forwarder.SendTooBig, forwarder.SendDown, forwarder.SendFailed,
+			forwarder.AboveMTU, forwarder.LoopGuard} {
 			if n := s.Verdicts[v] - last.Verdicts[v]; n > 0 {
 				d.log.Warn("frames were lost", "reason", v, "frames", n, "meaning", v.Meaning())
 			}
@@ -104,11 +105,18 @@ func (d *Director) interfaceChanged(l *leg, u *netlink.LinkUpdate, was bool) boo
 		d.log.Error("the interface was deleted: restart the director when there is one again", "interface", l.ifi.Name)
 		return false
 	}
+	if attrs.MTU > 0 && attrs.MTU != l.ifi.MTU {
+		d.log.Info("the interface has another MTU", "interface", l.ifi.Name, "mtu", attrs.MTU, "was", l.ifi.MTU)
+		l.ifi.MTU = attrs.MTU
+		if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
+			d.log.Error("the engine refused the MTU", "error", err)
+		}
+	}
 	if len(attrs.HardwareAddr) == 6 {
 		if mac := frame.MAC(attrs.HardwareAddr); mac != l.mac {
 			d.log.Warn("the interface has another MAC", "interface", l.ifi.Name, "mac", mac, "was", l.mac)
 			l.mac = mac
-			err := d.engine.SetLeg(l.id, forwarder.Leg{Name: d.legs[l.id].name, MAC: mac, VLAN: d.legs[l.id].vlan})
+			err := d.engine.SetLeg(l.id, l.engineLeg())
 			if err != nil {
 				d.log.Error("the engine refused the MAC", "error", err)
 			}

@@ -78,6 +78,15 @@ func (h *Host) Down(name string) error {
 	return h.nl.LinkSetDown(l)
 }
 
+// SetMTU gives an interface another MTU.
+func (h *Host) SetMTU(name string, mtu int) error {
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.nl.LinkSetMTU(l, mtu)
+}
+
 // SetMAC gives an interface another MAC.
 func (h *Host) SetMAC(name, mac string) error {
 	hw, err := net.ParseMAC(mac)
