@@ -75,8 +75,19 @@ func rootCmd() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("shunt {{.Version}}\n")
-	root.AddCommand(runCmd(), checkCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), labCmd())
+	root.AddCommand(runCmd(), checkCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), labCmd(),
+		realserverCmd())
 	return root
+}
+
+// noCommand is for commands that have others below them: it refuses a name that none of these has.
+func noCommand(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("%s: there is no command %q", name, args[0])}
+		}
+		return nil
+	}
 }
 
 // noArgs refuses arguments where only flags are understood.

@@ -1,0 +1,48 @@
+package realserver
+
+// A step is one setting of a realserver.
+type step interface {
+	// look reads how it is at present.
+	look() (state, error)
+	// set makes it as it is wanted, after look has said that it is not, and returns how to take that back.
+	set() (change, error)
+	// command does the same in sh.
+	command() string
+}
+
+// state is what look found.
+type state struct {
+	ok   bool
+	what string // the setting and how it is, as "net.ipv4.conf.all.arp_ignore is 0"
+	want string // how it is to be, as "1"; only if not ok
+	why  string // what goes wrong otherwise; only if not ok
+	// byHand is what to do first if set cannot help, since it might destroy what somebody wants.
+	byHand string
+}
+
+// steps lists them in the order in which they are safe: silence before there is something to be silent about, and the
+// route last, since whoever is logged in by the old one should see the rest.
+func (o *Options) steps() []step {
+	var out []step
+	if o.has4() {
+		out = append(out,
+			&sysctl{scope: "ipv4", iface: o.Interface, key: "arp_ignore", want: "1", ok: []string{"1", "2"},
+				why: "the host would answer ARP for the VIPs, and clients would come past the director"},
+			&sysctl{scope: "ipv4", iface: o.Interface, key: "arp_announce", want: "2", ok: []string{"2"},
+				why: "the host would ask by ARP with a VIP as its own address, and neighbours would learn that it is here"},
+			&sysctl{scope: "ipv4", iface: o.Interface, key: "rp_filter", want: "2", ok: []string{"0", "2"}, ownOnly: true,
+				why: "strict reverse path filtering drops requests whose answers leave by another interface"},
+		)
+	}
+	if o.has6() {
+		out = append(out, &sysctl{scope: "ipv6", iface: loopback, key: "disable_ipv6", want: "0", ok: []string{"0"}, ownOnly: true, alone: true,
+			why: "lo cannot have an IPv6 address"})
+	}
+	for _, v := range o.VIPs {
+		out = append(out, &address{vip: v})
+	}
+	for _, g := range o.Gateways {
+		out = append(out, &route{gateway: g, iface: o.Interface})
+	}
+	return out
+}
