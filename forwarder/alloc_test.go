@@ -186,6 +186,33 @@ func TestRareWaysAllocateNothing(t *testing.T) {
 		r.serve(service("UDP "+vip4+":53", "wlc", func(s *forwarder.Service) { s.OnePacket = true }), 1, 2)
 		noAllocs(t, r, newReel(talk4(1, 53).udp(), talk4(2, 53).udp()), forwarder.Forwarded, nil)
 	})
+	for name, k := range map[string]talk{"IPv4": talk4(40000, 80), "IPv6": talk6(40000, 80)} {
+		problem := k.icmpError(frame.TCP)
+		t.Run("an ICMP error, "+name, func(t *testing.T) {
+			r := start(t)
+			someServices(r)
+			r.give(k.tcp(frame.SYN))
+			noAllocs(t, r, newReel(problem, problem), forwarder.Forwarded, nil)
+		})
+		t.Run("an ICMP error by hash, "+name, func(t *testing.T) {
+			r := start(t)
+			r.serve(service("TCP "+k.virtual.String(), "mh"), 1, 2)
+			noAllocs(t, r, newReel(problem, problem), forwarder.Forwarded, nil)
+		})
+		t.Run("an ICMP error that makes a flow, "+name, func(t *testing.T) {
+			r := start(t)
+			someServices(r)
+			r.set(func(s *forwarder.Settings) { s.ScheduleICMP = true })
+			noAllocs(t, r, newReel(problem), forwarder.Forwarded, nil)
+		})
+		t.Run("a packet above the MTU, "+name, func(t *testing.T) {
+			r := start(t)
+			someServices(r)
+			limited(1300)(r)
+			r.give(k.tcp(frame.SYN))
+			noAllocs(t, r, newReel(df4(k.tcp(frame.ACK, make([]byte, 1300)...))), forwarder.FragNeeded, nil)
+		})
+	}
 	t.Run("a client begins again", func(t *testing.T) {
 		r := start(t)
 		r.serve(service("TCP "+vip4+":80", "wrr"), 1, 2)

@@ -237,7 +237,8 @@ func (c *Control) fillServices(s *snapshot) {
 		}
 		spec := &svc.spec
 		out := &s.services[id]
-		*out = service{present: true, persistent: spec.Persistence > 0, onePacket: spec.OnePacket, key: spec.Key(),
+		*out = service{present: true, persistent: spec.Persistence > 0, onePacket: spec.OnePacket,
+			hashed: scheduler.Hashed(spec.Scheduler), key: spec.Key(),
 			timeout: flow.Ticks(spec.Persistence), list: svc.list, sched: svc.sched}
 		out.mask4, out.mask6 = prefixMask(spec.MaskBits)
 		if spec.Mark != 0 || len(spec.Matches) > 1 || len(spec.Matches) == 1 && spec.Matches[0].First != spec.Matches[0].Last && !spec.Matches[0].allPorts() {

@@ -146,13 +146,16 @@ type Settings struct {
 	Gone   GonePolicy
 	// RefuseWhenFull drops new flows when the table is full, instead of ending an embryonic or closing one.
 	RefuseWhenFull bool
+	// StrayICMP sends an ICMP error about a flow that is not known to the realserver that the client's template or a scheduler
+	// by hash names for it, without making a flow; the kernel drops it. ScheduleICMP comes before it.
+	StrayICMP bool
 	// Silent keeps the director from answering for the VIP: echo replies, unreachables and resets.
 	Silent bool
 }
 
-// DefaultSettings are the kernel's.
+// DefaultSettings are the kernel's, which has nothing like StrayICMP.
 func DefaultSettings() Settings {
-	return Settings{ConnReuseMode: 1, AmDroprate: 10}
+	return Settings{ConnReuseMode: 1, AmDroprate: 10, StrayICMP: true}
 }
 
 // A ServicePlan is a service with its realservers, in the order in which they are added: first to last.

@@ -32,6 +32,7 @@ type service struct {
 	present    bool
 	persistent bool
 	onePacket  bool
+	hashed     bool // the scheduler names the same realserver again for the same addresses and ports
 	group      bool // several matches or a mark: templates are of the group, not of a port
 	all        bool // all ports: templates are of port 0
 	port       uint16

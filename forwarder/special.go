@@ -3,6 +3,7 @@ package forwarder
 import (
 	"shunt/forwarder/flow"
 	"shunt/forwarder/frame"
+	"shunt/scheduler"
 )
 
 // decideSpecial decides about what is not a whole packet of a flow: ICMP messages and fragments.
@@ -41,12 +42,12 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	h := w.table.Hash(k)
 	id := w.table.Lookup(k, h, flow.None)
 	if id == flow.None {
-		if !s.settings.ScheduleICMP {
-			return NoICMPFlow
-		}
 		sid, ok := s.ports.find(vip, kind, k.VirtualPort)
 		if !ok {
 			return NoICMPFlow
+		}
+		if !s.settings.ScheduleICMP {
+			return w.stray(s, sid, k, f, p, &inner, now)
 		}
 		d, template, v := w.choose(s, sid, k, &inner, now)
 		if v != Forwarded {
@@ -56,11 +57,39 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 			return TableFull
 		}
 	}
-	e := w.table.Entry(id)
-	d := &s.dests[e.Dest]
-	w.chosen = e.Dest
+	return w.sendError(s, w.table.Entry(id).Dest, f, p)
+}
+
+// sendError sends an ICMP error to destination id, and counts it there.
+func (w *Worker) sendError(s *snapshot, id uint32, f *frame.Frame, p *frame.Packet) Verdict {
+	d := &s.dests[id]
+	w.chosen = id
 	if d.available {
-		w.count(e.Dest, d, p)
+		w.count(id, d, p)
 	}
 	return w.send(s, d, f, p)
+}
+
+// stray sends an ICMP error about a flow that is not known to the realserver that has it nevertheless, if that can be told:
+// by the client's template, or by a hash of addresses and ports. After a restart, and for datagrams of one-packet scheduling,
+// of which no flow is remembered, path-MTU discovery needs it.
+func (w *Worker) stray(s *snapshot, sid uint16, k *flow.Key, f *frame.Frame, p, inner *frame.Packet, now int64) Verdict {
+	svc := &s.services[sid]
+	if !s.settings.StrayICMP {
+		return NoICMPFlow
+	}
+	if svc.persistent {
+		tk := svc.templateKey(k)
+		if id := w.table.Lookup(&tk, w.table.Hash(&tk), flow.None); id != flow.None && s.dests[w.table.Entry(id).Dest].available {
+			return w.sendError(s, w.table.Entry(id).Dest, f, p)
+		}
+	}
+	if !svc.hashed {
+		return NoICMPFlow
+	}
+	n := w.ask(svc, k, inner, now)
+	if n == scheduler.None {
+		return NoICMPFlow
+	}
+	return w.sendError(s, svc.list[n], f, p)
 }

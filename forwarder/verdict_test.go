@@ -9,6 +9,7 @@ import (
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
+	"shunt/scheduler"
 )
 
 // A verdictCase is a frame and what has to become of it, at a director of one service of each kind.
@@ -322,6 +323,95 @@ func TestScheduleICMP(t *testing.T) {
 		t.Fatalf("the flow is of %v to %v", quote.Client, quote.Virtual)
 	}
 }
+
+// TestStrayICMP: an error about a flow that is not known goes where the flow itself would have gone, if that can be told, and
+// leaves nothing behind.
+func TestStrayICMP(t *testing.T) {
+	port := func(s *forwarder.Service) { s.Options.Flags = scheduler.Port }
+	persistent := func(s *forwarder.Service) { s.Persistence = time.Minute }
+	onePacket := func(s *forwarder.Service) { s.OnePacket = true }
+	for _, c := range []struct {
+		name, sched string
+		change      func(*forwarder.Service)
+		template    bool // the client has one
+		known       bool
+	}{
+		{"sh", "sh", nil, false, true},
+		{"sh-port", "sh", port, false, true},
+		{"mh", "mh", nil, false, true},
+		{"mh-port", "mh", port, false, true},
+		{"dh", "dh", nil, false, true},
+		{"one packet", "sh", onePacket, false, true},
+		{"persistence without a template", "sh", persistent, false, true},
+		{"persistence", "wlc", persistent, true, true},
+		{"persistence of a client that is not known", "wlc", persistent, false, false},
+		{"rr", "rr", nil, false, false},
+		{"wlc", "wlc", nil, false, false},
+		{"lblc", "lblc", nil, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, vip := range []string{vip4, "[" + vip6 + "]"} {
+				client := func(n int) string { return fmt.Sprintf("192.0.2.%d:4%d", n, 1000+n) }
+				if vip != vip4 {
+					client = func(n int) string { return fmt.Sprintf("[2001:db8:1::%x]:4%d", n, 1000+n) }
+				}
+				change := c.change
+				if change == nil {
+					change = func(*forwarder.Service) {}
+				}
+				r := start(t)
+				r.serve(service("UDP "+vip+":53", c.sched, change), 1, 2, 3, 4)
+				seen := map[int]bool{}
+				for n := 1; n < 40; n++ {
+					k := from(client(n), vip+":53")
+					want := 0
+					if c.template || c.known {
+						want = serverOf(r.give(k.udp(1))[0])
+						if !c.template && c.sched != "dh" {
+							seen[want] = true
+						}
+						r.after(310 * time.Second) // the flow and a minute of persistence end
+						if c.template {
+							r.give(from(client(n)[:len(client(n))-2]+"99", vip+":53").udp(1))
+						}
+					}
+					flows, counted := r.Stats().Flows, r.Services()[0].Counts
+					out := r.give(k.icmpError(frame.UDP))
+					switch {
+					case !c.known:
+						if len(out) != 0 {
+							t.Fatalf("client %d: the error goes to %v", n, out)
+						}
+						continue
+					case c.template:
+						want = serverOf(r.give(from(client(n)[:len(client(n))-2]+"98", vip+":53").udp(1))[0])
+						flows++
+						counted.Flows++
+						counted.Packets++
+						counted.Bytes += uint64(r.bytesOf(k))
+					}
+					if len(out) != 1 || serverOf(out[0]) != want {
+						t.Fatalf("client %d: the error goes to %v, the flow went to server %d", n, out, want)
+					}
+					counted.Packets++
+					counted.Bytes += uint64(len(k.icmpError(frame.UDP).Buf) - 14)
+					if got := r.Stats().Flows; got != flows || r.Services()[0].Counts != counted {
+						t.Fatalf("client %d: %d flows and %+v, want %d and %+v", n, got, r.Services()[0].Counts, flows, counted)
+					}
+				}
+				if c.known && !c.template && c.sched != "dh" && len(seen) < 2 {
+					t.Fatalf("all clients are with servers %v: nothing is shown", seen)
+				}
+				r.set(func(s *forwarder.Settings) { s.StrayICMP = false })
+				r.after(400 * time.Second)
+				r.expect(from(client(1), vip+":53").icmpError(frame.UDP), forwarder.NoICMPFlow)
+			}
+		})
+	}
+}
+
+// bytesOf is the length of the datagram of one byte that a talk sends, without Ethernet.
+func (r *rig) bytesOf(k talk) int { return len(k.udp(1).Buf) - 14 }
 
 // TestVLANInCapture: the tags of a capture are those of another host's legs, so they neither matter nor change.
 func TestVLANInCapture(t *testing.T) {

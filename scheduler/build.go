@@ -47,6 +47,10 @@ func Names() []string {
 // Ramped lists the schedulers that heed Destination.Ramp.
 func Ramped() []string { return []string{"lc", "wlc", "lblc", "lblcr", "sed", "nq"} }
 
+// Hashed reports whether a scheduler chooses by a hash of addresses and ports alone, so that it names the realserver of a
+// flow again when the flow itself is not remembered.
+func Hashed(name string) bool { return name == "sh" || name == "mh" || name == "dh" }
+
 // About says in a few words how a scheduler chooses; "" if there is no such scheduler.
 func About(name string) string {
 	for _, b := range builders {

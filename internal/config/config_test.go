@@ -90,6 +90,7 @@ when_gone: reset
 table_full: refuse
 source_mac: own
 answer: false
+stray_icmp: drop
 ipvs: {sloppy_tcp: true, conn_reuse_mode: 3, timeouts: {tcp: 100, udp: 1m}}
 services:
   - address: 192.0.2.1
@@ -125,7 +126,7 @@ services:
 		t.Errorf("%+v", c)
 	}
 	set := c.Settings
-	if !set.Silent || !set.SloppyTCP || set.ConnReuseMode != 3 || set.Gone != forwarder.GoneReset || !set.RefuseWhenFull ||
+	if !set.Silent || set.StrayICMP || !set.SloppyTCP || set.ConnReuseMode != 3 || set.Gone != forwarder.GoneReset || !set.RefuseWhenFull ||
 		set.Source != forwarder.SourceOwn || set.TCPTimeout != 100*time.Second || set.UDPTimeout != time.Minute {
 		t.Errorf("%+v", set)
 	}

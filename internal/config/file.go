@@ -14,6 +14,7 @@ type file struct {
 	TableFull string        `yaml:"table_full"`
 	WhenGone  string        `yaml:"when_gone"`
 	Answer    *bool         `yaml:"answer"`
+	StrayICMP string        `yaml:"stray_icmp"`
 	Workers   *int          `yaml:"workers"`
 	Ring      ringFile      `yaml:"ring"`
 	Control   controlFile   `yaml:"control"`
