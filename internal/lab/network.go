@@ -226,6 +226,30 @@ func (n *Network) webs(realservers int, sw **netlab.Host) error {
 	return nil
 }
 
+// SetMTU gives all interfaces an MTU, on both ends of each cable.
+func (n *Network) SetMTU(mtu int) error {
+	for _, p := range n.ports {
+		if err := p.sw.SetMTU(p.name, mtu); err != nil {
+			return err
+		}
+	}
+	for _, h := range n.Hosts {
+		links, err := h.Netlink().LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if l.Type() != "veth" {
+				continue
+			}
+			if err := h.SetMTU(l.Attrs().Name, mtu); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Capture records all ports, into files in dir unless that is empty. The captures end with the network.
 func (n *Network) Capture(dir string) (map[string]*netlab.Capture, error) {
 	if dir != "" {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // bridgeName is what a switch's bridge is called.
@@ -121,6 +122,7 @@ func (h *Host) Addr(name string, prefixes ...string) error {
 		if err != nil {
 			return err
 		}
+		a.Flags |= unix.IFA_F_NODAD // one of IPv6 is usable at once
 		if err := h.nl.AddrAdd(l, a); err != nil {
 			return fmt.Errorf("address %s on %s of %s: %w", p, name, h.Name, err)
 		}

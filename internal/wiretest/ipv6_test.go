@@ -10,7 +10,7 @@ import (
 func TestIPv6(t *testing.T) {
 	for _, topology := range lab.Topologies {
 		t.Run(topology, func(t *testing.T) {
-			w := build(t, topology, 2, uploads(), uploads())
+			w := build(t, topology, 2)
 			w.must(w.EnableIPv6())
 			var reals []realserver
 			for i := range w.Webs {

@@ -55,7 +55,7 @@ func TestUDP(t *testing.T) {
 
 // echo answers each datagram with the host's name, a colon and the datagram.
 func echo(c net.PacketConn, name string) {
-	buf := make([]byte, 2048)
+	buf := make([]byte, 1<<16)
 	for {
 		n, from, err := c.ReadFrom(buf)
 		if err != nil {
@@ -71,7 +71,7 @@ func (w *world) ask(c net.Conn, datagram []byte) string {
 	w.must(c.SetDeadline(time.Now().Add(patience)))
 	_, err := c.Write(datagram)
 	w.must(err)
-	buf := make([]byte, 2048)
+	buf := make([]byte, 1<<16)
 	n, err := c.Read(buf)
 	w.must(err)
 	name, rest, ok := bytes.Cut(buf[:n], []byte(":"))

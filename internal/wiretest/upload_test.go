@@ -12,8 +12,7 @@ import (
 )
 
 // uploads has a realserver take uploads, and say how long each was and what its SHA-256 is.
-func uploads() *http.ServeMux {
-	mux := http.NewServeMux()
+func uploads(mux *http.ServeMux) {
 	mux.HandleFunc("POST /", func(rw http.ResponseWriter, r *http.Request) {
 		h := sha256.New()
 		n, err := io.CopyBuffer(onlyWriter{h}, r.Body, make([]byte, 256<<10))
@@ -23,7 +22,6 @@ func uploads() *http.ServeMux {
 		}
 		fmt.Fprintf(rw, "%d %x", n, h.Sum(nil))
 	})
-	return mux
 }
 
 // onlyWriter hides what else a writer can do, so that io.CopyBuffer uses the buffer.
@@ -69,7 +67,7 @@ func TestUpload(t *testing.T) {
 	}
 	for _, topology := range lab.Topologies {
 		t.Run(topology, func(t *testing.T) {
-			w := build(t, topology, 1, uploads())
+			w := build(t, topology, 1)
 			w.start(w.config("", w.http("rr")))
 			w.upload(size)
 		})

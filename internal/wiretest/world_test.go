@@ -40,6 +40,7 @@ type world struct {
 	url      string        // of the pages
 	ports    uint32        // the last one that a browser connected from
 	dial     time.Duration // how long a browser waits for a connection
+	family   family        // of the services
 }
 
 // browse makes a browser that connects from one of the client's addresses, each time from another port: a port that comes
@@ -58,8 +59,8 @@ func (w *world) browse(from string) *http.Client {
 	}
 }
 
-// build makes a laboratory whose realservers serve pages. mux may have more for them to serve.
-func build(t *testing.T, topology string, webs int, mux ...*http.ServeMux) *world {
+// build makes a laboratory whose realservers serve pages, take uploads and give downloads.
+func build(t *testing.T, topology string, webs int) *world {
 	t.Helper()
 	n, err := lab.Build(topology, webs)
 	if err != nil {
@@ -74,14 +75,13 @@ func build(t *testing.T, topology string, webs int, mux ...*http.ServeMux) *worl
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	w := &world{Network: n, t: t, ctx: ctx, dir: dir, socket: filepath.Join(dir, "shunt.sock"), ports: 1024, dial: patience / 2, url: "http://" + lab.VIP + "/"}
+	w := &world{Network: n, t: t, ctx: ctx, dir: dir, socket: filepath.Join(dir, "shunt.sock"), ports: 1024, dial: patience / 2, family: ipv4Family, url: "http://" + lab.VIP + "/"}
 	w.browser = w.browse(lab.ClientIP)
-	for i, h := range n.Webs {
-		var more *http.ServeMux
-		if i < len(mux) {
-			more = mux[i]
-		}
-		stop, err := lab.Serve(h, more)
+	for _, h := range n.Webs {
+		mux := http.NewServeMux()
+		uploads(mux)
+		downloads(mux)
+		stop, err := lab.Serve(h, mux)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,14 +167,14 @@ type service struct {
 	port      int
 	scheduler string
 	reals     []realserver
-	vip       string // "" : the usual one
+	vip       string // "" : that of the world's family
 }
 
 // all has all realservers, each of weight 1.
 func (w *world) all() []realserver {
 	var out []realserver
 	for i := range w.Webs {
-		out = append(out, realserver{address: lab.RIP(i + 1), weight: 1})
+		out = append(out, realserver{address: w.family.rip(i + 1), weight: 1})
 	}
 	return out
 }
@@ -203,7 +203,7 @@ func (w *world) config(more string, services ...service) string {
 	}
 	fmt.Fprintf(&b, "log: {format: text}\ncontrol: {socket: %s}\n%s\nservices:\n", w.socket, more)
 	for _, s := range services {
-		vip := cmp.Or(s.vip, lab.VIP)
+		vip := cmp.Or(s.vip, w.family.vip)
 		fmt.Fprintf(&b, "  - {address: %q, protocol: %s, port: %d, scheduler: %s, realservers: [", vip, s.proto, s.port, s.scheduler)
 		for i, r := range s.reals {
 			if i > 0 {
@@ -242,7 +242,7 @@ func (w *world) realserver(i int) (api.Realserver, bool) {
 	w.t.Helper()
 	reals := w.service().Realservers
 	at := slices.IndexFunc(reals, func(r api.Realserver) bool {
-		return netip.MustParseAddrPort(r.Address).Addr().String() == lab.RIP(i)
+		return netip.MustParseAddrPort(r.Address).Addr().String() == w.family.rip(i)
 	})
 	if at < 0 {
 		return api.Realserver{}, false

@@ -1,0 +1,60 @@
+package wiretest
+
+import (
+	"net"
+	"testing"
+
+	"shunt/internal/lab"
+)
+
+// A family is what differs between IPv4 and IPv6 in a test that is about both.
+type family struct {
+	name     string
+	vip      string
+	client   string
+	router   string // its public side, with two arms
+	rip      func(i int) string
+	tcp, udp string // networks of package net
+	head     int    // length of the IP header
+}
+
+var (
+	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20}
+	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40}
+
+	families = []family{ipv4Family, ipv6Family}
+)
+
+// at is an address of the family with a port.
+func (f family) at(addr, port string) string { return net.JoinHostPort(addr, port) }
+
+// buildFor is build, with IPv6 beside IPv4 if the family is that, and with the world's browser and page of the family.
+func buildFor(t *testing.T, f family, topology string, webs int) *world {
+	t.Helper()
+	w := build(t, topology, webs)
+	w.speak(f)
+	return w
+}
+
+// speak makes the world one of the family, before anything runs.
+func (w *world) speak(f family) {
+	w.t.Helper()
+	w.family = f
+	if f.name == ipv6Family.name && !w.V6 {
+		w.must(w.EnableIPv6())
+	}
+	w.url = "http://" + f.at(f.vip, "80") + "/"
+	w.browser = w.browse(f.client)
+}
+
+// eachFamily runs a test for both families in the topologies named, in all without names.
+func eachFamily(t *testing.T, webs int, test func(t *testing.T, w *world), topologies ...string) {
+	if len(topologies) == 0 {
+		topologies = lab.Topologies
+	}
+	for _, topology := range topologies {
+		for _, f := range families {
+			t.Run(topology+"/"+f.name, func(t *testing.T) { test(t, buildFor(t, f, topology, webs)) })
+		}
+	}
+}
