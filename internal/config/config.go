@@ -9,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 )
@@ -29,7 +27,8 @@ type Config struct {
 	Ring     Ring
 	Control  Control
 
-	src *source
+	src    *source
+	static map[netip.Addr]frame.MAC // MACs that the file gives
 }
 
 // Log is what is logged, and how.
@@ -110,31 +109,18 @@ func Load(path string) (*Config, error) {
 
 // Parse validates a configuration at hand. name stands for the file in errors.
 func Parse(name string, text []byte) (*Config, error) {
-	src, err := newSource(name, text)
-	if err != nil {
-		return nil, err
-	}
-	var f file
-	if err := decode(text, &f); err != nil {
-		return nil, src.yamlError(err)
-	}
-	if len(src.ast.Docs) > 1 {
-		return nil, &Error{File: name, Message: "several YAML documents; a configuration is one"}
+	src := &source{file: name, text: text}
+	f := decodeFast(text)
+	if f == nil {
+		var err error
+		if f, err = src.decode(); err != nil {
+			return nil, err
+		}
 	}
 	v := &validator{src: src}
-	c := v.config(&f)
+	c := v.config(f)
 	c.Path, c.src = name, src
 	return c, errors.Join(v.errs...)
-}
-
-// decode reads YAML into f. The library panics over some broken files, and a file must not end a running director.
-func decode(text []byte, f *file) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("this is YAML that cannot be understood (%v)", p)
-		}
-	}()
-	return yaml.UnmarshalWithOptions(text, f, yaml.Strict())
 }
 
 // VIPs lists the virtual addresses, each once, in the order of the file.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 )
 
 // An Error is one thing that is wrong with a configuration file.
@@ -35,22 +34,7 @@ func (e *Error) Error() string {
 type source struct {
 	file string
 	text []byte
-	ast  *ast.File
-}
-
-func newSource(file string, text []byte) (s *source, err error) {
-	s = &source{file: file, text: text}
-	defer func() {
-		if p := recover(); p != nil {
-			s, err = nil, &Error{File: file, Message: fmt.Sprintf("this is YAML that cannot be understood (%v)", p)}
-		}
-	}()
-	f, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, s.yamlError(err)
-	}
-	s.ast = f
-	return s, nil
+	ast  *ast.File // nil until there is an error to be placed
 }
 
 // yamlError turns an error of the YAML library into ours.
@@ -139,6 +123,9 @@ func (s *source) wrong(path, format string, args ...any) (e *Error) {
 			e = &Error{File: s.file, Message: msg} // the library could not follow the path
 		}
 	}()
+	if s.parse() != nil {
+		return &Error{File: s.file, Message: msg}
+	}
 	for p := path; p != "" && p != "$"; p = parent(p) {
 		yp, err := yaml.PathString(p)
 		if err != nil {

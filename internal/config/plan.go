@@ -71,21 +71,11 @@ func (c *Config) Group(mark uint32, v6 bool) *Service {
 }
 
 // StaticMAC is the MAC that the file gives to a realserver; zero if none.
-func (c *Config) StaticMAC(addr netip.Addr) frame.MAC {
-	for i := range c.Services {
-		for _, r := range c.Services[i].Realservers {
-			if r.Address == addr {
-				return r.MAC
-			}
-		}
-	}
-	return frame.MAC{}
-}
+func (c *Config) StaticMAC(addr netip.Addr) frame.MAC { return c.static[addr] }
 
 // leg finds where a realserver lives.
 func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error) {
-	best, bits := frame.NoLeg, -1
-	unknown, tried := 0, []string(nil)
+	best, bits, unknown := frame.NoLeg, -1, 0
 	for i := range c.Legs {
 		l := &c.Legs[i]
 		if r.Leg != "" {
@@ -94,16 +84,11 @@ func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error
 			}
 			continue
 		}
-		nets := l.Networks
-		if len(nets) == 0 && i < len(networks) {
-			nets = networks[i]
-		}
+		nets := l.networks(i, networks)
 		if len(nets) == 0 {
 			unknown++
-			tried = append(tried, l.Name+" (no networks known)")
 		}
 		for _, n := range nets {
-			tried = append(tried, fmt.Sprintf("%s (%s)", l.Name, n.Masked()))
 			if n.Contains(r.Address) && n.Bits() > bits {
 				best, bits = frame.Leg(i), n.Bits()
 			}
@@ -115,6 +100,25 @@ func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error
 	if unknown == 1 && len(c.Legs) == 1 {
 		return 0, nil // the only leg, of which nothing is known: a capture, or an interface without an address
 	}
+	var tried []string
+	for i := range c.Legs {
+		l := &c.Legs[i]
+		nets := l.networks(i, networks)
+		if len(nets) == 0 {
+			tried = append(tried, l.Name+" (no networks known)")
+		}
+		for _, n := range nets {
+			tried = append(tried, fmt.Sprintf("%s (%s)", l.Name, n.Masked()))
+		}
+	}
 	return 0, c.src.wrong(r.path+".address", "realserver %s is on none of the legs' networks: %s; give the leg's interface an address in "+
 		"its network, or write networks: under the leg, or leg: under the realserver", r.Address, strings.Join(tried, ", "))
+}
+
+// networks are the file's of leg i, or else those of its interface.
+func (l *Leg) networks(i int, known [][]netip.Prefix) []netip.Prefix {
+	if len(l.Networks) == 0 && i < len(known) {
+		return known[i]
+	}
+	return l.Networks
 }

@@ -27,7 +27,7 @@ func (v *validator) services(f *file, legs []Leg) []Service {
 	names := map[string]bool{}
 	keys := map[forwarder.ServiceKey]bool{}
 	vips := map[netip.Addr]bool{}
-	var ranges []claimed
+	ranges := map[endpoint][]claimed{}
 	for i := range f.Services {
 		path := fmt.Sprintf("$.services[%d]", i)
 		n := len(v.errs)
@@ -40,7 +40,7 @@ func (v *validator) services(f *file, legs []Leg) []Service {
 				v.wrong(path, "there is a service for %s already", k)
 			}
 			names[s.Name], keys[s.Key()] = true, true
-			ranges = v.overlaps(path, &s, ranges)
+			v.overlaps(path, &s, ranges)
 		}
 		for _, m := range s.Matches {
 			vips[m.Addr] = true
@@ -49,6 +49,12 @@ func (v *validator) services(f *file, legs []Leg) []Service {
 	}
 	v.realservers(f, out, vips, legs)
 	return out
+}
+
+// endpoint is what ports are counted for.
+type endpoint struct {
+	addr  netip.Addr
+	proto frame.Proto
 }
 
 // claimed is a range of ports that a service has.
@@ -60,7 +66,7 @@ type claimed struct {
 
 // overlaps refuses services between which the port does not decide: two ranges that share some ports. A single port
 // comes before a range, a range before all ports, and a mark before all of them.
-func (v *validator) overlaps(path string, s *Service, ranges []claimed) []claimed {
+func (v *validator) overlaps(path string, s *Service, ranges map[endpoint][]claimed) {
 	width := func(m forwarder.Match) int {
 		switch {
 		case m.First == m.Last:
@@ -71,18 +77,17 @@ func (v *validator) overlaps(path string, s *Service, ranges []claimed) []claime
 		return 1
 	}
 	for _, m := range s.Matches {
-		for _, r := range ranges {
-			if r.match.Addr == m.Addr && r.match.Proto == m.Proto && r.mark == (s.Mark != 0) && width(r.match) == width(m) &&
-				m.First <= r.match.Last && r.match.First <= m.Last {
+		for _, r := range ranges[endpoint{m.Addr, m.Proto}] {
+			if r.mark == (s.Mark != 0) && width(r.match) == width(m) && m.First <= r.match.Last && r.match.First <= m.Last {
 				v.wrong(path, "the service shares ports of %s %s with %q: a frame would belong to both", m.Proto, m.Addr, r.service)
-				return ranges
+				return
 			}
 		}
 	}
 	for _, m := range s.Matches {
-		ranges = append(ranges, claimed{m, s.Name, s.Mark != 0})
+		e := endpoint{m.Addr, m.Proto}
+		ranges[e] = append(ranges[e], claimed{m, s.Name, s.Mark != 0})
 	}
-	return ranges
 }
 
 func (v *validator) service(path string, f *serviceFile, all *file) Service {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shunt/forwarder"
+	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
 )
 
@@ -56,6 +57,14 @@ func (v *validator) config(f *file) *Config {
 	c.Settings = v.settings(f)
 	c.Legs = v.legs(f.Legs)
 	c.Services = v.services(f, c.Legs)
+	c.static = map[netip.Addr]frame.MAC{}
+	for i := range c.Services {
+		for _, r := range c.Services[i].Realservers {
+			if !r.MAC.IsZero() {
+				c.static[r.Address] = r.MAC
+			}
+		}
+	}
 	if c.Workers > 1 {
 		for i := range c.Services {
 			if s := &c.Services[i]; s.MaskBits != 0 && (s.V6 && s.MaskBits < 128 || !s.V6 && s.MaskBits < 32) {
@@ -215,6 +224,8 @@ func (v *validator) duration(path string, x any, otherwise, low, high time.Durat
 			v.wrong(path, "%s is %q: write a time such as 90s or 6m", last(path), x)
 			return otherwise
 		}
+	case int:
+		d = time.Duration(min(max(x, -1), 1<<32)) * time.Second
 	case uint64:
 		d = time.Duration(min(x, 1<<32)) * time.Second
 	case int64:

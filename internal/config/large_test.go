@@ -1,0 +1,32 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// large is a configuration of services with ten realservers each.
+func large(services int) []byte {
+	var b strings.Builder
+	b.WriteString("legs:\n  - interface: eth0\n    networks: [10.0.0.0/8]\nservices:\n")
+	for i := range services {
+		fmt.Fprintf(&b, "  - name: s%d\n    address: 192.168.%d.%d\n    port: 80\n    scheduler: wrr\n    realservers:\n", i, i/250, i%250+1)
+		for j := range 10 {
+			n := i*10 + j
+			fmt.Fprintf(&b, "      - {address: 10.%d.%d.%d, weight: %d}\n", n/62500, n/250%250, n%250+1, j+1)
+		}
+	}
+	return []byte(b.String())
+}
+
+// BenchmarkParse reads 10,000 services of ten realservers each.
+func BenchmarkParse(b *testing.B) {
+	text := large(10000)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, err := Parse("x", text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
