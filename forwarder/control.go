@@ -3,14 +3,12 @@ package forwarder
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"shunt/forwarder/flow"
 	"shunt/forwarder/frame"
 	"shunt/scheduler"
 )
@@ -44,16 +42,28 @@ type Control struct {
 	vipIDs    map[frame.Addr]uint16
 	groupIDs  map[ServiceKey]uint16
 	vipAddrs  []frame.Addr
-	macs      map[hop]frame.MAC
+	hops      map[hop]*hopState
+	macs      map[frame.MAC]int // how many hops that are in use, and legs, have it
 	loads     scheduler.Loads
 	snap      *snapshot
 	clock     func() time.Time
 	estimated time.Time // when rates were measured last
+	swept     time.Time // when removed destinations were looked through last
+	freeID    int       // no service's id below is free
 
 	// what the next snapshot has to tell
-	fresh   []uint32
-	anew    []uint16
-	reshape bool // services came or went: the tables of VIPs and ports are to be made anew
+	fresh           []uint32
+	anew            []uint16
+	touchedServices []uint16 // by id: their entries are to be made anew, maybe more than once
+	touchedDests    []uint32 // likewise
+	touchedMACs     []frame.MAC
+	reshape         bool // services came or went: the tables of VIPs and ports are to be made anew
+}
+
+// hopState is what is known of a hop.
+type hopState struct {
+	mac   frame.MAC
+	dests []*destState // that live there, removed ones too as long as they are remembered
 }
 
 // hop is a realserver's place on the wire.
@@ -88,8 +98,9 @@ type destState struct {
 	lastWeight int32
 	load       *scheduler.Load
 	templates  *atomic.Int32 // templates that name it: PersistConn
-	removed    time.Time     // zero while it is a realserver
-	since      time.Time     // removed and without flows since
+	hop        *hopState
+	removed    time.Time // zero while it is a realserver
+	since      time.Time // removed and without flows since
 
 	rates        estimator
 	zero         Counts
@@ -104,8 +115,11 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 	c := &Control{
 		workers: workers, legs: legs, settings: settings, clock: clock,
 		services: map[ServiceKey]*serviceState{}, gone: map[goneKey]*destState{},
-		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, macs: map[hop]frame.MAC{},
+		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, hops: map[hop]*hopState{}, macs: map[frame.MAC]int{},
 		reshape: true,
+	}
+	for _, l := range legs {
+		c.countMAC(l.MAC, 1)
 	}
 	return c
 }
@@ -116,8 +130,8 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 func (c *Control) Update(fn func(tx *Tx) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sweepGone() // fn may add one again whose time is over
-	tx := &Tx{c: c}
+	c.sweepGone()
+	tx := &Tx{c: c, services: len(c.touchedServices), dests: len(c.touchedDests), macs: len(c.touchedMACs)}
 	err := fn(tx)
 	if err == nil {
 		err = c.commit()
@@ -129,25 +143,89 @@ func (c *Control) Update(fn func(tx *Tx) error) error {
 	return err
 }
 
+// A Neighbour is a realserver's address on a leg, and the MAC on which it answers; the zero MAC means that nobody answers.
+type Neighbour struct {
+	Leg  frame.Leg
+	Addr netip.Addr
+	MAC  frame.MAC
+}
+
 // SetNeighbour tells on which MAC a realserver's address answers; the zero MAC means that nobody answers, which takes
 // the realserver out of scheduling until somebody does.
 func (c *Control) SetNeighbour(leg frame.Leg, addr netip.Addr, mac frame.MAC) error {
+	return c.SetNeighbours([]Neighbour{{leg, addr, mac}})
+}
+
+// SetNeighbours is SetNeighbour for many at once, which costs little more than for one.
+func (c *Control) SetNeighbours(list []Neighbour) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := hop{leg, addr}
-	old := c.macs[h]
-	if old == mac {
-		return nil
-	}
-	c.macs[h] = mac
-	if old.IsZero() {
-		for _, d := range c.dests {
-			if d != nil && d.removed.IsZero() && d.spec.Leg == leg && d.spec.Addr == addr {
+	changed := false
+	for _, n := range list {
+		h := c.hop(hop{n.Leg, n.Addr})
+		if h.mac == n.MAC {
+			continue
+		}
+		changed = true
+		old := h.mac
+		h.mac = n.MAC
+		if len(h.dests) > 0 {
+			c.countMAC(old, -1)
+			c.countMAC(n.MAC, 1)
+		}
+		for _, d := range h.dests {
+			c.touchedDests = append(c.touchedDests, d.id)
+			if old.IsZero() && d.removed.IsZero() {
 				c.arrives(d)
 			}
 		}
 	}
+	if !changed {
+		return nil
+	}
 	return c.commit()
+}
+
+// hop returns what is known of a hop, from now on.
+func (c *Control) hop(h hop) *hopState {
+	s := c.hops[h]
+	if s == nil {
+		s = new(hopState)
+		c.hops[h] = s
+	}
+	return s
+}
+
+// join notes that a destination lives at a hop.
+func (c *Control) join(d *destState, h *hopState) {
+	if len(h.dests) == 0 {
+		c.countMAC(h.mac, 1)
+	}
+	h.dests = append(h.dests, d)
+	d.hop = h
+}
+
+// leave notes that it lives there no more.
+func (c *Control) leave(d *destState) {
+	h := d.hop
+	last := len(h.dests) - 1
+	h.dests[slices.Index(h.dests, d)] = h.dests[last]
+	h.dests[last] = nil
+	h.dests = h.dests[:last]
+	if last == 0 {
+		c.countMAC(h.mac, -1)
+	}
+}
+
+// countMAC counts who has a MAC.
+func (c *Control) countMAC(m frame.MAC, by int) {
+	if m.IsZero() {
+		return
+	}
+	if c.macs[m] += by; c.macs[m] == 0 {
+		delete(c.macs, m)
+	}
+	c.touchedMACs = append(c.touchedMACs, m)
 }
 
 // SetLeg changes what is known of a leg: its MAC or its MTU, when the interface got another.
@@ -157,8 +235,15 @@ func (c *Control) SetLeg(leg frame.Leg, l Leg) error {
 	if int(leg) >= len(c.legs) {
 		return fmt.Errorf("leg %d: %w", leg, ErrInvalid)
 	}
+	c.countMAC(c.legs[leg].MAC, -1)
+	c.countMAC(l.MAC, 1)
 	c.legs = slices.Clone(c.legs)
 	c.legs[leg] = l
+	for _, d := range c.dests {
+		if d != nil && d.spec.Leg == leg {
+			c.touchedDests = append(c.touchedDests, d.id) // for the MTU
+		}
+	}
 	return c.commit()
 }
 
@@ -169,172 +254,44 @@ func (c *Control) Settings() Settings {
 	return c.settings
 }
 
-// commit makes the next snapshot and has all workers adopt it.
-func (c *Control) commit() error {
-	c.sweepGone()
-	s := &snapshot{legs: c.legs, settings: c.settings, fresh: c.fresh, anew: c.anew}
-	for _, svc := range c.byID {
-		if svc == nil || !svc.dirty {
-			continue
-		}
-		if err := c.build(svc); err != nil {
-			return err
-		}
-	}
-	for _, svc := range c.byID {
-		if svc != nil && svc.dirty {
-			s.changed = append(s.changed, svc.id)
-			svc.dirty, svc.changes = false, nil
-		}
-	}
-	s.timeouts = flow.DefaultTimeouts()
-	s.timeouts.Set(c.settings.TCPTimeout, c.settings.TCPFinTimeout, c.settings.UDPTimeout)
-	c.fillServices(s)
-	c.fillDests(s)
-	if c.reshape || c.snap == nil {
-		c.fillTables(s)
-		c.reshape = false
-	} else {
-		s.vips, s.ports = c.snap.vips, c.snap.ports
-	}
-	s.vipAddrs = c.vipAddrs
-	c.snap = s
-	c.fresh, c.anew = nil, nil
-	for _, w := range c.workers {
-		w.Do(func() { w.adopt(s) })
-	}
-	return nil
-}
+// sweepEvery is how often removed destinations are looked through: there may be many.
+const sweepEvery = time.Second
 
-// build makes the scheduler instances of a service for all workers.
-func (c *Control) build(svc *serviceState) error {
-	list := make([]scheduler.Destination, len(svc.dests))
-	ids := make([]uint32, len(svc.dests))
-	for i, d := range svc.dests {
-		list[i] = scheduler.Destination{ID: d.id, Addr: d.spec.Addr, Port: d.spec.Port, Weight: d.spec.Weight,
-			LastWeight: d.lastWeight, Load: d.load, Ramp: d.ramp}
-		ids[i] = d.id
-	}
-	first, err := scheduler.Build(svc.spec.Scheduler, svc.spec.Options, list, svc.changes)
-	if err != nil {
-		return fmt.Errorf("service %s: %w", svc.spec.Key(), err)
-	}
-	scheds := make([]scheduler.Scheduler, len(c.workers))
-	for i := range scheds {
-		if scheds[i] = first; i > 0 {
-			scheds[i] = first.Fork()
-		}
-	}
-	svc.sched, svc.list = scheds, ids
-	return nil
-}
-
-func (c *Control) fillServices(s *snapshot) {
-	s.services = make([]service, len(c.byID))
-	for id, svc := range c.byID {
-		if svc == nil {
-			continue
-		}
-		spec := &svc.spec
-		out := &s.services[id]
-		*out = service{present: true, persistent: spec.Persistence > 0, onePacket: spec.OnePacket,
-			hashed: scheduler.Hashed(spec.Scheduler), key: spec.Key(),
-			timeout: flow.Ticks(spec.Persistence), list: svc.list, sched: svc.sched}
-		out.mask4, out.mask6 = prefixMask(spec.MaskBits)
-		if spec.Mark != 0 || len(spec.Matches) > 1 || len(spec.Matches) == 1 && spec.Matches[0].First != spec.Matches[0].Last && !spec.Matches[0].allPorts() {
-			out.group = true
-			out.vip = c.groupIDs[spec.Key()]
-		} else if len(spec.Matches) == 1 {
-			out.port = spec.Matches[0].First
-			out.all = spec.Matches[0].allPorts()
-		}
-	}
-}
-
-func (c *Control) fillDests(s *snapshot) {
-	s.dests = make([]dest, len(c.dests))
-	macs := make([]frame.MAC, 0, len(c.macs)+len(c.legs))
-	for _, l := range c.legs {
-		macs = append(macs, l.MAC)
-	}
-	for id, d := range c.dests {
-		if d == nil {
-			continue
-		}
-		mac := c.macs[hop{d.spec.Leg, d.spec.Addr}]
-		out := &s.dests[id]
-		*out = dest{mac: mac, out: d.spec.Leg, available: d.removed.IsZero() && !d.drained, resolved: !mac.IsZero(), service: d.service.id,
-			mtu: c.mtu(d.spec.Leg), weight: d.spec.Weight, load: d.load, templates: d.templates}
-		// Only now that the transaction succeeds: the workers read the load while it is under way.
-		d.load.SetThresholds(d.spec.Upper, d.spec.Lower)
-		d.load.SetUnreachable(mac.IsZero())
-		if !mac.IsZero() {
-			macs = append(macs, mac)
-		}
-	}
-	s.guard = newMACSet(macs)
-}
-
-// mtu is the length of the longest packet that leaves by a leg.
-func (c *Control) mtu(leg frame.Leg) uint32 {
-	if int(leg) >= len(c.legs) || c.legs[leg].MTU == 0 {
-		return math.MaxUint32
-	}
-	return c.legs[leg].MTU
-}
-
-func (c *Control) fillTables(s *snapshot) {
-	vips := map[frame.Addr]uint16{}
-	var claims []claim
-	for _, svc := range c.byID {
-		if svc == nil {
-			continue
-		}
-		for _, m := range svc.spec.Matches {
-			a := frame.AddrFrom(m.Addr)
-			vip := c.vipIDs[a]
-			vips[a] = vip
-			kind := flow.KindOf(m.Proto)
-			cl := claim{slot: int(vip)*4 + int(kind), first: m.First, last: m.Last, service: svc.id}
-			switch {
-			case svc.spec.Mark != 0:
-				cl.rank = rankMark
-			case m.First == m.Last:
-				cl.rank = rankPort
-			case m.allPorts():
-				cl.rank = rankAll
-			default:
-				cl.rank = rankRange
-			}
-			claims = append(claims, cl)
-			if cl.rank == rankPort && m.Proto == frame.TCP && m.First == 21 {
-				for _, r := range [][2]uint16{{20, 20}, {1024, 65535}} {
-					cl.rank, cl.first, cl.last = rankFTP, r[0], r[1]
-					claims = append(claims, cl)
-				}
-			}
-		}
-	}
-	s.vips = newVIPTable(vips)
-	s.ports = newPortTable(claims, len(c.vipAddrs))
-}
-
-// sweepGone forgets removed destinations that no flow has named for long enough.
-func (c *Control) sweepGone() {
+// sweepGone forgets removed destinations that no flow has named for long enough, and reports whether there were any.
+func (c *Control) sweepGone() (any bool) {
 	now := c.clock()
+	if now.Sub(c.swept) < sweepEvery {
+		return false
+	}
+	c.swept = now
 	for key, d := range c.gone {
-		active, inactive := d.load.Conns()
-		switch {
-		case active != 0 || inactive != 0 || d.templates.Load() != 0:
-			d.since = time.Time{}
-		case d.since.IsZero():
-			d.since = now
-		case now.Sub(d.since) >= trashTime:
-			c.dests[d.id] = nil
-			c.freeDests = append(c.freeDests, d.id)
-			delete(c.gone, key)
+		if d.isOver(now) {
+			c.forget(key, d)
+			any = true
 		}
 	}
+	return any
+}
+
+// isOver reports whether a removed destination has had no flows for long enough.
+func (d *destState) isOver(now time.Time) bool {
+	active, inactive := d.load.Conns()
+	switch {
+	case active != 0 || inactive != 0 || d.templates.Load() != 0:
+		d.since = time.Time{}
+	case d.since.IsZero():
+		d.since = now
+	}
+	return !d.since.IsZero() && now.Sub(d.since) >= trashTime
+}
+
+// forget gives the id of a removed destination back.
+func (c *Control) forget(key goneKey, d *destState) {
+	c.leave(d)
+	c.dests[d.id] = nil
+	c.freeDests = append(c.freeDests, d.id)
+	c.touchedDests = append(c.touchedDests, d.id)
+	delete(c.gone, key)
 }
 
 // destID returns a free id for a destination.

@@ -60,7 +60,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Seed = [2]uint64{binary.NativeEndian.Uint64(b[:8]), binary.NativeEndian.Uint64(b[8:])}
 	}
 	e := &Engine{}
-	empty := &snapshot{vips: newVIPTable(nil), guard: newMACSet(nil), timeouts: flow.DefaultTimeouts(), legs: cfg.Legs, settings: cfg.Settings}
+	empty := &snapshot{vips: newVIPTable(nil), timeouts: flow.DefaultTimeouts(), legs: cfg.Legs, settings: cfg.Settings}
 	for i := range cfg.Workers {
 		w, err := newWorker(i, cfg, empty)
 		if err != nil {

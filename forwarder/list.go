@@ -97,7 +97,7 @@ func (e *Engine) Services() []ServiceInfo {
 		for _, d := range svc.dests {
 			active, inactive := d.load.Conns()
 			info.Destinations = append(info.Destinations, DestinationInfo{
-				Destination: d.spec, MAC: c.macs[hop{d.spec.Leg, d.spec.Addr}], Active: active, Inactive: inactive,
+				Destination: d.spec, MAC: d.hop.mac, Active: active, Inactive: inactive,
 				Persistent: d.templates.Load(), Overloaded: d.load.Overloaded(), Unreachable: d.load.Unreachable(),
 				Drained: d.drained, Counts: dests[d.id].minus(d.zero), Rates: d.rates.rates(),
 			})

@@ -17,7 +17,7 @@ func (e *Engine) Maintain() error {
 		c.estimated = now
 		c.estimate()
 	}
-	if c.progress(now) {
+	if forgot, moved := c.sweepGone(), c.progress(now); forgot || moved {
 		return c.commit()
 	}
 	return nil
@@ -65,16 +65,25 @@ func (c *Control) totals() (services, dests []Counts) {
 	services = make([]Counts, len(c.byID))
 	dests = make([]Counts, len(c.dests))
 	for _, w := range c.workers {
+		addUp(w, services, &w.services)
+		addUp(w, dests, &w.dests)
+	}
+	return services, dests
+}
+
+// totalsStep is how many counters a worker is kept from its frames for at a time.
+const totalsStep = 8192
+
+// addUp adds a worker's counters to sums, in short steps between batches.
+func addUp(w *Worker, sums []Counts, counters *[]Counts) {
+	for start := 0; start < len(sums); start += totalsStep {
+		end := min(start+totalsStep, len(sums))
 		w.Do(func() {
-			for i := range services {
-				services[i].add(at(w.services, i))
-			}
-			for i := range dests {
-				dests[i].add(at(w.dests, i))
+			for i := start; i < end; i++ {
+				sums[i].add(at(*counters, i))
 			}
 		})
 	}
-	return services, dests
 }
 
 // progress moves on slow starts and drains, and reports whether anything changed.
@@ -85,10 +94,12 @@ func (c *Control) progress(now time.Time) (changed bool) {
 		}
 		for _, d := range svc.dests {
 			if ramp := d.rampAt(now, svc.spec.SlowStart); ramp != d.ramp {
-				d.ramp, svc.dirty, changed = ramp, true, true
+				d.ramp, changed = ramp, true
+				c.touch(svc)
 			}
 			if d.spec.Weight == 0 && d.spec.Drain > 0 && !d.drained && !d.drainedSince.IsZero() && now.Sub(d.drainedSince) >= d.spec.Drain {
 				d.drained, changed = true, true
+				c.touchedDests = append(c.touchedDests, d.id)
 			}
 		}
 	}
@@ -112,8 +123,14 @@ func (c *Control) arrives(d *destState) {
 	d.came = c.clock()
 	d.ramp = d.rampAt(d.came, d.service.spec.SlowStart)
 	if d.ramp != fullRamp {
-		d.service.dirty = true
+		c.touch(d.service)
 	}
+}
+
+// touch has the schedulers of a service made anew by the next commit.
+func (c *Control) touch(svc *serviceState) {
+	svc.dirty = true
+	c.touchedServices = append(c.touchedServices, svc.id)
 }
 
 // weighs notes the weight that a destination has now, and had before: a drain begins or ends, a slow start begins.

@@ -3,6 +3,8 @@ package forwarder
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"time"
 
 	"shunt/forwarder/frame"
@@ -54,6 +56,13 @@ type Service struct {
 	SlowStart time.Duration
 	// OnePacket schedules each UDP datagram afresh.
 	OnePacket bool
+}
+
+// equal reports whether both are the same in everything.
+func (s *Service) equal(o *Service) bool {
+	a, b := *s, *o
+	a.Matches, b.Matches = nil, nil
+	return reflect.DeepEqual(a, b) && slices.Equal(s.Matches, o.Matches)
 }
 
 // A ServiceKey identifies a service: by its mark; by protocol, address and port; or by its name.

@@ -110,6 +110,11 @@ func TestRollback(t *testing.T) {
 			}
 		}
 		same := func(what string) {
+			for _, r := range []*rig{a, b} {
+				if err := r.CheckSnapshot(); err != nil {
+					t.Fatalf("after %s: %v", what, err)
+				}
+			}
 			if x, y := a.all(), b.all(); x != y {
 				t.Fatalf("after %s the two differ:\n%s\nwithout failures:\n%s", what, x, y)
 			}

@@ -8,23 +8,45 @@ import (
 	"shunt/scheduler"
 )
 
-// A snapshot is all that the datapath reads of the configuration. It is made by Control, never changed afterwards, and
-// adopted by a worker between two batches. Ids of services, destinations and VIPs keep their meaning from one snapshot
-// to the next, as long as a flow may refer to them.
+// A snapshot is all that the datapath reads of the configuration. Control makes one for each transaction, and each worker adopts
+// it between two batches: it takes over what is flat, and keeps services and destinations in arrays of its own, in which only
+// the edits of the transaction are carried out. Ids of services, destinations and VIPs keep their meaning from one snapshot to
+// the next, as long as a flow may refer to them.
 type snapshot struct {
 	vips     vipTable
 	ports    portTable
-	services []service // by id; unused ids have list nil and present false
-	dests    []dest    // by id
+	services []service // of one worker, by id; unused ids have list nil and present false
+	dests    []dest    // likewise
 	legs     []Leg
-	guard    macSet
+	guard    macSet       // likewise
 	vipAddrs []frame.Addr // by number; the zero Addr for the number of a mark
 	settings Settings
 	timeouts *flow.Timeouts
 
-	changed []uint16 // services whose scheduler instances are new in this snapshot
-	fresh   []uint32 // destinations whose id is new in this snapshot: their counters start at zero
-	anew    []uint16 // likewise services
+	edits *edits // what makes it of the one before; nil once it is adopted
+}
+
+// edits are what a transaction changed.
+type edits struct {
+	services    []serviceEdit
+	numServices int // ids that there are now
+	dests       []destEdit
+	numDests    int
+	fresh       []uint32 // destinations whose id is new: their counters start at zero
+	anew        []uint16 // likewise services; in order
+	macs        []macEdit
+	gone        []uint32 // with ExpireNodestConn: destinations that are not available
+}
+
+type serviceEdit struct {
+	id      uint16
+	takes   bool // its scheduler instances are new, and take over from those before
+	service service
+}
+
+type destEdit struct {
+	id   uint32
+	dest dest
 }
 
 // service is what the datapath needs to know to schedule a new flow.

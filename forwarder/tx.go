@@ -16,6 +16,8 @@ import (
 type Tx struct {
 	c    *Control
 	undo []func()
+
+	services, dests, macs int // how many were touched before it
 }
 
 func (tx *Tx) rollback() {
@@ -23,6 +25,9 @@ func (tx *Tx) rollback() {
 		f()
 	}
 	tx.undo = nil
+	tx.c.touchedServices = tx.c.touchedServices[:tx.services]
+	tx.c.touchedDests = tx.c.touchedDests[:tx.dests]
+	tx.c.touchedMACs = tx.c.touchedMACs[:tx.macs]
 }
 
 // maxServices bounds the number of services, whose ids have 16 bits in the snapshot's tables.
@@ -38,11 +43,14 @@ func (tx *Tx) AddService(s Service) error {
 		return err
 	}
 	s.Matches = slices.Clone(s.Matches)
-	id := slices.Index(c.byID, nil)
-	if id < 0 {
-		id = len(c.byID)
+	id := c.freeID
+	for id < len(c.byID) && c.byID[id] != nil {
+		id++
+	}
+	if id == len(c.byID) {
 		c.byID = append(c.byID, nil)
 	}
+	c.freeID = id
 	if id >= maxServices {
 		return fmt.Errorf("%s: no more than %d services: %w", key, maxServices, ErrInvalid)
 	}
@@ -51,12 +59,14 @@ func (tx *Tx) AddService(s Service) error {
 	}
 	svc := &serviceState{id: uint16(id), spec: s, dirty: true}
 	c.byID[id], c.services[key] = svc, svc
+	c.touchedServices = append(c.touchedServices, svc.id)
 	reshape := c.reshape
 	c.reshape = true
 	anew := len(c.anew)
 	c.anew = append(c.anew, uint16(id))
 	tx.undo = append(tx.undo, func() {
 		c.byID[id] = nil
+		c.freeID = min(c.freeID, id)
 		delete(c.services, key)
 		c.reshape, c.anew = reshape, c.anew[:anew]
 	})
@@ -101,8 +111,7 @@ func (tx *Tx) number(s *Service) error {
 		if len(c.vipAddrs) > 0xffff {
 			return 0, fmt.Errorf("more than 65536 VIPs and groups since the start: %w", ErrInvalid)
 		}
-		// Appending to a copy: the workers read the old array.
-		c.vipAddrs = append(slices.Clip(c.vipAddrs), a)
+		c.vipAddrs = append(c.vipAddrs, a) // the workers read what was there before only
 		return uint16(len(c.vipAddrs) - 1), nil
 	}
 	var err error
@@ -134,8 +143,9 @@ func (tx *Tx) service(key ServiceKey) (*serviceState, error) {
 	return svc, nil
 }
 
-// save makes the present state of a service come back if the transaction fails.
+// save makes the present state of a service come back if the transaction fails. It is called before a service changes.
 func (tx *Tx) save(svc *serviceState) {
+	tx.c.touchedServices = append(tx.c.touchedServices, svc.id)
 	old := *svc
 	tx.undo = append(tx.undo, func() { *svc = old })
 }
@@ -187,6 +197,8 @@ func (tx *Tx) DeleteService(key ServiceKey) error {
 	reshape := c.reshape
 	delete(c.services, key)
 	c.byID[svc.id] = nil
+	c.freeID = min(c.freeID, int(svc.id))
+	c.touchedServices = append(c.touchedServices, svc.id)
 	c.reshape = true
 	tx.undo = append(tx.undo, func() {
 		c.services[key], c.byID[svc.id], c.reshape = svc, svc, reshape
@@ -247,6 +259,11 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	tx.save(svc)
 	gk := goneKey{key, d.Addr, d.Port}
 	state := c.gone[gk]
+	if state != nil && state.isOver(c.clock()) {
+		c.forget(gk, state)
+		tx.dests, tx.macs = len(c.touchedDests), len(c.touchedMACs) // which stay so if the transaction fails
+		state = nil
+	}
 	if state != nil {
 		old := *state
 		delete(c.gone, gk)
@@ -261,9 +278,10 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		state = &destState{id: id, service: svc, load: c.loads.New(), templates: new(atomic.Int32)}
 		c.dests[id] = state
 		tx.startCounting(id)
-		tx.undo = append(tx.undo, func() { c.dests[id] = nil; c.freeDests = append(c.freeDests, id) })
+		c.join(state, c.hop(hop{d.Leg, d.Addr}))
+		tx.undo = append(tx.undo, func() { c.leave(state); c.dests[id] = nil; c.freeDests = append(c.freeDests, id) })
 	}
-	state.spec = d
+	tx.place(state, d)
 	if d.Weight > 0 {
 		state.lastWeight = d.Weight
 		c.arrives(state)
@@ -273,6 +291,19 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Add, ID: state.id, Weight: d.Weight})
 	svc.dirty = true
 	return nil
+}
+
+// place gives a destination its settings, and another hop if it lives elsewhere now.
+func (tx *Tx) place(state *destState, d Destination) {
+	c := tx.c
+	c.touchedDests = append(c.touchedDests, state.id)
+	state.spec = d
+	if h := c.hop(hop{d.Leg, d.Addr}); h != state.hop {
+		old := state.hop
+		c.leave(state)
+		c.join(state, h)
+		tx.undo = append(tx.undo, func() { c.leave(state); c.join(state, old) })
+	}
 }
 
 // EditDestination changes weight, thresholds or leg of a realserver (ipvsadm -e); it keeps its place in the list.
@@ -292,7 +323,7 @@ func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
 	tx.save(svc)
 	old := *state
 	tx.undo = append(tx.undo, func() { *state = old })
-	state.spec = d
+	tx.place(state, d)
 	if d.Weight > 0 {
 		state.lastWeight = d.Weight
 	}
@@ -322,7 +353,9 @@ func (tx *Tx) DeleteDestination(key ServiceKey, d Destination) error {
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Remove, ID: state.id, Old: state.spec.Weight})
 	svc.dirty = true
 	state.removed = c.clock()
+	state.isOver(state.removed) // its time begins if it has no flows
 	c.gone[gk] = state
+	c.touchedDests = append(c.touchedDests, state.id)
 	return nil
 }
 
@@ -367,8 +400,10 @@ func (tx *Tx) applyService(p *ServicePlan) error {
 			return err
 		}
 		svc = tx.c.services[key]
-	} else if err := tx.EditService(p.Service); err != nil {
-		return err
+	} else if !svc.spec.equal(&p.Service) {
+		if err := tx.EditService(p.Service); err != nil {
+			return err
+		}
 	}
 	for _, d := range slices.Clone(svc.dests) {
 		if !slices.ContainsFunc(p.Destinations, func(e Destination) bool { return e.Addr == d.spec.Addr && e.Port == d.spec.Port }) {

@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"slices"
 
@@ -25,18 +24,18 @@ func mix(a frame.Addr) uint64 {
 	return hi ^ lo
 }
 
-func newVIPTable(vips map[frame.Addr]uint16) vipTable {
+func newVIPTable(vips []vipSlot) vipTable {
 	size := 8
 	for size < 2*len(vips) {
 		size *= 2
 	}
 	t := vipTable{mask: uint64(size - 1), slots: make([]vipSlot, size)}
-	for a, id := range vips {
-		i := mix(a) & t.mask
+	for _, v := range vips {
+		i := mix(v.addr) & t.mask
 		for t.slots[i].id != 0 {
 			i = (i + 1) & t.mask
 		}
-		t.slots[i] = vipSlot{a, uint32(id) + 1}
+		t.slots[i] = v
 	}
 	return t
 }
@@ -50,48 +49,6 @@ func (t *vipTable) find(a frame.Addr) (id uint16, ok bool) {
 		}
 		if s.addr == a {
 			return uint16(s.id - 1), true
-		}
-	}
-}
-
-// macSet holds the MACs from which no frame may come: the realservers' and our own.
-type macSet struct {
-	mask  uint64
-	slots []uint64 // the MAC with bit 48 set; 0 is empty
-}
-
-func macWord(m []byte) uint64 {
-	return uint64(binary.BigEndian.Uint32(m))<<16 | uint64(binary.BigEndian.Uint16(m[4:6])) | 1<<48
-}
-
-func newMACSet(macs []frame.MAC) macSet {
-	size := 8
-	for size < 4*len(macs) {
-		size *= 2
-	}
-	s := macSet{mask: uint64(size - 1), slots: make([]uint64, size)}
-	for _, m := range macs {
-		if m.IsZero() {
-			continue
-		}
-		w := macWord(m[:])
-		i := w * 0x9e3779b97f4a7c15 >> 32 & s.mask
-		for s.slots[i] != 0 && s.slots[i] != w {
-			i = (i + 1) & s.mask
-		}
-		s.slots[i] = w
-	}
-	return s
-}
-
-func (s *macSet) has(m []byte) bool {
-	w := macWord(m)
-	for i := w * 0x9e3779b97f4a7c15 >> 32 & s.mask; ; i = (i + 1) & s.mask {
-		switch s.slots[i] {
-		case 0:
-			return false
-		case w:
-			return true
 		}
 	}
 }
@@ -148,26 +105,45 @@ const (
 
 // newPortTable resolves overlapping claims into spans. vips is one more than the highest number of a VIP.
 func newPortTable(claims []claim, vips int) portTable {
-	slices.SortStableFunc(claims, func(a, b claim) int { return a.slot - b.slot })
-	t := portTable{start: make([]uint32, vips*4+2)}
-	for i := 0; i < len(claims); {
-		j := i
-		for j < len(claims) && claims[j].slot == claims[i].slot {
-			j++
-		}
-		n := len(t.spans)
-		t.spans = appendSpans(t.spans, claims[i:j])
-		t.start[claims[i].slot+1] = uint32(len(t.spans) - n)
-		i = j
+	slots := vips * 4
+	t := portTable{start: make([]uint32, slots+2), spans: make([]span, 0, len(claims))}
+	sorted, first := sortClaims(claims, slots)
+	for slot := range slots {
+		t.spans = appendSpans(t.spans, sorted[first[slot]:first[slot+1]])
+		t.start[slot+1] = uint32(len(t.spans))
 	}
-	for i := 1; i < len(t.start); i++ {
-		t.start[i] += t.start[i-1]
-	}
+	t.start[slots+1] = uint32(len(t.spans))
 	return t
+}
+
+// sortClaims sorts claims by their slots, and returns where those of each slot begin. There may be tens of thousands, and they
+// are sorted each time a service comes or goes: so they are counted.
+func sortClaims(claims []claim, slots int) (sorted []claim, first []uint32) {
+	first = make([]uint32, slots+1)
+	for i := range claims {
+		first[claims[i].slot]++
+	}
+	at := uint32(0)
+	for i := range first {
+		first[i], at = at, at+first[i]
+	}
+	next := slices.Clone(first)
+	sorted = make([]claim, len(claims))
+	for _, c := range claims {
+		sorted[next[c.slot]] = c
+		next[c.slot]++
+	}
+	return sorted, first
 }
 
 // appendSpans walks the ports at which anything begins or ends, and keeps the best claim between each two.
 func appendSpans(spans []span, claims []claim) []span {
+	if len(claims) == 0 {
+		return spans
+	}
+	if len(claims) == 1 {
+		return append(spans, span{claims[0].first, claims[0].last, claims[0].service})
+	}
 	slices.SortStableFunc(claims, func(a, b claim) int { return int(a.first) - int(b.first) })
 	cuts := make([]int, 0, 2*len(claims))
 	for _, c := range claims {

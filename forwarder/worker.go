@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,7 +83,9 @@ type letter struct {
 }
 
 func newWorker(index int, cfg Config, snap *snapshot) (*Worker, error) {
-	w := &Worker{index: index, snap: snap, exact: cfg.Exact, out: make([]frame.Frame, 0, 2*BatchSize+heldFrames),
+	own := *snap
+	own.guard = newMACSet() // each worker has its own
+	w := &Worker{index: index, snap: &own, exact: cfg.Exact, out: make([]frame.Frame, 0, 2*BatchSize+heldFrames),
 		fragments: newFragments(cfg.Seed)}
 	table, err := flow.New(flow.Config{Flows: cfg.Flows, Seed: cfg.Seed, Epoch: cfg.Epoch}, w)
 	if err != nil {
@@ -194,53 +197,60 @@ func (w *Worker) lost(l Lost, forwarded uint64) {
 
 // adopt makes s the worker's configuration. It runs between two batches.
 func (w *Worker) adopt(s *snapshot) {
-	old := w.snap
-	w.snap = s
-	w.dests = grow(w.dests, len(s.dests))
-	w.services = grow(w.services, len(s.services))
-	w.pressed.adopt()
-	for _, id := range s.fresh {
-		w.dests[id] = Counts{}
-	}
-	for _, id := range s.anew {
-		w.services[id] = Counts{}
-	}
-	for _, id := range s.changed {
-		next := s.services[id].sched[w.index]
-		if int(id) < len(old.services) && old.services[id].present && old.services[id].key == s.services[id].key && !contains(s.anew, id) {
-			next.Take(old.services[id].sched[w.index])
+	own, e := *s, s.edits
+	own.edits = nil
+	own.services = grow(w.snap.services, e.numServices)
+	own.dests = grow(w.snap.dests, e.numDests)
+	own.guard = w.snap.guard
+	for _, m := range e.macs {
+		if m.in {
+			own.guard.add(m.mac)
 		} else {
-			next.Take(nil)
+			own.guard.remove(m.mac)
 		}
 	}
-	if s.settings.ExpireNodestConn && w.hasGone(s) {
+	w.snap = &own
+	w.dests = grow(w.dests, e.numDests)
+	w.services = grow(w.services, e.numServices)
+	w.pressed.adopt()
+	for _, id := range e.fresh {
+		w.dests[id] = Counts{}
+	}
+	for _, id := range e.anew {
+		w.services[id] = Counts{}
+	}
+	for i := range e.dests {
+		own.dests[e.dests[i].id] = e.dests[i].dest
+	}
+	for i := range e.services {
+		s := &own.services[e.services[i].id]
+		if e.services[i].takes {
+			e.services[i].service.sched[w.index].Take(s.sched[w.index])
+		}
+		*s = e.services[i].service
+	}
+	if s.settings.ExpireNodestConn && w.hasGone(e.gone) {
 		w.expireGone()
 	}
 }
 
-func contains(ids []uint16, id uint16) bool {
-	for _, x := range ids {
-		if x == id {
+func contains(sorted []uint16, id uint16) bool {
+	_, found := slices.BinarySearch(sorted, id)
+	return found
+}
+
+func grow[T any](list []T, n int) []T {
+	if n <= len(list) {
+		return list
+	}
+	return append(list, make([]T, n-len(list))...)
+}
+
+// hasGone reports whether one of these destinations, which were removed or had their time to drain, still has flows.
+func (w *Worker) hasGone(gone []uint32) bool {
+	for _, id := range gone {
+		if active, inactive := w.snap.dests[id].load.Conns(); active+inactive > 0 {
 			return true
-		}
-	}
-	return false
-}
-
-func grow(c []Counts, n int) []Counts {
-	if n <= len(c) {
-		return c
-	}
-	return append(c, make([]Counts, n-len(c))...)
-}
-
-// hasGone reports whether s has destinations that were removed and still have flows.
-func (w *Worker) hasGone(s *snapshot) bool {
-	for i := range s.dests {
-		if d := &s.dests[i]; d.load != nil && !d.available {
-			if active, inactive := d.load.Conns(); active+inactive > 0 {
-				return true
-			}
 		}
 	}
 	return false

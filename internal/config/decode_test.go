@@ -11,11 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What both libraries understand must mean the same to both: which of them reads a file is a matter of time only.
 var anyType = reflect.TypeFor[any]()
 
 func isString(x any) bool { _, ok := x.(string); return ok }
 
+// What both libraries understand must mean the same to both: which of them reads a file is a matter of time only.
 func TestDecodersAgree(t *testing.T) {
 	texts := map[string]string{
 		"anchors": "x-templates:\n  base: &base {scheduler: wrr, persistence: 6m}\nlegs: [{interface: eth0}]\nservices:\n" +
