@@ -2,6 +2,8 @@ package flow
 
 import (
 	"fmt"
+	"hash/crc64"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -9,43 +11,95 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// arena is the table's memory: one anonymous mapping, seen as the arrays that it holds. The kernel gives pages when
-// they are first touched, so a large table that is hardly used, and the IPv6 part of one that sees IPv4, cost little.
+// arena is the table's memory: one mapping, seen as the arrays that it holds. An anonymous one gets its pages from the
+// kernel when they are first touched, so that a large table that is hardly used, and the IPv6 part of one that sees IPv4,
+// cost little; of a file all but the IPv6 part is allocated at once, see mapArena.
 type arena struct {
+	at      layout
 	mem     []byte
+	file    *os.File // nil: anonymous
 	head    *header
 	lines   []line
 	entries []Entry
 	ext     []frame.Addr
 }
 
-// mapArena maps memory for the given number of buckets. Close it by unmap.
-func mapArena(buckets int) (*arena, error) {
-	slots := buckets * bucketSlots
-	offLines := headerSize
-	offEntries := offLines + buckets*int(unsafe.Sizeof(line{}))
-	offExt := offEntries + slots*int(unsafe.Sizeof(Entry{}))
-	size := offExt + slots*int(unsafe.Sizeof(frame.Addr{}))
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
-	if err != nil {
-		return nil, fmt.Errorf("map %d MiB for the connection table: %w", size>>20, err)
-	}
-	// Random lookups miss the TLB less with huge pages. Not every kernel has them, and nothing depends on it.
-	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
-	base := unsafe.Pointer(unsafe.SliceData(mem))
-	a := &arena{
-		mem:     mem,
-		head:    (*header)(base),
-		lines:   unsafe.Slice((*line)(unsafe.Add(base, offLines)), buckets),
-		entries: unsafe.Slice((*Entry)(unsafe.Add(base, offEntries)), slots),
-		ext:     unsafe.Slice((*frame.Addr)(unsafe.Add(base, offExt)), slots),
-	}
-	*a.head = header{
+// layout is where in the memory things are.
+type layout struct{ buckets, slots, lines, entries, ext, size int }
+
+func layoutOf(buckets int) layout {
+	l := layout{buckets: buckets, slots: buckets * bucketSlots, lines: headerSize}
+	l.entries = l.lines + buckets*int(unsafe.Sizeof(line{}))
+	l.ext = l.entries + l.slots*int(unsafe.Sizeof(Entry{}))
+	l.size = l.ext + l.slots*int(unsafe.Sizeof(frame.Addr{}))
+	return l
+}
+
+// header is what the head of such a table says, without what changes.
+func (l layout) header() header {
+	return header{
 		Magic: magic, Version: version, EntrySize: uint32(unsafe.Sizeof(Entry{})), LineSize: uint32(unsafe.Sizeof(line{})),
-		Buckets: uint64(buckets), OffLines: uint64(offLines), OffEntries: uint64(offEntries), OffExt: uint64(offExt),
-		Size: uint64(size),
+		Buckets: uint64(l.buckets), OffLines: uint64(l.lines), OffEntries: uint64(l.entries), OffExt: uint64(l.ext), Size: uint64(l.size),
 	}
-	return a, nil
+}
+
+// sum is the checksum over what never changes of a header.
+func (h *header) sum() uint64 {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(h)), unsafe.Offsetof(h.Sum))
+	return crc64.Checksum(b, crc64.MakeTable(crc64.ECMA))
+}
+
+// mapArena maps memory for the given number of buckets: of f, which it makes as long as need be, or anonymous if f is nil.
+// Close it by unmap.
+//
+// A file's pages are allocated here, since a tmpfs that is full when one is first touched ends the process by SIGBUS. Those
+// of IPv6 are left out until reserveIPv6.
+func mapArena(buckets int, f *os.File) (*arena, error) {
+	l := layoutOf(buckets)
+	flags, fd := unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE, -1
+	if f != nil {
+		flags, fd = unix.MAP_SHARED, int(f.Fd())
+		if err := unix.Ftruncate(fd, int64(l.size)); err != nil {
+			return nil, fmt.Errorf("%s: %d MiB for the connection table: %w", f.Name(), l.size>>20, err)
+		}
+		if err := allocate(f, 0, l.ext); err != nil {
+			return nil, err
+		}
+	}
+	mem, err := unix.Mmap(fd, 0, l.size, unix.PROT_READ|unix.PROT_WRITE, flags)
+	if err != nil {
+		return nil, fmt.Errorf("map %d MiB for the connection table: %w", l.size>>20, err)
+	}
+	// Random lookups miss the TLB less with huge pages. Not every kernel has them, or for every file, and nothing depends on it.
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
+	if f != nil {
+		_ = unix.Madvise(mem[:l.ext], unix.MADV_POPULATE_WRITE) // the pages are there: no fault for each later. Since Linux 5.14
+	}
+	base := unsafe.Pointer(unsafe.SliceData(mem))
+	return &arena{
+		at: l, mem: mem, file: f,
+		head:    (*header)(base),
+		lines:   unsafe.Slice((*line)(unsafe.Add(base, l.lines)), l.buckets),
+		entries: unsafe.Slice((*Entry)(unsafe.Add(base, l.entries)), l.slots),
+		ext:     unsafe.Slice((*frame.Addr)(unsafe.Add(base, l.ext)), l.slots),
+	}, nil
+}
+
+// allocate has a file's pages made now, or says that there is no room for them.
+func allocate(f *os.File, from, to int) error {
+	err := unix.Fallocate(int(f.Fd()), 0, int64(from), int64(to-from))
+	if err != nil && err != unix.EOPNOTSUPP { // a file system that is no tmpfs may not be able to
+		return fmt.Errorf("%s: %d MiB for the connection table: %w", f.Name(), (to-from)>>20, err)
+	}
+	return nil
+}
+
+// reserveIPv6 makes sure that there are pages for the IPv6 part.
+func (a *arena) reserveIPv6() error {
+	if a.file == nil {
+		return nil
+	}
+	return allocate(a.file, a.at.ext, a.at.size)
 }
 
 func (a *arena) unmap() error {
@@ -55,4 +109,14 @@ func (a *arena) unmap() error {
 	mem := a.mem
 	*a = arena{}
 	return unix.Munmap(mem)
+}
+
+// headerBytes is the size of a header.
+const headerBytes = int(unsafe.Sizeof(header{}))
+
+// headerOf is the header in a copy of its bytes.
+func headerOf(b []byte) *header {
+	h := new(header)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(h)), headerBytes), b)
+	return h
 }

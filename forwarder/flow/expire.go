@@ -79,6 +79,7 @@ func (t *Table) SetTime(now int64) {
 	}
 	if tick := uint32(uint64(now-t.epoch) >> tickShift); int32(tick-t.now) > 0 {
 		t.now = tick
+		t.arena.head.Now = uint64(tick)
 	}
 }
 

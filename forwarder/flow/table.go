@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"os"
 
 	"shunt/forwarder/frame"
 )
 
 const (
 	magic       = 0x0031776f6c667368 // "shflow1\0"
-	version     = 1
+	version     = 2                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
 	headerSize  = 4096
 	bucketSlots = 16
 
@@ -35,10 +36,13 @@ type header struct {
 	OffExt              uint64
 	Size                uint64
 	Capacity            uint64
-	Used                uint64
 	Seed0, Seed1        uint64
 	Epoch               int64 // nanoseconds of the clock that Advance is given
-	Now                 uint64
+	Boot                [16]byte
+	Sum                 uint64 // checksum of all before it; 0 until the table is whole
+
+	Now   uint64 // ticks: the time that was last told
+	Count Counters
 }
 
 // line is one cache line for each bucket: what a lookup and the sweep of timers need to decide where to look closer.
@@ -106,6 +110,11 @@ type Config struct {
 	Seed [2]uint64
 	// Epoch is a time, in nanoseconds of the clock given to Advance, that is not after any time that will be given.
 	Epoch int64
+	// File is where the table lives, so that another process can take it over: see Resume. It stays open, and is the
+	// caller's to close, after the table. nil is memory of this process.
+	File *os.File
+	// Boot says during which run of the machine the clock given to Advance is meaningful. Only a table in a file needs it.
+	Boot [16]byte
 }
 
 // Counters of a table since it was made.
@@ -138,7 +147,7 @@ type Table struct {
 	again        bool   // the sweep under way has left templates for a second round
 
 	owner Owner
-	count Counters
+	count *Counters // in the header
 	arena *arena
 }
 
@@ -150,29 +159,44 @@ func New(c Config, owner Owner) (*Table, error) {
 	if owner == nil {
 		return nil, errors.New("a connection table needs an owner")
 	}
-	buckets := (c.Flows*100/fill + bucketSlots) / bucketSlots
-	a, err := mapArena(buckets)
+	if c.File != nil {
+		if err := c.File.Truncate(0); err != nil { // what was there would be believed
+			return nil, err
+		}
+	}
+	a, err := mapArena(bucketsFor(c.Flows), c.File)
 	if err != nil {
 		return nil, err
 	}
-	a.head.Capacity = uint64(c.Flows)
-	a.head.Seed0, a.head.Seed1 = c.Seed[0], c.Seed[1]
-	a.head.Epoch = c.Epoch
+	h := a.at.header()
+	h.Capacity, h.Seed0, h.Seed1, h.Epoch, h.Boot = uint64(c.Flows), c.Seed[0], c.Seed[1], c.Epoch, c.Boot
+	*a.head = h
+	a.head.Sum = h.sum()
+	return tableOf(a, owner), nil
+}
+
+// bucketsFor is the number of buckets of a table of so many flows.
+func bucketsFor(flows int) int { return (flows*100/fill + bucketSlots) / bucketSlots }
+
+// tableOf makes a table of memory that has a header and no entries yet.
+func tableOf(a *arena, owner Owner) *Table {
+	h := a.head
 	t := &Table{
 		lines: a.lines, entries: a.entries, ext: a.ext, arena: a,
-		mins:  make([]uint16, (buckets+groupBuckets-1)/groupBuckets),
-		seed0: spread(c.Seed[0] + 1), seed1: spread(c.Seed[1] + 2), buckets: uint64(buckets),
-		capacity: c.Flows, epoch: c.Epoch, owner: owner,
+		mins:  make([]uint16, (a.at.buckets+groupBuckets-1)/groupBuckets),
+		seed0: spread(h.Seed0 + 1), seed1: spread(h.Seed1 + 2), buckets: h.Buckets,
+		capacity: int(h.Capacity), epoch: h.Epoch, owner: owner, count: &h.Count,
 	}
 	for i := range t.mins {
 		t.mins[i] = horizon
 	}
-	return t, nil
+	return t
 }
 
 // Close gives the memory back. The table must not be used afterwards.
 func (t *Table) Close() error {
-	t.lines, t.entries, t.ext = nil, nil, nil
+	count := *t.count
+	t.lines, t.entries, t.ext, t.count = nil, nil, nil, &count
 	return t.arena.unmap()
 }
 
@@ -186,7 +210,7 @@ func (t *Table) Capacity() int { return t.capacity }
 func (t *Table) MemorySize() int { return len(t.arena.mem) + 2*len(t.mins) }
 
 // Counters returns what the table counted.
-func (t *Table) Counters() Counters { return t.count }
+func (t *Table) Counters() Counters { return *t.count }
 
 // Entry returns the entry in slot id, which must be in use.
 func (t *Table) Entry(id ID) *Entry { return &t.entries[id] }

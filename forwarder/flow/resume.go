@@ -1,0 +1,167 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// longest is how far ahead a deadline may be, in ticks: a year, and a little for what is rounded up.
+const longest = int32(365*24*3600e9>>tickShift + 2)
+
+// ErrRefused is wrapped by Resume when the file is none that this process can take over.
+var ErrRefused = errors.New("the table cannot be taken over")
+
+// Resumed is what became of a table's entries when it was taken over.
+type Resumed struct {
+	Flows, Templates int
+	Dropped          int // entries that contradicted themselves, or that keep did not want
+	Loosened         int // flows whose template was not there: they go on without one
+}
+
+// Resume takes over the table that another process left in c.File, at time now of the clock given to Advance. Its flows,
+// seed, epoch and boot must be those of c, and nobody else may have the file mapped.
+//
+// The other process may have been killed between any two instructions, and the file may have been damaged since: what
+// is in it is believed only as far as it fits together. Each entry is checked, and dropped if it cannot be right or keep
+// returns false; keep is called once for each of the others, may change what of an entry is not its identity, and so can
+// count them. Flows that have run out meanwhile are among them: the next sweeps end them. An error that wraps ErrRefused
+// means that the file is another table's, or none; it was not changed.
+func Resume(c Config, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Table, Resumed, error) {
+	refused := func(format string, args ...any) (*Table, Resumed, error) {
+		return nil, Resumed{}, fmt.Errorf("%s: %w: %s", c.File.Name(), ErrRefused, fmt.Sprintf(format, args...))
+	}
+	h, err := readHeader(c.File)
+	if err != nil {
+		return refused("%v", err)
+	}
+	want := layoutOf(int(h.Buckets)).header()
+	info, err := c.File.Stat()
+	switch {
+	case err != nil:
+		return refused("%v", err)
+	case h.Magic != want.Magic:
+		return refused("it is no connection table")
+	case h.Version != want.Version || h.EntrySize != want.EntrySize || h.LineSize != want.LineSize:
+		return refused("it was written by another version, whose layout is %d and not %d", h.Version, want.Version)
+	case h.Sum != h.sum():
+		return refused("its head is damaged")
+	case h.Capacity != uint64(c.Flows) || h.Buckets != uint64(bucketsFor(c.Flows)):
+		return refused("it is for %d flows, not %d", h.Capacity, c.Flows)
+	case h.OffLines != want.OffLines || h.OffEntries != want.OffEntries || h.OffExt != want.OffExt || h.Size != want.Size:
+		return refused("its parts are not where they should be")
+	case info.Size() != int64(h.Size):
+		return refused("it has %d bytes, not %d: it was cut", info.Size(), h.Size)
+	case h.Boot != c.Boot:
+		return refused("the machine was started anew since")
+	case [2]uint64{h.Seed0, h.Seed1} != c.Seed || h.Epoch != c.Epoch:
+		return refused("its seed or epoch is another")
+	case now < h.Epoch || (now-h.Epoch)>>tickShift < int64(h.Now) || (now-h.Epoch)>>tickShift-int64(h.Now) > int64(longest):
+		return refused("its time is not before ours, or too long ago")
+	}
+	a, err := mapArena(int(h.Buckets), c.File)
+	if err != nil {
+		return nil, Resumed{}, err
+	}
+	t := tableOf(a, owner)
+	t.SetTime(now)
+	return t, t.rebuild(keep), nil
+}
+
+// readHeader reads the head of a file before it is mapped: to touch a page that a file has not would end the process.
+func readHeader(f io.ReaderAt) (*header, error) {
+	b := make([]byte, headerBytes)
+	if n, err := f.ReadAt(b, 0); err != nil {
+		return nil, fmt.Errorf("it has no head, only %d bytes", n)
+	}
+	return headerOf(b), nil
+}
+
+// rebuild looks at every entry, and makes anew what is not in the memory or may be wrong there: the number of entries, the
+// times at which the sweep has to look, the numbers of flows that depend on a template.
+func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
+	for i := range t.mins {
+		t.mins[i] = uint16(t.now>>dueShift) + horizon
+	}
+	var dependent []ID // flows of templates
+	oldest := int32(0)
+	var k Key // here because it escapes to the heap, and once is enough
+	for b := range t.lines {
+		for i := range ID(bucketSlots) {
+			id := ID(b)*bucketSlots + i
+			tag := t.tag(id)
+			if tag == 0 {
+				continue
+			}
+			e := &t.entries[id]
+			k = t.Key(id)
+			if !t.plausible(id, tag, &k, e) || !keep(&k, e) {
+				t.setTag(id, 0)
+				e.kind = 0
+				r.Dropped++
+				continue
+			}
+			t.used++
+			t.arm(id, e.deadline)
+			oldest = min(oldest, int32(e.deadline-t.now))
+			switch {
+			case e.kind.IsTemplate():
+				r.Templates++
+				e.Control = 0
+			default:
+				r.Flows++
+				if e.Control != 0 {
+					dependent = append(dependent, id)
+				}
+			}
+		}
+	}
+	for _, id := range dependent {
+		e := &t.entries[id]
+		if c := e.Control - 1; c < uint32(len(t.entries)) && t.tag(ID(c)) != 0 && t.entries[c].kind.IsTemplate() {
+			t.entries[c].Control++
+			continue
+		}
+		e.Control = 0
+		r.Loosened++
+	}
+	// No sweep has been by since the oldest deadline.
+	t.settled = t.unit() + uint32(oldest) - 1<<dueShift
+	return r
+}
+
+// plausible reports whether an entry can be one that a table made: its numbers are in their ranges, and it is where its
+// key's hash says, by which most damage is found. It also sets right what follows from the rest.
+func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
+	proto, template := e.kind&^Template, e.kind.IsTemplate()
+	if proto == 0 || proto > AnyProto || proto == AnyProto && !template || e.Flags&^(Inactive|V6|Assured|Invalid) != 0 {
+		return false
+	}
+	if left := int32(e.deadline - t.now); left > longest || left < -longest || template && e.Packets > uint32(longest) {
+		return false
+	}
+	if k.Client.Is4() != (e.Flags&V6 == 0) || e.client != compact(k.Client) {
+		return false
+	}
+	switch {
+	case template:
+		e.State = 0
+	case e.kind == TCP && e.State >= tcpStates || e.kind == SCTP && e.State >= sctpStates || e.kind == UDP && e.State != 0:
+		return false
+	case IsActive(e.kind, e.State):
+		e.Flags &^= Inactive // the process may have ended between the one and the other
+	default:
+		e.Flags |= Inactive
+	}
+	if e.Flags&Invalid != 0 {
+		return template && e.vport == 0xffff // its place is that of the port it had
+	}
+	b1, b2, want := t.where(t.Hash(k))
+	bucket := uint64(id / bucketSlots)
+	return tag == want && (bucket == b1 || bucket == b2)
+}
+
+// ReserveIPv6 makes sure that there is memory for IPv6 flows. A table in a file must have it before the first: where the
+// file's file system is full, the error is returned here instead of the process being ended there. It may be called from
+// any goroutine, but not beside Close.
+func (t *Table) ReserveIPv6() error { return t.arena.reserveIPv6() }

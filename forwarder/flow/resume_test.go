@@ -1,0 +1,409 @@
+package flow
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"shunt/forwarder/frame"
+)
+
+// fileConfig is a table in a file of its own.
+func fileConfig(t interface {
+	Fatal(...any)
+	Cleanup(func())
+}, flows int) Config {
+	f, err := os.CreateTemp("", "flows")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close(); os.Remove(f.Name()) })
+	return Config{Flows: flows, Seed: [2]uint64{3, 4}, Epoch: 1000, Boot: [16]byte{1, 2, 3}, File: f}
+}
+
+func all(*Key, *Entry) bool { return true }
+
+// TestResumeAgainstOriginal: a table that is taken over goes on as the one that went on in its own process.
+func TestResumeAgainstOriginal(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := fileConfig(t, MinFlows)
+		owner := &fakeOwner{}
+		tab, err := New(c, owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tab.Close()
+		now := c.Epoch + rapid.Int64Range(0, 1e15).Draw(rt, "start")
+		tab.Advance(now)
+		var keys []Key
+		for i := range rapid.IntRange(0, 300).Draw(rt, "flows") {
+			k := key4(uint32(i))
+			if i%7 == 0 {
+				k.Client = frame.Addr{Hi: 0x20010db8 << 32, Lo: uint64(i)}
+			}
+			timeout := uint32(rapid.IntRange(1, 5000).Draw(rt, "timeout"))
+			template := None
+			if i%3 == 0 {
+				tk := Key{Client: k.Client, VIP: 1, VirtualPort: 80, Kind: TCP | Template}
+				if template = tab.Lookup(&tk, tab.Hash(&tk), None); template == None {
+					template = tab.Put(&tk, tab.Hash(&tk), timeout/2+1, false)
+				}
+				keys = append(keys, tk)
+			}
+			id := tab.Put(&k, tab.Hash(&k), timeout, false)
+			e := tab.Entry(id)
+			e.State, e.Packets, e.Dest = TCPEstablished, uint32(i), uint32(i%5)
+			if template != None {
+				tab.Entry(template).Control++
+				e.Control = 1 + uint32(template)
+			}
+			keys = append(keys, k)
+			now += rapid.Int64Range(0, int64(Tick)).Draw(rt, "pause")
+			tab.Advance(now)
+		}
+		if rapid.Bool().Draw(rt, "as if killed") {
+			// What is counted twice may be half done.
+			for id := range ID(tab.Slots()) {
+				if e := tab.Entry(id); tab.tag(id) != 0 && e.kind.IsTemplate() {
+					e.Control += 3
+				}
+			}
+		}
+		copied := copyOf(t, c)
+		for id := range ID(tab.Slots()) { // the original is as it should be
+			if e := tab.Entry(id); tab.tag(id) != 0 && e.kind.IsTemplate() {
+				e.Control = 0
+			}
+		}
+		for id := range ID(tab.Slots()) {
+			if e := tab.Entry(id); tab.tag(id) != 0 && !e.kind.IsTemplate() && e.Control != 0 {
+				tab.Entry(ID(e.Control-1)).Control++
+			}
+		}
+		now += rapid.Int64Range(0, 3000*int64(Tick)).Draw(rt, "away")
+		other, r, err := Resume(copied, now, &fakeOwner{}, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if r.Dropped != 0 || r.Loosened != 0 {
+			rt.Fatalf("of a sound table: %+v", r)
+		}
+		for range 4 {
+			tab.Advance(now)
+			other.Advance(now)
+			if tab.Len() != other.Len() {
+				rt.Fatalf("%d entries, of the original %d", other.Len(), tab.Len())
+			}
+			for i := range keys {
+				h := tab.Hash(&keys[i])
+				a, b := tab.Lookup(&keys[i], h, None), other.Lookup(&keys[i], h, None)
+				if a != b || a != None && *tab.Entry(a) != *other.Entry(b) {
+					rt.Fatalf("%+v is %d, in the original %d: %+v", keys[i], b, a, tab.Entry(max(0, a%ID(tab.Slots()))))
+				}
+			}
+			now += rapid.Int64Range(0, 6000*int64(Tick)).Draw(rt, "on")
+		}
+	})
+}
+
+// copyOf copies a table's file, as it would be found by another process.
+func copyOf(t *testing.T, c Config) Config {
+	t.Helper()
+	text, err := os.ReadFile(c.File.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := fileConfig(t, c.Flows)
+	if _, err := d.File.WriteAt(text, 0); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// sample is the file of a table with some of everything.
+func sample(t testing.TB) ([]byte, Config) {
+	c := fileConfig(t, MinFlows)
+	tab, err := New(c, &fakeOwner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tab.Close()
+	tab.Advance(c.Epoch + int64(time.Minute))
+	for i := range uint32(200) {
+		k := key4(i)
+		if i%5 == 0 {
+			k.Client = frame.Addr{Hi: 0x20010db8 << 32, Lo: uint64(i)}
+		}
+		if i%4 == 0 {
+			k.Kind, k.ClientPort = TCP|Template, 0
+			k.Client.Lo += uint64(i)
+		}
+		id := tab.Put(&k, tab.Hash(&k), 1000+i, false)
+		if i%4 == 1 {
+			tab.Entry(id).Control = uint32(id) // of the one before, maybe
+		}
+	}
+	text, err := os.ReadFile(c.File.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, c
+}
+
+// exercise does with a table what a worker does, and checks that it counts right.
+func exercise(t *testing.T, tab *Table, now int64) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 3 {
+		used := 0
+		for id := range ID(tab.Slots()) {
+			if tab.tag(id) == 0 {
+				continue
+			}
+			used++
+			k, e := tab.Key(id), tab.Entry(id)
+			_ = e.StateName()
+			tab.Lookup(&k, tab.Hash(&k), ID(r.Uint32()%uint32(tab.Slots())))
+		}
+		if tab.Len() > used {
+			t.Fatalf("the table counts %d entries of %d", tab.Len(), used)
+		}
+		for i := range uint32(600) {
+			k := key4(10000 + i)
+			h := tab.Hash(&k)
+			if id := tab.Lookup(&k, h, tab.Hint(h)); id != None {
+				tab.Extend(id, tab.Entry(id), 10)
+				continue
+			}
+			tab.Put(&k, h, r.Uint32()%1000, true)
+		}
+		now += int64(10 * time.Minute)
+		tab.Advance(now)
+	}
+	tab.Advance(now + int64(400*24*time.Hour))
+	if n := tab.Len(); n != 0 {
+		t.Fatalf("%d entries never end", n)
+	}
+}
+
+// Whatever a file has in it, it is refused, or taken over such that the table works. TestResumeDamaged does it with plain
+// random numbers, so that it is done in every run of the tests.
+func FuzzResume(f *testing.F) {
+	text, _ := sample(f)
+	f.Add(uint64(1), uint16(3), len(text))
+	f.Fuzz(func(t *testing.T, seed uint64, flips uint16, length int) {
+		damaged(t, bytes.Clone(text), seed, int(flips)%4096, length)
+	})
+}
+
+func TestResumeDamaged(t *testing.T) {
+	text, _ := sample(t)
+	taken := 0
+	for seed := range uint64(60) {
+		if damaged(t, bytes.Clone(text), seed, 1<<(seed%13), len(text)) {
+			taken++
+		}
+	}
+	if taken < 20 {
+		t.Errorf("only %d of 60 files were taken over: this tests little", taken)
+	}
+}
+
+// damaged flips bytes of a table's file, most of them where entries are, and has it taken over.
+func damaged(t *testing.T, text []byte, seed uint64, flips, length int) bool {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 7))
+	l := layoutOf(bucketsFor(MinFlows))
+	for range flips {
+		at := l.lines + r.IntN(len(text)-l.lines)
+		switch r.IntN(400) {
+		case 0:
+			at = r.IntN(headerBytes)
+		case 1, 2, 3:
+			at = headerBytes + r.IntN(headerSize-headerBytes)
+		}
+		text[at] = byte(r.Uint32())
+	}
+	c := fileConfig(t, MinFlows)
+	if length < 0 || length > len(text) {
+		length = len(text)
+	}
+	if _, err := c.File.WriteAt(text[:length], 0); err != nil {
+		t.Fatal(err)
+	}
+	now := c.Epoch + int64(2*time.Minute)
+	kept := 0
+	tab, got, err := Resume(c, now, &fakeOwner{}, func(*Key, *Entry) bool { kept++; return true })
+	if err != nil {
+		if !errors.Is(err, ErrRefused) {
+			t.Fatalf("not refused, but failed: %v", err)
+		}
+		return false
+	}
+	defer tab.Close()
+	if kept != tab.Len() || got.Flows+got.Templates != kept {
+		t.Fatalf("%d entries were kept and the table has %d: %+v", kept, tab.Len(), got)
+	}
+	exercise(t, tab, now)
+	return true
+}
+
+// Entries that were caught in the middle of something are dropped or set right.
+func TestResumeTorn(t *testing.T) {
+	c := fileConfig(t, MinFlows)
+	tab, err := New(c, &fakeOwner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(n uint32, template bool) ID {
+		k := key4(n)
+		if template {
+			k.Kind |= Template
+		}
+		id := tab.Put(&k, tab.Hash(&k), 1000, false)
+		tab.Entry(id).State = TCPEstablished
+		return id
+	}
+	whole := put(1, false)
+	tab.Entry(whole).Flags |= Inactive // the state was changed, the flag not yet
+	deleted := put(2, false)
+	tab.Entry(deleted).kind = 0
+	loose := put(3, false)
+	tab.Entry(loose).Control = 1 + uint32(deleted)
+	begun := put(4, false)
+	tab.setTag(begun, 0) // the tag comes last
+	foreign := put(5, false)
+	tab.Entry(foreign).vip = 9 // not where its key should be
+	state := put(6, false)
+	tab.Entry(state).State = 99
+	invalid := put(7, true)
+	tab.Invalidate(invalid)
+	held := put(8, false)
+	tab.Entry(held).Control = 1 + uint32(invalid)
+	unwanted := put(9, false)
+	tab.Entry(unwanted).Dest = 7
+	if err := tab.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tab, r, err := Resume(c, c.Epoch+5, &fakeOwner{}, func(_ *Key, e *Entry) bool { return e.Dest != 7 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tab.Close()
+	if want := (Resumed{Flows: 3, Templates: 1, Dropped: 4, Loosened: 1}); r != want {
+		t.Errorf("%+v, want %+v", r, want)
+	}
+	if tab.Entry(whole).Flags&Inactive != 0 {
+		t.Error("an established connection is inactive")
+	}
+	if tab.Entry(loose).Control != 0 || tab.Entry(invalid).Control != 1 || tab.Len() != 4 {
+		t.Errorf("controls %d and %d, %d entries", tab.Entry(loose).Control, tab.Entry(invalid).Control, tab.Len())
+	}
+	if c := tab.Counters(); c.Created != 9 {
+		t.Errorf("the counters were not taken over: %+v", c)
+	}
+}
+
+// Files of others are refused, and the reason is said.
+func TestResumeRefuses(t *testing.T) {
+	text, c := sample(t)
+	now := c.Epoch + int64(time.Hour)
+	for _, x := range []struct {
+		says   string
+		change func(c *Config, text []byte) []byte
+		now    int64
+	}{
+		{"another version", func(c *Config, b []byte) []byte { b[8]++; return b }, now},
+		{"no connection table", func(c *Config, b []byte) []byte { return bytes.Repeat([]byte("text"), len(b)/4) }, now},
+		{"no head", func(c *Config, b []byte) []byte { return b[:100] }, now},
+		{"no head", func(c *Config, b []byte) []byte { return nil }, now},
+		{"was cut", func(c *Config, b []byte) []byte { return b[:len(b)-1] }, now},
+		{"was cut", func(c *Config, b []byte) []byte { return b[:4096] }, now},
+		{"head is damaged", func(c *Config, b []byte) []byte { b[90] ^= 1; return b }, now},
+		{"for 1024 flows, not 2048", func(c *Config, b []byte) []byte { c.Flows = 2048; return b }, now},
+		{"started anew", func(c *Config, b []byte) []byte { c.Boot[3]++; return b }, now},
+		{"seed", func(c *Config, b []byte) []byte { c.Seed[1]++; return b }, now},
+		{"time", func(c *Config, b []byte) []byte { return b }, c.Epoch + 1},
+		{"time", func(c *Config, b []byte) []byte { return b }, now + int64(366*24*time.Hour)},
+	} {
+		d := fileConfig(t, MinFlows)
+		content := x.change(&d, bytes.Clone(text))
+		if _, err := d.File.WriteAt(content, 0); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := Resume(d, x.now, &fakeOwner{}, all)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), x.says) {
+			t.Errorf("the error is %v, and should say %q", err, x.says)
+		}
+		if left, _ := os.ReadFile(d.File.Name()); !bytes.Equal(left, content) {
+			t.Errorf("%s: the file was changed", x.says)
+		}
+	}
+}
+
+// TestLayoutHasVersion: whoever changes what stands in the memory must raise the version, or the next upgrade takes over
+// what it does not understand. If this fails, raise version and write here what the memory is like now.
+func TestLayoutHasVersion(t *testing.T) {
+	var b strings.Builder
+	for _, typ := range []reflect.Type{reflect.TypeFor[header](), reflect.TypeFor[line](), reflect.TypeFor[Entry]()} {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			fmt.Fprintf(&b, "%s %s@%d ", f.Name, f.Type, f.Offset)
+		}
+	}
+	k := Key{Client: frame.Addr{Hi: 5, Lo: 6}, VIP: 7, ClientPort: 8, VirtualPort: 9, Kind: TCP}
+	fmt.Fprintf(&b, "hash %x", hash(&k, 1, 2))
+	const layout2 = "Magic uint64@0 Version uint32@8 EntrySize uint32@12 LineSize uint32@16 _ uint32@20 Buckets uint64@24 OffLines uint64@32 " +
+		"OffEntries uint64@40 OffExt uint64@48 Size uint64@56 Capacity uint64@64 Seed0 uint64@72 Seed1 uint64@80 Epoch int64@88 " +
+		"Boot [16]uint8@96 Sum uint64@112 Now uint64@120 Count flow.Counters@128 tags [4]uint64@0 due [4]uint64@32 client uint32@0 " +
+		"cport uint16@4 vport uint16@6 vip uint16@8 kind flow.Kind@10 State flow.State@11 Dest uint32@12 deadline uint32@16 " +
+		"Packets uint32@20 Control uint32@24 Flags uint16@28 _ uint16@30 hash 9f6078317ef37c99"
+	if version != 2 || b.String() != layout2 {
+		t.Errorf("version %d has this layout:\n%s", version, &b)
+	}
+}
+
+// BenchmarkResume takes over a table of a million flows.
+func BenchmarkResume(b *testing.B) {
+	dir := b.TempDir()
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		dir = "/dev/shm"
+	}
+	f, err := os.Create(filepath.Join(dir, "shunt-bench-resume"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	c := Config{Flows: 1_000_000, Seed: [2]uint64{3, 4}, File: f}
+	tab, err := New(c, &fakeOwner{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range uint32(1_000_000) {
+		k := key4(i)
+		if tab.Put(&k, tab.Hash(&k), 50000, false) == None {
+			b.Fatal("no room")
+		}
+	}
+	for b.Loop() {
+		if err := tab.Close(); err != nil {
+			b.Fatal(err)
+		}
+		var r Resumed
+		if tab, r, err = Resume(c, 0, &fakeOwner{}, all); err != nil || r.Flows != 1_000_000 {
+			b.Fatal(r, err)
+		}
+	}
+	tab.Close()
+}
