@@ -29,7 +29,7 @@ func (c *Control) commit() error {
 	s := &snapshot{
 		legs: c.legs, settings: c.settings, vipAddrs: c.vipAddrs, vips: old.vips, ports: old.ports, timeouts: flow.DefaultTimeouts(),
 		edits: &edits{
-			services: make([]serviceEdit, len(c.touchedServices)), numServices: len(c.byID), anew: c.anew,
+			services: make([]serviceEdit, len(c.touchedServices)), numServices: len(c.byID), anew: c.counting(),
 			dests: make([]destEdit, len(c.touchedDests)), numDests: len(c.dests), fresh: c.fresh,
 		},
 	}
@@ -56,7 +56,7 @@ func (c *Control) commit() error {
 		e.id = id
 		c.fillDest(&e.dest, c.dests[id])
 	}
-	if c.settings.ExpireNodestConn {
+	if c.settings.ExpireNodestConn && !c.beginning {
 		for _, d := range c.dests {
 			if d != nil && !d.available() {
 				s.edits.gone = append(s.edits.gone, d.id)
@@ -69,7 +69,9 @@ func (c *Control) commit() error {
 	if c.reshape {
 		c.fillTables(s)
 	}
+	c.state.write(c, s.edits.fresh, s.edits.anew)
 	c.snap = s
+	c.going = nil
 	c.fresh, c.anew, c.touchedServices, c.touchedDests, c.touchedMACs, c.reshape = nil, nil, nil, nil, nil, false
 	for _, w := range c.workers {
 		w.Do(func() { w.adopt(s) })

@@ -47,13 +47,19 @@ type Control struct {
 	loads     scheduler.Loads
 	snap      *snapshot
 	clock     func() time.Time
-	estimated time.Time // when rates were measured last
-	swept     time.Time // when removed destinations were looked through last
-	freeID    int       // no service's id below is free
+	state     *state                     // nil if nothing is kept for the next process
+	kept      map[ServiceKey]keptService // services of the process before that were not added again
+	reserved  map[uint16]bool            // their ids
+	beginning bool                       // destinations that were taken over are not gone: they are still to be added
+	v6        bool                       // the tables have memory for IPv6
+	estimated time.Time                  // when rates were measured last
+	swept     time.Time                  // when removed destinations were looked through last
+	freeID    int                        // no service's id below is free
 
 	// what the next snapshot has to tell
 	fresh           []uint32
 	anew            []uint16
+	going           []uint16 // of these, those whose counters go on from the process before
 	touchedServices []uint16 // by id: their entries are to be made anew, maybe more than once
 	touchedDests    []uint32 // likewise
 	touchedMACs     []frame.MAC
@@ -100,6 +106,7 @@ type destState struct {
 	templates  *atomic.Int32 // templates that name it: PersistConn
 	hop        *hopState
 	removed    time.Time // zero while it is a realserver
+	restored   bool      // of the process before: its counters go on when it is added again
 	since      time.Time // removed and without flows since
 
 	rates        estimator
@@ -122,6 +129,15 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 		c.countMAC(l.MAC, 1)
 	}
 	return c
+}
+
+// begin makes the first snapshot.
+func (c *Control) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beginning = true
+	defer func() { c.beginning = false }()
+	return c.commit()
 }
 
 // Update runs a transaction: fn describes changes by calling the methods of tx, in order. If fn or a change fails,

@@ -28,6 +28,9 @@ type Config struct {
 	Settings Settings
 	// Clock is for what is remembered between configurations; nil is time.Now. It is never used on a frame's way.
 	Clock func() time.Time
+	// State is where connections and counters are kept for the process that comes after this one; what is there is taken over,
+	// with its Seed and Epoch. nil is nowhere.
+	State *State
 }
 
 // An Engine is a director without wires: workers, which carry frames from a Source to a Sink, and a Control, which
@@ -35,6 +38,8 @@ type Config struct {
 type Engine struct {
 	*Control
 	workers []*Worker
+	state   *state // nil if nothing is kept
+	taken   Takeover
 }
 
 // New makes an engine. Close gives its memory back.
@@ -61,15 +66,33 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{}
 	empty := &snapshot{vips: newVIPTable(nil), timeouts: flow.DefaultTimeouts(), legs: cfg.Legs, settings: cfg.Settings}
-	for i := range cfg.Workers {
-		w, err := newWorker(i, cfg, empty)
-		if err != nil {
-			return nil, errors.Join(err, e.Close())
+	fresh := cfg
+	if cfg.State != nil {
+		var err error
+		if e.state, e.taken.Afresh, err = openState(&cfg); err != nil {
+			return nil, err
 		}
-		e.workers = append(e.workers, w)
+	}
+	err := e.makeWorkers(cfg, empty)
+	if errors.Is(err, flow.ErrRefused) {
+		e.taken = Takeover{Afresh: err.Error()}
+		cfg = fresh
+		if err = errors.Join(e.closeWorkers(), e.state.anew(&cfg)); err == nil {
+			err = e.makeWorkers(cfg, empty)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
 	e.Control = newControl(e.workers, cfg.Legs, cfg.Settings, cfg.Clock)
-	if err := e.Control.Update(func(*Tx) error { return nil }); err != nil {
+	e.Control.state = e.state
+	if e.state.takes() {
+		err = e.state.restore(e.Control)
+	}
+	if err == nil {
+		err = e.Control.begin()
+	}
+	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
@@ -81,12 +104,38 @@ func (e *Engine) Worker(i int) *Worker { return e.workers[i] }
 // Workers returns the number of workers.
 func (e *Engine) Workers() int { return len(e.workers) }
 
-// Close gives the memory of the tables back. No worker may be running.
+// Close gives the memory of the tables back; with a State, the next process can have it now. No worker may be running, and no
+// other method be called afterwards.
 func (e *Engine) Close() error {
-	var err error
-	for _, w := range e.workers {
-		err = errors.Join(err, w.table.Close())
+	err := e.closeWorkers()
+	if e.state != nil {
+		e.state.close()
 	}
+	return err
+}
+
+func (e *Engine) makeWorkers(cfg Config, empty *snapshot) error {
+	for i := range cfg.Workers {
+		w, err := newWorker(i, cfg, empty, e.state)
+		if w != nil {
+			e.workers = append(e.workers, w)
+		}
+		if err != nil {
+			return err
+		}
+		e.taken.Flows += w.resumed.Flows
+		e.taken.Templates += w.resumed.Templates
+		e.taken.Dropped += w.resumed.Dropped
+		e.taken.Loosened += w.resumed.Loosened
+	}
+	return nil
+}
+
+func (e *Engine) closeWorkers() (err error) {
+	for _, w := range e.workers {
+		err = errors.Join(err, w.close())
+	}
+	e.workers = nil
 	return err
 }
 

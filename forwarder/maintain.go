@@ -53,8 +53,10 @@ func (e *Engine) Zero(key *ServiceKey) error {
 			continue
 		}
 		svc.zero = services[id]
+		c.state.zero(svc.id, svc.zero)
 		for _, d := range svc.dests {
 			d.zero = dests[d.id]
+			c.state.zeroDest(d.id, d.zero)
 		}
 	}
 	return nil

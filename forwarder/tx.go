@@ -43,16 +43,12 @@ func (tx *Tx) AddService(s Service) error {
 		return err
 	}
 	s.Matches = slices.Clone(s.Matches)
-	id := c.freeID
-	for id < len(c.byID) && c.byID[id] != nil {
-		id++
-	}
-	if id == len(c.byID) {
-		c.byID = append(c.byID, nil)
-	}
-	c.freeID = id
+	id := c.freeService(key)
 	if id >= maxServices {
 		return fmt.Errorf("%s: no more than %d services: %w", key, maxServices, ErrInvalid)
+	}
+	for len(c.byID) <= id {
+		c.byID = append(c.byID, nil)
 	}
 	if err := tx.number(&s); err != nil {
 		return err
@@ -64,6 +60,7 @@ func (tx *Tx) AddService(s Service) error {
 	c.reshape = true
 	anew := len(c.anew)
 	c.anew = append(c.anew, uint16(id))
+	tx.takeUp(svc)
 	tx.undo = append(tx.undo, func() {
 		c.byID[id] = nil
 		c.freeID = min(c.freeID, id)
@@ -118,6 +115,9 @@ func (tx *Tx) number(s *Service) error {
 	for _, m := range s.Matches {
 		a := frame.AddrFrom(m.Addr)
 		if _, ok := c.vipIDs[a]; !ok {
+			if err := c.reserveFor(a); err != nil {
+				return err
+			}
 			if c.vipIDs[a], err = next(a); err != nil {
 				delete(c.vipIDs, a)
 				return err
@@ -268,11 +268,11 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		old := *state
 		delete(c.gone, gk)
 		tx.undo = append(tx.undo, func() { *state = old; c.gone[gk] = state })
-		if state.service != svc {
+		if state.service != svc && !state.restored {
 			tx.startCounting(state.id) // the service was removed too: another one, though of the same name
 			state.zero, state.rates = Counts{}, estimator{}
 		}
-		state.removed, state.since, state.service = time.Time{}, time.Time{}, svc
+		state.removed, state.since, state.service, state.restored = time.Time{}, time.Time{}, svc, false
 	} else {
 		id := c.destID()
 		state = &destState{id: id, service: svc, load: c.loads.New(), templates: new(atomic.Int32)}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,7 +47,8 @@ type Worker struct {
 	table *flow.Table
 	snap  *snapshot
 
-	verdicts [NumVerdicts]uint64
+	counters *counters
+	verdicts *[NumVerdicts]uint64
 	dests    []Counts // by id
 	services []Counts // by id
 	answered uint64
@@ -69,6 +71,8 @@ type Worker struct {
 	// exact makes every Process end all flows that are due, instead of a bounded part.
 	exact bool
 
+	resumed flow.Resumed
+
 	mail    atomic.Pointer[letter]
 	mailMu  sync.Mutex // one letter at a time
 	runMu   sync.Mutex // held while Run runs, or by Do when it does not
@@ -82,18 +86,42 @@ type letter struct {
 	done chan struct{}
 }
 
-func newWorker(index int, cfg Config, snap *snapshot) (*Worker, error) {
+// newWorker makes a worker, with the table that st has for it, if st is not nil. A worker that comes with an error is to be
+// closed nevertheless.
+func newWorker(index int, cfg Config, snap *snapshot, st *state) (*Worker, error) {
 	own := *snap
 	own.guard = newMACSet() // each worker has its own
 	w := &Worker{index: index, snap: &own, exact: cfg.Exact, out: make([]frame.Frame, 0, 2*BatchSize+heldFrames),
 		fragments: newFragments(cfg.Seed)}
-	table, err := flow.New(flow.Config{Flows: cfg.Flows, Seed: cfg.Seed, Epoch: cfg.Epoch}, w)
-	if err != nil {
+	w.answers.tokens = answerBurst * tokenPrice // whatever time the clock of the frames begins at
+	fc := flow.Config{Flows: cfg.Flows, Seed: cfg.Seed, Epoch: cfg.Epoch}
+	var counts *os.File
+	if st != nil {
+		fc.File, fc.Boot, counts = st.tables[index], cfg.State.Boot, st.counts[index]
+	}
+	var err error
+	if w.counters, err = newCounters(counts, cfg.Seed); err != nil {
 		return nil, err
 	}
-	w.table = table
-	w.answers.tokens = answerBurst * tokenPrice // whatever time the clock of the frames begins at
-	return w, nil
+	w.verdicts = w.counters.verdicts
+	if st.takes() {
+		w.table, w.resumed, err = flow.Resume(fc, cfg.State.Now, w, st.keep)
+		w.services = w.counters.growServices(nil, st.names.maxService()+1)
+		w.dests = w.counters.growDests(nil, len(st.names.dests))
+	} else {
+		w.table, err = flow.New(fc, w)
+	}
+	return w, err
+}
+
+// close gives the worker's memory back.
+func (w *Worker) close() error {
+	var err error
+	if w.table != nil {
+		err = w.table.Close()
+	}
+	w.verdicts, w.dests, w.services = nil, nil, nil
+	return errors.Join(err, w.counters.close())
 }
 
 // Do runs fn while the worker is between two batches, and returns when it has run. fn may read and change all that
@@ -210,8 +238,8 @@ func (w *Worker) adopt(s *snapshot) {
 		}
 	}
 	w.snap = &own
-	w.dests = grow(w.dests, e.numDests)
-	w.services = grow(w.services, e.numServices)
+	w.dests = w.counters.growDests(w.dests, e.numDests)
+	w.services = w.counters.growServices(w.services, e.numServices)
 	w.pressed.adopt()
 	for _, id := range e.fresh {
 		w.dests[id] = Counts{}

@@ -49,6 +49,13 @@ func (l *Load) Open() {
 	l.changed()
 }
 
+// Restore sets the numbers of connections, of a destination that another process had before. The thresholds decide when they
+// are set next.
+func (l *Load) Restore(active, inactive int32) {
+	l.conns.Store(uint64(uint32(active))<<32 | uint64(uint32(inactive)))
+	l.changed()
+}
+
 // Activate moves a connection from the inactive to the active ones.
 func (l *Load) Activate() {
 	l.conns.Add(1<<32 - 1)

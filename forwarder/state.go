@@ -1,0 +1,317 @@
+package forwarder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"shunt/forwarder/flow"
+)
+
+// State says where an engine keeps what the next process is to take over: connection tables, counters, and whom their
+// numbers mean.
+type State struct {
+	// Dir is a directory of this engine's own, which is made if there is none; on a tmpfs, as the workers write to it with each
+	// frame. Only one engine may use it at a time.
+	Dir string
+	// Boot says during which run of the machine Now and the times of frames are meaningful
+	// (/proc/sys/kernel/random/boot_id with CLOCK_MONOTONIC).
+	Boot [16]byte
+	// Now is the time at present, of the clock of the frames.
+	Now int64
+}
+
+// ErrState is wrapped by errors of New that are about its State: without one, New may succeed.
+var ErrState = errors.New("connections cannot be kept for the next start")
+
+// ErrStateBusy is such an error, when another engine uses the directory.
+var ErrStateBusy = fmt.Errorf("%w: a running director has them", ErrState)
+
+// Takeover is what an engine got from the process before it.
+type Takeover struct {
+	flow.Resumed
+	// Afresh says why nothing was taken over; "" if something was, or if there was nothing.
+	Afresh string
+}
+
+// Taken tells what the engine took over when it was made.
+func (e *Engine) Taken() Takeover { return e.taken }
+
+// state is the open directory.
+type state struct {
+	dir    *os.File // holds the lock
+	head   namesHead
+	file   *os.File // of names
+	size   int      // of file
+	tables []*os.File
+	counts []*os.File
+	zeros  *counters
+	vips   int // how many numbers of VIPs the file has
+	failed error
+
+	names names     // what was taken over
+	tally []carried // by id of destination
+}
+
+// carried is what a destination carries of the connections that were taken over.
+type carried struct{ active, inactive, templates int32 }
+
+const namesFile, zerosFile = "names", "zeros"
+
+func tableFile(i int) string { return "table." + strconv.Itoa(i) }
+func countFile(i int) string { return "counts." + strconv.Itoa(i) }
+
+// openState opens and locks the directory, and reads what is there. Why nothing can be taken over is afresh.
+func openState(c *Config) (s *state, afresh string, err error) {
+	fail := func(err error) (*state, string, error) {
+		if s != nil {
+			s.close()
+		}
+		return nil, "", fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
+		return fail(err)
+	}
+	dir, err := os.Open(c.State.Dir)
+	if err != nil {
+		return fail(err)
+	}
+	s = &state{dir: dir}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		s.close()
+		return nil, "", fmt.Errorf("%w: %s", ErrStateBusy, c.State.Dir)
+	} else if err != nil {
+		return fail(fmt.Errorf("lock %s: %w", c.State.Dir, err))
+	}
+	text, err := os.ReadFile(s.path(namesFile))
+	if err == nil {
+		s.names, _, err = parseNames(text)
+	}
+	h := &s.names.head
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		afresh = fmt.Sprintf("%s: %v", s.path(namesFile), err)
+	case h.Boot != c.State.Boot:
+		afresh = "the machine was started anew since"
+	case h.Workers != uint32(c.Workers):
+		afresh = fmt.Sprintf("there were %d workers, and are %d", h.Workers, c.Workers)
+	case h.Flows != uint64(c.Flows):
+		afresh = fmt.Sprintf("each worker's table was for %d flows, and is for %d", h.Flows, c.Flows)
+	default:
+		s.head = *h
+		if err := s.openFiles(c.Workers, os.O_RDWR); err != nil {
+			if afresh = err.Error(); !errors.Is(err, fs.ErrNotExist) {
+				return fail(err)
+			}
+			break
+		}
+		s.tally = make([]carried, len(s.names.dests))
+		c.Seed, c.Epoch = h.Seed, h.Epoch
+		return s, "", nil
+	}
+	if err := s.anew(c); err != nil {
+		return fail(err)
+	}
+	return s, afresh, nil
+}
+
+func (s *state) path(name string) string { return filepath.Join(s.dir.Name(), name) }
+
+// takes reports whether there is something to be taken over.
+func (s *state) takes() bool { return s != nil && s.tally != nil }
+
+// anew makes empty files in the place of what is there.
+func (s *state) anew(c *Config) error {
+	s.closeFiles()
+	s.names, s.tally = names{}, nil
+	// The names first, without which the rest is nothing.
+	for _, name := range append([]string{namesFile, zerosFile}, s.old()...) {
+		if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	s.head = namesHead{Version: namesVersion, Workers: uint32(c.Workers), Flows: uint64(c.Flows), Boot: c.State.Boot, Seed: c.Seed, Epoch: c.Epoch}
+	copy(s.head.Magic[:], namesMagic)
+	return s.openFiles(c.Workers, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+}
+
+// old lists the files of workers, however many there were.
+func (s *state) old() (out []string) {
+	entries, _ := os.ReadDir(s.dir.Name())
+	for _, e := range entries {
+		for _, pattern := range []string{"table.*", "counts.*"} {
+			if ok, _ := filepath.Match(pattern, e.Name()); ok {
+				out = append(out, e.Name())
+			}
+		}
+	}
+	return out
+}
+
+func (s *state) openFiles(workers, flags int) error {
+	open := func(name string) (*os.File, error) {
+		return os.OpenFile(s.path(name), flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	}
+	for i := range workers {
+		for _, x := range []struct {
+			to   *[]*os.File
+			name string
+		}{{&s.tables, tableFile(i)}, {&s.counts, countFile(i)}} {
+			f, err := open(x.name)
+			if err != nil {
+				return err
+			}
+			*x.to = append(*x.to, f)
+		}
+	}
+	f, err := open(zerosFile)
+	if err != nil {
+		return err
+	}
+	if s.zeros, err = newCounters(f, s.head.Seed); err != nil {
+		f.Close()
+	}
+	return err
+}
+
+func (s *state) closeFiles() {
+	for _, f := range append(append(s.tables, s.counts...), s.file) {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if s.zeros != nil {
+		_ = s.zeros.close()
+	}
+	s.tables, s.counts, s.file, s.zeros = nil, nil, nil, nil
+}
+
+func (s *state) close() {
+	s.closeFiles()
+	s.dir.Close() // and with it the lock
+}
+
+// write notes in the file what the numbers stand for that the next snapshot has for the first time. It is called before
+// any worker has it. If the file cannot be written, the next process must not believe it, and it is spoilt.
+func (s *state) write(c *Control, fresh []uint32, anew []uint16) {
+	if s == nil || s.failed != nil {
+		return
+	}
+	var b []byte
+	if s.file == nil || s.size > compactAt && s.size > 4*len(c.dests)*destRecordSize {
+		s.failed = s.rewrite(c)
+	} else {
+		b = s.appendVIPs(b, c)
+		for _, id := range anew {
+			if svc := c.byID[id]; svc != nil {
+				b = appendService(b, id, svc.spec.Key())
+			}
+		}
+		for _, id := range fresh {
+			if d := c.dests[id]; d != nil {
+				b = appendDest(b, id, d.key())
+			}
+		}
+		if len(b) > 0 {
+			_, s.failed = s.file.Write(b)
+			s.size += len(b)
+		}
+	}
+	for _, id := range anew {
+		s.zero(id, Counts{})
+	}
+	for _, id := range fresh {
+		s.zeroDest(id, Counts{})
+	}
+	if s.failed != nil {
+		if err := os.Remove(s.path(namesFile)); err != nil && s.file != nil {
+			_ = s.file.Truncate(0)
+		}
+	}
+}
+
+const (
+	compactAt      = 1 << 20 // bytes: smaller files are not worth the while
+	destRecordSize = 60      // about
+)
+
+func (d *destState) key() *goneKey { return &goneKey{d.service.spec.Key(), d.spec.Addr, d.spec.Port} }
+
+func (s *state) appendVIPs(b []byte, c *Control) []byte {
+	if s.vips == len(c.vipAddrs) {
+		return b
+	}
+	groups := map[uint16]ServiceKey{}
+	for key, id := range c.groupIDs {
+		groups[id] = key
+	}
+	for ; s.vips < len(c.vipAddrs); s.vips++ {
+		b = appendVIP(b, uint16(s.vips), vipName{c.vipAddrs[s.vips], groups[uint16(s.vips)]})
+	}
+	return b
+}
+
+// rewrite makes the file anew, with what is known now, in the place of the old one.
+func (s *state) rewrite(c *Control) error {
+	s.vips = 0
+	b := s.appendVIPs(s.head.append(nil), c)
+	for key, k := range c.kept {
+		b = appendService(b, k.id, key)
+	}
+	for _, svc := range c.byID {
+		if svc != nil {
+			b = appendService(b, svc.id, svc.spec.Key())
+		}
+	}
+	for id, d := range c.dests {
+		if d != nil {
+			b = appendDest(b, uint32(id), d.key())
+		}
+	}
+	name := s.path(namesFile + ".new")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err == nil {
+		err = os.Rename(name, s.path(namesFile))
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.size = f, len(b)
+	return nil
+}
+
+// zero notes from which counts on a service is shown.
+func (s *state) zero(id uint16, c Counts) {
+	if s != nil {
+		s.zeros.growServices(nil, int(id)+1)[id] = c
+	}
+}
+
+func (s *state) zeroDest(id uint32, c Counts) {
+	if s != nil {
+		s.zeros.growDests(nil, int(id)+1)[id] = c
+	}
+}
+
+// StateError tells why the next process will not be able to take over what this one has; nil if it will.
+func (e *Engine) StateError() error {
+	e.Control.mu.Lock()
+	defer e.Control.mu.Unlock()
+	if e.state == nil || e.state.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrState, e.state.failed)
+}
