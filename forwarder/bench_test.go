@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 // benchFlows is the capacity of the table in all benchmarks: 82 of 100 slots are in use when it is full.
 const benchFlows = 1_000_000
 
-// A benchRig is an engine with two legs and 16 realservers, and frames that lie one behind the other as in a ring.
+// A benchRig is an engine with two legs and 16 realservers, and frames that lie one behind the other as in a ring. Its table
+// is in the directory SHUNT_BENCH_STATE if that is set.
 type benchRig struct {
 	*rig
 	frames []frame.Frame
@@ -30,6 +32,10 @@ func newBenchRig(b *testing.B, clients []uint32, flags uint8) *benchRig {
 	r := &benchRig{cport: 40000, rig: newRig(b, func(c *forwarder.Config) {
 		c.Flows, c.Exact = benchFlows, false
 		c.Clock = time.Now
+		if dir := os.Getenv("SHUNT_BENCH_STATE"); dir != "" {
+			c.State = &forwarder.State{Dir: dir}
+			b.Cleanup(func() { os.RemoveAll(dir) })
+		}
 	})}
 	b.Cleanup(func() { r.must(r.Close()) })
 	s := service("TCP "+vip4+":80", "wrr")
