@@ -17,15 +17,28 @@ const (
 // An Announcer says when to tell the network where the VIPs are, and to ask whether somebody else answers for one. It is
 // not safe for several goroutines.
 type Announcer struct {
+	// Watch is how often each address is asked for, to find others who answer for it; 0 is with the announcements only.
+	Watch time.Duration
+	// Silent has it ask for the addresses, and announce none: where they are not to be, but watched.
+	Silent bool
+
 	period time.Duration
 	vips   map[netip.Addr]*announced
 	order  []netip.Addr
 }
 
 type announced struct {
-	left int // of the first announcements
-	next time.Time
+	left  int       // of the first announcements
+	next  time.Time // announcement; zero is never
+	probe time.Time // question, if none comes with an announcement before; zero is never
 }
+
+// atMost bounds the questions at a time, so that many addresses are not asked for in one burst; the rest follows after
+// probeGap.
+const (
+	atMost   = 64
+	probeGap = 50 * time.Millisecond
+)
 
 // NewAnnouncer returns an Announcer that repeats its announcements after each period; 0 is never.
 func NewAnnouncer(period time.Duration) *Announcer {
@@ -41,7 +54,7 @@ func (a *Announcer) SetVIPs(vips []netip.Addr, now time.Time) {
 			continue
 		}
 		if a.vips[v] = old[v]; old[v] == nil {
-			a.vips[v] = &announced{left: announceFirst, next: now}
+			a.vips[v] = a.begin(now)
 		}
 		a.order = append(a.order, v)
 	}
@@ -49,39 +62,62 @@ func (a *Announcer) SetVIPs(vips []netip.Addr, now time.Time) {
 
 // Again has all addresses announced at once, as when the interface was down.
 func (a *Announcer) Again(now time.Time) {
-	for _, v := range a.vips {
-		v.left, v.next = announceFirst, now
+	for addr := range a.vips {
+		a.vips[addr] = a.begin(now)
 	}
+}
+
+func (a *Announcer) begin(now time.Time) *announced {
+	if a.Silent {
+		return &announced{probe: now}
+	}
+	return &announced{left: announceFirst, next: now}
 }
 
 // Due returns the messages to send by now, and when to ask again; the zero time is never.
 func (a *Announcer) Due(mac frame.MAC, now time.Time) (out []Message, next time.Time) {
+	asked := 0
 	for _, addr := range a.order {
 		v := a.vips[addr]
-		if v.next.IsZero() {
-			continue
-		}
-		if !v.next.After(now) {
+		switch {
+		case !v.next.IsZero() && !v.next.After(now):
 			// The probe comes first: whoever else has the address on his host answers it, though he would not answer the
 			// announcement.
 			out = append(out, probe(mac, addr), announcement(mac, addr, false))
 			if addr.Is4() {
 				out = append(out, announcement(mac, addr, true))
 			}
-			switch v.left--; {
-			case v.left > 0:
-				v.next = now.Add(announceGap)
-			case a.period > 0:
-				v.left = 0
-				v.next = now.Add(a.period)
-			default:
-				v.left, v.next = 0, time.Time{}
-				continue
-			}
+			v.left, v.next = a.after(v.left-1, now)
+			v.probe = a.watchAt(now)
+		case v.probe.IsZero() || v.probe.After(now):
+		case asked == atMost:
+			v.probe = now.Add(probeGap)
+		default:
+			asked++
+			out = append(out, probe(mac, addr))
+			v.probe = a.watchAt(now)
 		}
-		next = sooner(next, v.next)
+		next = sooner(next, sooner(v.next, v.probe))
 	}
 	return out, next
+}
+
+// after is when to announce again with so many of the first announcements left.
+func (a *Announcer) after(left int, now time.Time) (int, time.Time) {
+	switch {
+	case left > 0:
+		return left, now.Add(announceGap)
+	case a.period > 0:
+		return 0, now.Add(a.period)
+	}
+	return 0, time.Time{}
+}
+
+func (a *Announcer) watchAt(now time.Time) time.Time {
+	if a.Watch == 0 {
+		return time.Time{}
+	}
+	return now.Add(a.Watch)
 }
 
 // sooner is the earlier of two times, of which the zero one is never.

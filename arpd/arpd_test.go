@@ -153,6 +153,101 @@ func TestAnnouncer(t *testing.T) {
 	}
 }
 
+// Between announcements the addresses are asked for, everywhere, and where they are not announced too; many not in one burst.
+func TestAnnouncerWatches(t *testing.T) {
+	var vips []netip.Addr
+	for i := range 2*atMost + 1 {
+		vips = append(vips, netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+	}
+	for _, c := range []struct {
+		name   string
+		silent bool
+		period time.Duration
+		want   int // announcements of each
+	}{{"public", false, 45 * time.Second, 5}, {"private", true, 45 * time.Second, 0}, {"public, announced once", false, 0, 3}} {
+		a := NewAnnouncer(c.period)
+		a.Watch, a.Silent = 10*time.Second, c.silent
+		a.SetVIPs(vips, start)
+		asked, told := map[netip.Addr][]time.Duration{}, map[netip.Addr]int{}
+		end := start.Add(100 * time.Second)
+		for now := start; now.Before(end); {
+			out, next := a.Due(own, now)
+			probes := 0
+			for _, m := range out {
+				switch {
+				case m.Sender.IsUnspecified():
+					probes++
+					asked[m.Target] = append(asked[m.Target], now.Sub(start))
+				case !m.Reply:
+					told[m.Target]++
+				}
+			}
+			if probes > atMost && len(out) == probes {
+				t.Fatalf("%s: %d questions at once", c.name, probes)
+			}
+			if !next.After(now) {
+				t.Fatalf("%s: at %s the next is due at %s", c.name, now.Sub(start), next.Sub(start))
+			}
+			now = next
+		}
+		for _, v := range vips {
+			if told[v] != c.want {
+				t.Errorf("%s: %s was announced %d times, not %d", c.name, v, told[v], c.want)
+			}
+			last := time.Duration(0)
+			for _, at := range append(asked[v], 100*time.Second) {
+				if at-last > 10*time.Second+3*probeGap {
+					t.Errorf("%s: %s was asked for at %s and then at %s", c.name, v, last, at)
+				}
+				last = at
+			}
+		}
+	}
+}
+
+// On a private link a claim is noticed, and nothing said.
+func TestSilentResponder(t *testing.T) {
+	r := NewResponder()
+	r.Silent = true
+	r.SetVIPs([]netip.Addr{vip})
+	question := (&Self{MAC: gw, V4: router}).request(vip, Broadcast)
+	if answer, send, conflict := r.Handle(&question, own, start); send || conflict {
+		t.Errorf("a question: %+v, %t, %t", answer, send, conflict)
+	}
+	claimed := announcement(web1, vip, true)
+	if answer, send, conflict := r.Handle(&claimed, own, start); send || !conflict {
+		t.Errorf("a claim: %+v, %t, %t", answer, send, conflict)
+	}
+}
+
+// When the interface is another one, all neighbours are asked for at once, those that failed like new ones; the MACs of the
+// others are believed until they fail.
+func TestResolverAgain(t *testing.T) {
+	r := NewResolver(time.Hour)
+	other, static := netip.MustParseAddr("10.10.0.12"), netip.MustParseAddr("10.10.0.13")
+	r.SetTargets(map[netip.Addr]frame.MAC{rip: {}, other: {}, static: web1b}, start)
+	r.Due(&self, start)
+	r.Handle(&Message{Reply: true, SenderMAC: web1, Sender: rip, TargetMAC: own, Target: dip, Source: web1, Destination: own}, start)
+	now := start.Add(time.Minute)
+	play(r, start, now)
+	r.Changes()
+	r.Again(now)
+	out, _ := r.Due(&self, now)
+	if len(out) != 2 || out[0].Destination != Broadcast || out[1].Destination != Broadcast {
+		t.Fatalf("asked %+v", out)
+	}
+	got := r.Neighbours()
+	if got[0].State != Stale || got[0].MAC != web1 || got[1].State != Incomplete || got[2].State != Static {
+		t.Errorf("neighbours %+v", got)
+	}
+	if _, changes := play(r, now.Add(time.Millisecond), now.Add(time.Minute)); len(changes) == 0 {
+		t.Error("neighbours that do not answer do not fail")
+	}
+	if got := r.Neighbours(); got[0].State != Failed || got[1].State != Failed {
+		t.Errorf("neighbours %+v", got)
+	}
+}
+
 // play lets the time pass from event to event until the end, and records the questions and changes.
 func play(r *Resolver, from, to time.Time) (asked []string, changes []Neighbour) {
 	for now := from; now.Before(to); {

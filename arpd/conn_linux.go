@@ -22,8 +22,9 @@ type packetConn struct {
 	everyone packet.Addr
 	index    int
 
-	mu     sync.Mutex
-	groups int // a socket of IPv6 that is member of the groups, or -1
+	mu      sync.Mutex
+	groups  int    // a socket of IPv6 that is member of the groups, or -1
+	dropped uint64 // as far as it was read
 }
 
 // Dial opens the ARP and NDP frames of one interface, of one VLAN or, if vlan is 0, the untagged. It needs no address on the
@@ -125,6 +126,16 @@ func (c *packetConn) Close() error {
 		c.groups = -1
 	}
 	return c.Conn.Close()
+}
+
+// Dropped is the number of frames that the kernel dropped because nobody had read those before.
+func (c *packetConn) Dropped() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, err := c.Stats(); err == nil { // which sets the kernel's count to zero
+		c.dropped += uint64(s.Drops)
+	}
+	return c.dropped
 }
 
 func (c *packetConn) Read(b []byte) (int, error) {

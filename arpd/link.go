@@ -26,6 +26,9 @@ type Joiner interface {
 	Leave(addr netip.Addr) error
 }
 
+// A Dropper is a Conn that knows how many frames came faster than they were read, since it was opened.
+type Dropper interface{ Dropped() uint64 }
+
 // LinkConfig describes a Link. Its functions are called by the Link's goroutines, one at a time, and must not call it.
 type LinkConfig struct {
 	MAC      frame.MAC  // of the interface; see SetMAC
@@ -33,7 +36,10 @@ type LinkConfig struct {
 	Addr6    netip.Addr // likewise of IPv6
 	VLAN     uint16     // 0: untagged
 	Announce time.Duration
+	Watch    time.Duration // how often the VIPs are asked for, to find others who answer: see Announcer
 	Refresh  time.Duration
+	// Private is a link on which the VIPs are neither answered for nor announced, but watched all the same.
+	Private bool
 	// LearnGratuitous has messages believed that nobody asked for: see Resolver.
 	LearnGratuitous bool
 
@@ -50,12 +56,14 @@ type Counters struct {
 	Answered  uint64 // requests for VIPs
 	Limited   uint64 // requests not answered because there were too many
 	Announced uint64
+	Probed    uint64 // questions for VIPs, to find others who answer
 	Asked     uint64 // requests for neighbours
 	Learnt    uint64 // messages of neighbours
 	Conflicts uint64 // messages of somebody else who claims a VIP
 	Changed   uint64 // changes of a neighbour's state or MAC
 	Failures  uint64 // of these, neighbours that became unresolvable
 	Errors    uint64 // frames that could not be read or sent
+	Dropped   uint64 // frames that came faster than they are read, in a flood
 }
 
 // Answers are bounded in rate, so that a flood of requests is not made into one of answers.
@@ -64,18 +72,25 @@ const (
 	answerBurst = 200
 )
 
-// allowance is a bucket of answers.
+// What is read is bounded too, lest a flood use up a processor: the rest stays with the kernel, which drops it.
+const (
+	readRate  = 20_000 // a second
+	readBurst = 4000
+)
+
+// allowance is a bucket that fills by rate a second, up to burst.
 type allowance struct {
-	left float64
-	last time.Time
+	rate, burst float64
+	left        float64
+	last        time.Time
 }
 
 // take reports whether there may be one more.
 func (a *allowance) take(now time.Time) bool {
 	if a.last.IsZero() {
-		a.left = answerBurst
+		a.left = a.burst
 	} else {
-		a.left = min(a.left+now.Sub(a.last).Seconds()*answerRate, answerBurst)
+		a.left = min(a.left+now.Sub(a.last).Seconds()*a.rate, a.burst)
 	}
 	a.last = now
 	if a.left < 1 {
@@ -92,17 +107,19 @@ type Link struct {
 	responder *Responder
 	kick      chan struct{}
 
-	mac       atomic.Pointer[frame.MAC]
-	allowance allowance // the reader's
+	mac     atomic.Pointer[frame.MAC]
+	answers allowance // the reader's, as is
+	reads   allowance
 
 	mu        sync.Mutex // guards what follows
+	v4, v6    netip.Addr // the director's own
 	announcer *Announcer
 	resolver  *Resolver
 	joined    map[netip.Addr]bool
 
 	tell  sync.Mutex // one call of Changed and Conflict at a time, in order
 	count struct {
-		received, malformed, answered, limited, announced, asked, learnt, conflicts, changed, failures, errors atomic.Uint64
+		received, malformed, answered, limited, announced, probed, asked, learnt, conflicts, changed, failures, errors atomic.Uint64
 	}
 }
 
@@ -117,7 +134,10 @@ func NewLink(conn Conn, cfg LinkConfig) *Link {
 	l := &Link{
 		cfg: cfg, conn: conn, responder: NewResponder(), kick: make(chan struct{}, 1),
 		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh), joined: map[netip.Addr]bool{},
+		answers: allowance{rate: answerRate, burst: answerBurst}, reads: allowance{rate: readRate, burst: readBurst},
+		v4: cfg.Addr, v6: cfg.Addr6,
 	}
+	l.announcer.Watch, l.announcer.Silent, l.responder.Silent = cfg.Watch, cfg.Private, cfg.Private
 	l.mac.Store(&cfg.MAC)
 	l.resolver.LearnGratuitous = cfg.LearnGratuitous
 	return l
@@ -129,7 +149,25 @@ func (l *Link) SetMAC(mac frame.MAC) {
 	l.Announce()
 }
 
-// SetVIPs replaces the virtual addresses that are answered for and announced here.
+// SetAddrs tells that the director has other addresses of its own on this interface; they may be invalid.
+func (l *Link) SetAddrs(v4, v6 netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.v4, l.v6 = v4, v6
+}
+
+// Again begins anew, as when the interface was down, or is another one: the VIPs are announced, and all neighbours asked for
+// at once. What is known of them is believed until they fail.
+func (l *Link) Again() {
+	l.mu.Lock()
+	now := time.Now()
+	l.announcer.Again(now)
+	l.resolver.Again(now)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// SetVIPs replaces the virtual addresses that are answered for and announced here, or just watched on a private link.
 func (l *Link) SetVIPs(vips []netip.Addr) {
 	l.responder.SetVIPs(vips)
 	l.mu.Lock()
@@ -202,7 +240,7 @@ func (l *Link) Neighbours() []Neighbour {
 func (l *Link) Counters() Counters {
 	c := &l.count
 	return Counters{
-		Received: c.received.Load(), Malformed: c.malformed.Load(), Answered: c.answered.Load(), Limited: c.limited.Load(), Announced: c.announced.Load(),
+		Probed: c.probed.Load(), Dropped: drops(l.conn), Received: c.received.Load(), Malformed: c.malformed.Load(), Answered: c.answered.Load(), Limited: c.limited.Load(), Announced: c.announced.Load(),
 		Asked: c.asked.Load(), Learnt: c.learnt.Load(), Conflicts: c.conflicts.Load(), Changed: c.changed.Load(),
 		Failures: c.failures.Load(), Errors: c.errors.Load(),
 	}
@@ -223,14 +261,17 @@ func (l *Link) work(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		self := Self{MAC: *l.mac.Load(), V4: l.cfg.Addr, V6: l.cfg.Addr6}
 		l.mu.Lock()
+		self := Self{MAC: *l.mac.Load(), V4: l.v4, V6: l.v6}
 		announce, next := l.announcer.Due(self.MAC, now)
 		ask, later := l.resolver.Due(&self, now)
 		l.mu.Unlock()
 		l.report()
 		for i := range announce {
-			if announce[i].Sender.IsUnspecified() { // there is one probe for each VIP
+			switch m := &announce[i]; {
+			case m.Sender.IsUnspecified():
+				l.count.probed.Add(1)
+			case m.Sender.Is6() || !m.Reply: // of the two by ARP one is counted
 				l.count.announced.Add(1)
 			}
 		}
@@ -281,6 +322,9 @@ func (l *Link) send(m *Message) {
 // readPause keeps a broken interface from using up a processor.
 const readPause = 100 * time.Millisecond
 
+// readNap is how long reading rests in a flood.
+const readNap = 10 * time.Millisecond
+
 // read handles what comes. No frame ends it, whatever is in it.
 func (l *Link) read(ctx context.Context) {
 	buf := make([]byte, 2048)
@@ -299,6 +343,9 @@ func (l *Link) read(ctx context.Context) {
 		}
 		l.count.received.Add(1)
 		l.handle(buf[:n])
+		for !l.reads.take(time.Now()) && ctx.Err() == nil {
+			time.Sleep(readNap)
+		}
 	}
 }
 
@@ -315,7 +362,7 @@ func (l *Link) handle(b []byte) {
 	now := time.Now()
 	answer, send, conflict := l.responder.Handle(&m, mac, now)
 	switch {
-	case send && !conflict && !l.allowance.take(now):
+	case send && !conflict && !l.answers.take(now):
 		l.count.limited.Add(1)
 	case send:
 		l.send(&answer)

@@ -2,6 +2,7 @@ package arpd
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -121,8 +122,117 @@ func TestLink(t *testing.T) {
 	})
 }
 
+// A flood is read at a bounded rate, and what is read is handled.
+func TestReadingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		l := NewLink(w, LinkConfig{MAC: own, Addr: dip})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { l.Run(ctx); close(done) }()
+		question := (&Self{MAC: gw, V4: router}).request(vip, Broadcast)
+		b, err := question.Frame(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		const n = 50_000
+		for range n {
+			w.in <- b
+		}
+		if d := time.Since(began); d < (n-readBurst)*time.Second/readRate-time.Second || d > n*time.Second/readRate+time.Second {
+			t.Errorf("%d messages were read in %s", n, d)
+		}
+		cancel()
+		<-done
+		if got := l.Counters().Received; got != n {
+			t.Errorf("%d messages were received, not %d", got, n)
+		}
+	})
+}
+
+// The Conn in a Slot can be exchanged while it is read: what was joined is joined again, and what the old one had is over.
+func TestSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSlot(nil)
+		if _, err := s.Write([]byte{1}); err == nil {
+			t.Error("written to nothing")
+		}
+		group := netip.MustParseAddr("2001:db8::1")
+		if err := s.Join(group); err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan string)
+		go func() {
+			defer close(read)
+			for {
+				b := make([]byte, 10)
+				n, err := s.Read(b)
+				if err != nil {
+					if !errors.Is(err, net.ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				read <- string(b[:n])
+			}
+		}()
+		var conns []*joiner
+		for i := range 3 {
+			c := &joiner{wire: newWire(), joined: map[netip.Addr]bool{}, dropped: 5}
+			conns = append(conns, c)
+			if err := s.Put(c); err != nil {
+				t.Fatal(err)
+			}
+			c.in <- []byte{'a' + byte(i)}
+			if got := <-read; got != string('a'+rune(i)) {
+				t.Errorf("read %q of Conn %d", got, i)
+			}
+			if !c.joined[group] {
+				t.Errorf("Conn %d did not join", i)
+			}
+			if got := s.Dropped(); got != uint64(5*(i+1)) {
+				t.Errorf("%d were dropped", got)
+			}
+			if i == 1 {
+				if err := s.Put(nil); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+		}
+		for _, c := range conns[:2] {
+			<-c.closed
+		}
+		if err := s.Leave(group); err != nil || conns[2].joined[group] {
+			t.Errorf("Leave: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-read
+		<-conns[2].closed
+		late := newWire()
+		if err := s.Put(late); err != nil {
+			t.Fatal(err)
+		}
+		<-late.closed
+	})
+}
+
+// joiner is a wire with groups and a count.
+type joiner struct {
+	*wire
+	joined  map[netip.Addr]bool
+	dropped uint64
+}
+
+func (j *joiner) Join(a netip.Addr) error  { j.joined[a] = true; return nil }
+func (j *joiner) Leave(a netip.Addr) error { delete(j.joined, a); return nil }
+func (j *joiner) Dropped() uint64          { return j.dropped }
+
 func TestAnswersAreBounded(t *testing.T) {
-	var a allowance
+	a := allowance{rate: answerRate, burst: answerBurst}
 	n := 0
 	for i := range 10000 {
 		if a.take(start.Add(time.Duration(i) * 100 * time.Microsecond)) { // ten thousand in a second

@@ -126,6 +126,24 @@ func (r *Resolver) Handle(m *Message, now time.Time) bool {
 	return true
 }
 
+// Again has all neighbours asked for at once, as when the interface is another one. Those that failed are as new; the others'
+// MACs are believed until they fail.
+func (r *Resolver) Again(now time.Time) {
+	for _, addr := range r.order {
+		switch t := r.targets[addr]; t.State {
+		case Static:
+		case Resolved, Stale:
+			r.become(t, Stale, t.MAC, now)
+			t.tries, t.next = staleUnicast, now // the question is to go to all
+		default:
+			if t.State == Failed {
+				r.become(t, Incomplete, frame.MAC{}, now)
+			}
+			t.tries, t.next = 0, now
+		}
+	}
+}
+
 func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {
 	t.State, t.MAC, t.Since = s, mac, now
 	r.changed = append(r.changed, t.Neighbour)

@@ -11,6 +11,9 @@ import (
 // A Responder answers for a set of virtual addresses. SetVIPs may be called at any time from any goroutine; the rest
 // belongs to the one that reads the interface.
 type Responder struct {
+	// Silent has it send nothing: it only notices who claims the addresses.
+	Silent bool
+
 	vips     atomic.Pointer[map[netip.Addr]struct{}]
 	defended map[netip.Addr]time.Time
 }
@@ -46,6 +49,9 @@ func (r *Responder) owns(addr netip.Addr) bool {
 func (r *Responder) Handle(m *Message, mac frame.MAC, now time.Time) (answer Message, send, conflict bool) {
 	if m.SenderMAC == mac {
 		return Message{}, false, false // our own, come back
+	}
+	if r.Silent {
+		return Message{}, false, r.owns(m.Sender)
 	}
 	if r.owns(m.Sender) {
 		if last, ok := r.defended[m.Sender]; !ok || now.Sub(last) >= defendInterval {

@@ -68,6 +68,7 @@ type Realserver struct {
 type ARP struct {
 	Announce time.Duration // between gratuitous announcements; 0 is never again after the start
 	Refresh  time.Duration // how long a realserver's MAC is believed before it is asked for again
+	Watch    time.Duration // how often each leg is asked for the VIPs, to find others who answer; 0 is with announcements only
 	Learn    bool          // believe gratuitous announcements of realservers
 }
 
@@ -91,6 +92,7 @@ const (
 	MaxFlows        = 16_000_000
 	DefaultAnnounce = 60 * time.Second
 	DefaultRefresh  = 30 * time.Second
+	DefaultWatch    = 30 * time.Second
 	DefaultSocket   = "/run/shunt/shunt.sock"
 	DefaultPersist  = 360 * time.Second
 )

@@ -71,6 +71,7 @@ type realserverFile struct {
 type arpFile struct {
 	Announce any  `yaml:"announce"`
 	Refresh  any  `yaml:"refresh"`
+	Watch    any  `yaml:"watch"`
 	Learn    bool `yaml:"learn_gratuitous"`
 }
 

@@ -55,9 +55,27 @@ func (s *Service) port() uint16 {
 	return 0
 }
 
-// Place finds the leg of a realserver that is not in the file.
+// Place finds the leg of a realserver. If the file has it with a leg, that is it.
 func (c *Config) Place(addr netip.Addr, networks [][]netip.Prefix) (frame.Leg, error) {
-	return c.leg(&Realserver{Address: addr}, networks)
+	r := &Realserver{Address: addr}
+	for i := range c.Services {
+		for j := range c.Services[i].Realservers {
+			if in := &c.Services[i].Realservers[j]; in.Address == addr && in.Leg != "" {
+				r = in
+			}
+		}
+	}
+	return c.leg(r, networks)
+}
+
+// LegError is an error about leg i, at its key in the file.
+func (c *Config) LegError(i int, key, format string, args ...any) error {
+	return c.src.wrong(fmt.Sprintf("$.legs[%d].%s", i, key), format, args...)
+}
+
+// RealserverError is an error about a realserver of the file, at its address there.
+func (c *Config) RealserverError(r *Realserver, format string, args ...any) error {
+	return c.src.wrong(r.path+".address", format, args...)
 }
 
 // Group returns the service that the file defines for a mark; nil if it defines none.

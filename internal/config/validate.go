@@ -36,6 +36,7 @@ func (v *validator) config(f *file) *Config {
 		ARP: ARP{
 			Announce: v.duration("$.arp.announce", f.ARP.Announce, DefaultAnnounce, 0, 24*time.Hour),
 			Refresh:  v.duration("$.arp.refresh", f.ARP.Refresh, DefaultRefresh, time.Second, time.Hour),
+			Watch:    v.duration("$.arp.watch", f.ARP.Watch, DefaultWatch, 0, 24*time.Hour),
 			Learn:    f.ARP.Learn,
 		},
 		Log: v.log(&f.Log),

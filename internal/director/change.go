@@ -193,6 +193,9 @@ func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forward
 			}
 		}
 	}
+	if ownAddresses()[v.Address] {
+		return dest, fmt.Errorf(errLocal+": %w", v.Address, forwarder.ErrInvalid)
+	}
 	var err error
 	dest.Leg, err = t.d.cfg.Place(v.Address, t.d.networks())
 	if err != nil {

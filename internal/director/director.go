@@ -47,9 +47,9 @@ type Director struct {
 	guard   *guard.Guard
 	control *control.Server
 
-	neighbours sync.Mutex // guards known and warned
+	neighbours sync.Mutex // guards known and claims
 	known      map[place]arpd.Neighbour
-	warned     map[claim]time.Time
+	claims     claims
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -70,7 +70,7 @@ const resolveWait = time.Second
 func Start(cfg *config.Config, opt Options) (*Director, error) {
 	d := &Director{
 		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),
-		known: map[place]arpd.Neighbour{}, warned: map[claim]time.Time{},
+		known: map[place]arpd.Neighbour{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
@@ -125,7 +125,7 @@ func (d *Director) start(ctx context.Context) error {
 		d.wg.Go(func() { d.work(ctx, i, r) })
 	}
 	d.wg.Go(func() { d.watch(ctx) })
-	d.wg.Go(func() { d.watchInterfaces(ctx) })
+	d.wg.Go(func() { d.followInterfaces(ctx) })
 	d.setVIPs(vips)
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
 		"workers", len(d.rings), "flows", d.cfg.Flows)
@@ -189,10 +189,7 @@ func (d *Director) installGuard(vips []netip.Addr) {
 	if !d.cfg.Guard {
 		return
 	}
-	var names []string
-	for _, l := range d.legs {
-		names = append(names, l.ifi.Name)
-	}
+	names := d.interfaces()
 	g, err := guard.Install(names, vips)
 	if err != nil {
 		d.log.Warn("no guard: this host's kernel also sees the frames to the VIPs; see that it neither has these addresses nor routes "+
@@ -229,8 +226,8 @@ func (d *Director) Close() error {
 		errs = append(errs, d.guard.Close())
 	}
 	for _, l := range d.legs {
-		if l.link == nil && l.conn != nil {
-			errs = append(errs, l.conn.Close())
+		if l.link == nil && l.slot != nil {
+			errs = append(errs, l.slot.Close())
 		}
 	}
 	if d.engine != nil {

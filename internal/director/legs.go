@@ -2,9 +2,11 @@ package director
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"shunt/arpd"
@@ -13,19 +15,60 @@ import (
 	"shunt/internal/config"
 )
 
-// leg is an interface as it was found at the start.
+// leg is a leg and its interface, which is followed: see followInterfaces.
 type leg struct {
 	id    frame.Leg
 	name  string
+	iface string // the interface's name in the configuration
 	vlan  uint16
-	ifi   *net.Interface
-	mac   frame.MAC
+	isPub bool
+	slot  *arpd.Slot
+	link  *arpd.Link
+
+	// Guarded by the director's mu, once it has started.
+	ifi     *net.Interface // the present one, or the last
+	mac     frame.MAC
+	present bool // it was not deleted
+	up      bool
+	refused string // why the interface that has the name cannot be used, as it was logged last
+	addresses
+}
+
+// addresses are what an interface has of them.
+type addresses struct {
 	addr  netip.Addr // the first of IPv4: the DIP; may be invalid
 	addr6 netip.Addr // the first of IPv6, a link-local one if there is no other
 	nets  []netip.Prefix
-	conn  arpd.Conn
-	link  *arpd.Link
-	isPub bool
+}
+
+func (a *addresses) equal(b *addresses) bool {
+	return a.addr == b.addr && a.addr6 == b.addr6 && slices.Equal(a.nets, b.nets)
+}
+
+// readAddresses reads those of the leg's interface.
+func (l *leg) readAddresses() error {
+	addrs, err := l.ifi.Addrs()
+	if err != nil {
+		return err
+	}
+	l.addresses = addresses{}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		if p.Addr().Is6() && (!l.addr6.IsValid() || l.addr6.IsLinkLocalUnicast()) {
+			l.addr6 = p.Addr()
+		}
+		if p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		l.nets = append(l.nets, p)
+		if p.Addr().Is4() && !l.addr.IsValid() {
+			l.addr = p.Addr()
+		}
+	}
+	return nil
 }
 
 // engineLeg is the leg as the engine knows it.
@@ -38,31 +81,15 @@ func (d *Director) findLegs() error {
 	for i, c := range d.cfg.Legs {
 		ifi, err := net.InterfaceByName(c.Interface)
 		if err != nil {
-			return fmt.Errorf("%s: leg %s: there is no interface %s here; there are %s", d.cfg.Path, c.Name, c.Interface, interfaceNames())
+			return d.cfg.LegError(i, "interface", "leg %s: there is no interface %s here; there are %s", c.Name, c.Interface, interfaceNames())
 		}
 		if len(ifi.HardwareAddr) != 6 {
-			return fmt.Errorf("%s: leg %s: interface %s has no Ethernet address: the director forwards by MAC", d.cfg.Path, c.Name, c.Interface)
+			return d.cfg.LegError(i, "interface", "leg %s: interface %s has no Ethernet address: the director forwards by MAC", c.Name, c.Interface)
 		}
-		l := &leg{id: frame.Leg(i), name: c.Name, vlan: c.VLAN, ifi: ifi, mac: frame.MAC(ifi.HardwareAddr), isPub: c.Public}
-		addrs, err := ifi.Addrs()
-		if err != nil {
-			return fmt.Errorf("%s: leg %s: %w", d.cfg.Path, c.Name, err)
-		}
-		for _, a := range addrs {
-			p, err := netip.ParsePrefix(a.String())
-			if err != nil {
-				continue
-			}
-			if p.Addr().Is6() && (!l.addr6.IsValid() || l.addr6.IsLinkLocalUnicast()) {
-				l.addr6 = p.Addr()
-			}
-			if p.Addr().IsLinkLocalUnicast() {
-				continue
-			}
-			l.nets = append(l.nets, p)
-			if p.Addr().Is4() && !l.addr.IsValid() {
-				l.addr = p.Addr()
-			}
+		l := &leg{id: frame.Leg(i), name: c.Name, iface: c.Interface, vlan: c.VLAN, isPub: c.Public,
+			ifi: ifi, mac: frame.MAC(ifi.HardwareAddr), present: true, up: ifi.Flags&net.FlagRunning != 0}
+		if err := l.readAddresses(); err != nil {
+			return d.cfg.LegError(i, "interface", "leg %s: its addresses cannot be read: %v", c.Name, err)
 		}
 		d.legs = append(d.legs, l)
 		d.log.Info("interface", "leg", c.Name, "interface", ifi.Name, "mac", l.mac.String(), "networks", fmt.Sprint(l.nets), "public", c.Public, "vlan", c.VLAN)
@@ -86,43 +113,40 @@ func interfaceNames() string {
 	return strings.Join(names, ", ")
 }
 
-// refuseLocal refuses realservers that are this host itself: what IPVS calls Local. The frame would have to be given to the
-// host's own kernel, which does not have the VIP.
+// errLocal says why a realserver cannot be this host itself, what IPVS calls Local: the frame would have to be given to the
+// host's own kernel, which does not have the VIP, and from which the guard keeps it.
+const errLocal = "realserver %s is this host: a director cannot be its own realserver, as its kernel does not have the VIP; run the " +
+	"server on another host, or in a network namespace with an address and a MAC of its own, such as a macvlan on a leg's interface"
+
+// refuseLocal refuses realservers that are this host itself.
 func refuseLocal(cfg *config.Config) error {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		for i := range cfg.Services {
-			for _, r := range cfg.Services[i].Realservers {
-				if r.Address == p.Addr() {
-					return fmt.Errorf("%s: service %s: realserver %s is this host: a director cannot be its own realserver, as its kernel "+
-						"does not have the VIP; run the server on another host, or in a network namespace with an address and a MAC of its own",
-						cfg.Path, cfg.Services[i].Name, r.Address)
-				}
+	own := ownAddresses()
+	var errs []error
+	for i := range cfg.Services {
+		for j := range cfg.Services[i].Realservers {
+			if r := &cfg.Services[i].Realservers[j]; own[r.Address] {
+				errs = append(errs, cfg.RealserverError(r, errLocal, r.Address))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// warnOwnVIPs says when a VIP is an address of this host, as it is on a director of the kernel's IPVS.
-func (d *Director) warnOwnVIPs() {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return
-	}
+// ownAddresses are all addresses of this host.
+func ownAddresses() map[netip.Addr]bool {
 	own := map[netip.Addr]bool{}
+	addrs, _ := net.InterfaceAddrs() // without them there is nothing to compare with
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
 			own[p.Addr()] = true
 		}
 	}
+	return own
+}
+
+// warnOwnVIPs says when a VIP is an address of this host, as it is on a director of the kernel's IPVS.
+func (d *Director) warnOwnVIPs() {
+	own := ownAddresses()
 	for _, v := range d.cfg.VIPs() {
 		if own[v] {
 			d.log.Warn("the VIP is an address of this host: its kernel answers for it too; remove it (`ip addr del`)", "vip", v)
@@ -146,25 +170,23 @@ func (d *Director) openLinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.conn = conn
+		l.slot = arpd.NewSlot(conn)
 	}
 	for _, l := range d.legs {
-		l.link = arpd.NewLink(l.conn, arpd.LinkConfig{
+		l.link = arpd.NewLink(l.slot, arpd.LinkConfig{
 			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
-			LearnGratuitous: d.cfg.ARP.Learn,
-			Changed:         func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
-			Conflict:        func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
+			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn,
+			Changed:  func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
+			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})
 		d.wg.Go(func() { l.link.Run(ctx) })
 	}
 	return nil
 }
 
-// setVIPs has the public legs answer for the VIPs and announce them.
+// setVIPs has the public legs answer for the VIPs and announce them, and all legs look for others that do.
 func (d *Director) setVIPs(vips []netip.Addr) {
 	for _, l := range d.legs {
-		if l.isPub {
-			l.link.SetVIPs(vips)
-		}
+		l.link.SetVIPs(vips)
 	}
 }

@@ -63,34 +63,24 @@ func (d *Director) neighbourChanged(leg frame.Leg, n arpd.Neighbour) {
 	}
 }
 
-// claim is a VIP that a MAC claims.
-type claim struct {
-	vip netip.Addr
-	mac frame.MAC
-}
-
-// warnAgain is how long a conflict is not spoken of again.
-const warnAgain = time.Minute
-
 // conflict warns of somebody else who claims a VIP.
 func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
-	c, now := claim{vip, mac}, time.Now()
 	d.neighbours.Lock()
-	silent := now.Sub(d.warned[c]) < warnAgain
+	tell, untold := d.claims.tell(claim{vip, mac}, time.Now())
 	var who netip.Addr
 	for p, n := range d.known {
 		if n.MAC == mac {
 			who = p.addr
 		}
 	}
-	if !silent {
-		d.warned[c] = now
-	}
 	d.neighbours.Unlock()
-	if silent {
+	if untold > 0 {
+		d.log.Error("more hosts claim VIPs than can be named here: is it a flood of forged ARP?", "claims", untold, "interface", l.iface)
+	}
+	if !tell {
 		return
 	}
-	log := d.log.With("vip", vip, "mac", mac, "interface", l.ifi.Name)
+	log := d.log.With("vip", vip, "mac", mac, "interface", l.iface)
 	if who.IsValid() {
 		log.Error("a realserver answers ARP for the VIP: its clients go past the director; on it, set net.ipv4.conf.all.arp_ignore=1 and "+
 			"net.ipv4.conf.all.arp_announce=2, and have the VIP on lo", "realserver", who)

@@ -2,7 +2,6 @@ package director
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -91,11 +90,28 @@ func fewer(a, b []config.Neighbour) []config.Neighbour {
 
 // sameLegs refuses other legs: their sockets are open, and flows refer to them.
 func (d *Director) sameLegs(cfg *config.Config) error {
-	same := func(a, b config.Leg) bool {
-		return a.Name == b.Name && a.Interface == b.Interface && a.VLAN == b.VLAN && a.Public == b.Public
+	for i := range cfg.Legs {
+		c := &cfg.Legs[i]
+		key := "interface"
+		if i < len(d.cfg.Legs) {
+			was := &d.cfg.Legs[i]
+			switch {
+			case c.Interface != was.Interface:
+			case c.Name != was.Name:
+				key = "name"
+			case c.VLAN != was.VLAN:
+				key = "vlan"
+			case c.Public != was.Public:
+				key = "public"
+			default:
+				continue
+			}
+		}
+		return cfg.LegError(i, key, "the legs are others than at the start, beginning with leg %s: restart the director to change them", c.Name)
 	}
-	if !slices.EqualFunc(d.cfg.Legs, cfg.Legs, same) {
-		return fmt.Errorf("%s: the legs are others than at the start: restart the director to change them", cfg.Path)
+	if n := len(cfg.Legs); n < len(d.cfg.Legs) {
+		return cfg.LegError(n-1, "interface", "the legs are others than at the start: leg %s is missing behind this one; restart the director "+
+			"to change them", d.cfg.Legs[n].Name)
 	}
 	return nil
 }

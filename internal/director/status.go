@@ -54,12 +54,14 @@ func (d *Director) Status() api.Status {
 		add(arp+"answered", c.Answered)
 		add(arp+"limited", c.Limited)
 		add(arp+"announced", c.Announced)
+		add(arp+"probed", c.Probed)
 		add(arp+"asked", c.Asked)
 		add(arp+"learnt", c.Learnt)
 		add(arp+"conflicts", c.Conflicts)
 		add(arp+"changes", c.Changed)
 		add(arp+"failures", c.Failures)
 		add(arp+"errors", c.Errors)
+		add(arp+"dropped", c.Dropped)
 	}
 	return out
 }

@@ -4,11 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"shunt/forwarder"
-	"shunt/forwarder/frame"
 )
 
 // watchEvery is how often the losses are looked at, to warn of them.
@@ -59,77 +55,4 @@ func (d *Director) watch(ctx context.Context) {
 		}
 		last = s
 	}
-}
-
-// watchInterfaces follows the state and the MAC of the legs' interfaces.
-func (d *Director) watchInterfaces(ctx context.Context) {
-	updates := make(chan netlink.LinkUpdate, 64)
-	done := make(chan struct{})
-	defer close(done)
-	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
-		ErrorCallback: func(err error) {
-			if ctx.Err() == nil {
-				d.log.Warn("changes of the interfaces go unnoticed from now on", "error", err)
-			}
-		},
-	})
-	if err != nil {
-		d.log.Warn("changes of the interfaces go unnoticed", "error", err)
-		return
-	}
-	up := map[int]bool{}
-	for _, l := range d.legs {
-		up[l.ifi.Index] = true
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case u, ok := <-updates:
-			if !ok {
-				return
-			}
-			for _, l := range d.legs {
-				if l.ifi.Index == int(u.Index) {
-					up[l.ifi.Index] = d.interfaceChanged(l, &u, up[l.ifi.Index])
-				}
-			}
-		}
-	}
-}
-
-// interfaceChanged reports whether the interface is up.
-func (d *Director) interfaceChanged(l *leg, u *netlink.LinkUpdate, was bool) bool {
-	attrs := u.Attrs()
-	if u.Header.Type == unix.RTM_DELLINK {
-		d.log.Error("the interface was deleted: restart the director when there is one again", "interface", l.ifi.Name)
-		return false
-	}
-	if attrs.MTU > 0 && attrs.MTU != l.ifi.MTU {
-		d.log.Info("the interface has another MTU", "interface", l.ifi.Name, "mtu", attrs.MTU, "was", l.ifi.MTU)
-		l.ifi.MTU = attrs.MTU
-		if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
-			d.log.Error("the engine refused the MTU", "error", err)
-		}
-	}
-	if len(attrs.HardwareAddr) == 6 {
-		if mac := frame.MAC(attrs.HardwareAddr); mac != l.mac {
-			d.log.Warn("the interface has another MAC", "interface", l.ifi.Name, "mac", mac, "was", l.mac)
-			l.mac = mac
-			err := d.engine.SetLeg(l.id, l.engineLeg())
-			if err != nil {
-				d.log.Error("the engine refused the MAC", "error", err)
-			}
-			l.link.SetMAC(mac)
-		}
-	}
-	const running = unix.IFF_UP | unix.IFF_RUNNING
-	up := attrs.RawFlags&running == running
-	if up && !was {
-		d.log.Info("the interface is up", "interface", l.ifi.Name)
-		l.link.Announce()
-	} else if !up && was {
-		d.log.Warn("the interface is down", "interface", l.ifi.Name)
-	}
-	return up
 }

@@ -8,7 +8,9 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -37,7 +39,23 @@ func Install(interfaces []string, vips []netip.Addr) (*Guard, error) {
 	return g, nil
 }
 
-// SetVIPs replaces the addresses, from one frame to the next.
+// SetInterfaces has the rules on other interfaces, or on those that took the place of others and have their names.
+func (g *Guard) SetInterfaces(interfaces []string, vips []netip.Addr) error {
+	var gone []string
+	for _, name := range g.interfaces {
+		if !slices.Contains(interfaces, name) {
+			gone = append(gone, name)
+		}
+	}
+	g.interfaces = interfaces
+	err := g.SetVIPs(vips)
+	if len(gone) > 0 {
+		err = errors.Join(err, Remove(gone))
+	}
+	return err
+}
+
+// SetVIPs replaces the addresses, from one frame to the next. Interfaces that do not exist at present are passed over.
 func (g *Guard) SetVIPs(vips []netip.Addr) error {
 	var v4, v6 []nftables.SetElement
 	for _, v := range vips {
@@ -52,6 +70,9 @@ func (g *Guard) SetVIPs(vips []netip.Addr) error {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	for _, name := range g.interfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			continue // it was deleted, and comes again or not: the others are to be guarded meanwhile
+		}
 		t := anew(c, name)
 		chain := c.AddChain(&nftables.Chain{
 			Name: "ingress", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,

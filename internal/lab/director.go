@@ -140,6 +140,9 @@ func (d *Director) Stop() error {
 	return nil
 }
 
+// Signal sends it a signal.
+func (d *Director) Signal(s os.Signal) error { return d.cmd.Process.Signal(s) }
+
 // Kill ends the director without giving it a chance to clean up.
 func (d *Director) Kill() {
 	_ = d.cmd.Process.Kill()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"shunt/internal/netlab"
@@ -120,6 +121,39 @@ func (n *Network) cable(h **netlab.Host, ifname, mac string, sw **netlab.Host, f
 		n.ports = append(n.ports, port{*sw, name, file})
 		return (*h).Addr(ifname, addrs...)
 	}
+}
+
+// Switches lists the switches.
+func (n *Network) Switches() (out []*netlab.Host) {
+	for _, p := range n.ports {
+		if !slices.Contains(out, p.sw) {
+			out = append(out, p.sw)
+		}
+	}
+	return out
+}
+
+// Cable connects another interface of a host to the switch at which an interface of the director is, or was: so an interface
+// of the director can be made anew after it was deleted, too.
+func (n *Network) Cable(h *netlab.Host, ifname, mac, beside string, addrs ...string) error {
+	name := n.Director.Name
+	if beside != "eth0" {
+		name += "-" + beside
+	}
+	for _, p := range n.ports {
+		if p.name != name {
+			continue
+		}
+		end := h.Name
+		if ifname != "eth0" {
+			end += "-" + ifname
+		}
+		if err := h.Cable(ifname, mac, p.sw, end); err != nil {
+			return err
+		}
+		return h.Addr(ifname, addrs...)
+	}
+	return fmt.Errorf("the director has no interface %s", beside)
 }
 
 // oneArm is one switch with everybody on it. The client is also the gateway of the realservers.

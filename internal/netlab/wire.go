@@ -163,3 +163,77 @@ func (h *Host) Realserver(vips ...string) error {
 	}
 	return nil
 }
+
+// Delete deletes an interface, and what it is the other end of.
+func (h *Host) Delete(name string) error {
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.nl.LinkDel(l)
+}
+
+// Macvlan adds an interface with a MAC and addresses of its own to another one of the host, or of the host to if that is not
+// nil: a container often has its network so. Frames between macvlans of one interface pass directly (mode bridge).
+func (h *Host) Macvlan(parent, name, mac string, to *Host, addrs ...string) error {
+	p, err := h.nl.LinkByName(parent)
+	if err != nil {
+		return err
+	}
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	if to == nil {
+		to = h
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr, attrs.Namespace = name, p.Attrs().Index, hw, netlink.NsFd(to.ns)
+	if err := h.nl.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
+		return fmt.Errorf("macvlan %s on %s of %s: %w", name, parent, h.Name, err)
+	}
+	if err := to.Up(name); err != nil {
+		return err
+	}
+	return to.Addr(name, addrs...)
+}
+
+// Bridge adds a bridge with a MAC, takes ports in, and moves their addresses to it.
+func (h *Host) Bridge(name, mac string, ports ...string) error {
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = name, hw
+	off := false
+	br := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}
+	if err := h.nl.LinkAdd(br); err != nil {
+		return fmt.Errorf("bridge %s of %s: %w", name, h.Name, err)
+	}
+	if err := h.nl.LinkSetUp(br); err != nil {
+		return err
+	}
+	for _, port := range ports {
+		l, err := h.nl.LinkByName(port)
+		if err != nil {
+			return err
+		}
+		addrs, err := h.nl.AddrList(l, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if err := h.nl.AddrDel(l, &a); err != nil {
+				return err
+			}
+			if err := h.Addr(name, a.IPNet.String()); err != nil {
+				return err
+			}
+		}
+		if err := h.nl.LinkSetMaster(l, br); err != nil {
+			return err
+		}
+	}
+	return nil
+}

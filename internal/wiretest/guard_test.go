@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,28 @@ func (w *world) tables() (out []string) {
 	}))
 	slices.Sort(out)
 	return out
+}
+
+// guarded counts what the guard on an interface has dropped.
+func (w *world) guarded(name string) (n uint64) {
+	w.t.Helper()
+	w.must(w.Director.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name}
+		rules, err := c.GetRules(table, &nftables.Chain{Table: table, Name: "ingress"})
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if count, ok := e.(*expr.Counter); ok {
+					n += count.Packets
+				}
+			}
+		}
+		return err
+	}))
+	return n
 }
 
 // kernelReplies counts what the director's host sent from the VIP.

@@ -1,0 +1,144 @@
+package arpd
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// errNoInterface is the error of writing while there is no Conn in a Slot.
+var errNoInterface = errors.New("there is no interface at present")
+
+// A Slot is a Conn into which others are put, one after the other: those of an interface that may be deleted and come
+// again, while the Link over it goes on. Without one in it, Read waits and Write fails. It may be used by any goroutines.
+type Slot struct {
+	mu      sync.Mutex
+	conn    Conn
+	turn    uint64        // how often conn was changed
+	changed chan struct{} // closed with the next change
+	closed  bool
+	joined  map[netip.Addr]bool
+	dropped uint64 // of Conns that were taken out
+}
+
+// NewSlot returns a Slot with c in it, which may be nil.
+func NewSlot(c Conn) *Slot {
+	return &Slot{conn: c, changed: make(chan struct{}), joined: map[netip.Addr]bool{}}
+}
+
+// Put replaces the Conn that is in it, and closes that one. c may be nil. A new one joins what the old one had joined; the
+// error is of these.
+func (s *Slot) Put(c Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		if c != nil {
+			return c.Close()
+		}
+		return nil
+	}
+	var errs []error
+	s.dropped += drops(s.conn)
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	s.conn = c
+	s.turn++
+	close(s.changed)
+	s.changed = make(chan struct{})
+	if j, ok := c.(Joiner); ok {
+		for addr := range s.joined {
+			errs = append(errs, j.Join(addr))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read waits for a Conn and for a frame of it.
+func (s *Slot) Read(b []byte) (int, error) {
+	for {
+		s.mu.Lock()
+		c, turn, changed, closed := s.conn, s.turn, s.changed, s.closed
+		s.mu.Unlock()
+		if closed {
+			return 0, net.ErrClosed
+		}
+		if c == nil {
+			<-changed
+			continue
+		}
+		n, err := c.Read(b)
+		if err == nil {
+			return n, nil
+		}
+		s.mu.Lock()
+		other := s.turn != turn || s.closed
+		s.mu.Unlock()
+		if !other {
+			return n, err
+		}
+	}
+}
+
+// Write writes to the Conn that is in it.
+func (s *Slot) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	c := s.conn
+	s.mu.Unlock()
+	if c == nil {
+		return 0, errNoInterface
+	}
+	return c.Write(b)
+}
+
+// Join has questions for addr come here, on this Conn and those to come.
+func (s *Slot) Join(addr netip.Addr) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joined[addr] = true
+	if j, ok := s.conn.(Joiner); ok {
+		return j.Join(addr)
+	}
+	return nil
+}
+
+// Leave undoes Join.
+func (s *Slot) Leave(addr netip.Addr) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.joined, addr)
+	if j, ok := s.conn.(Joiner); ok {
+		return j.Leave(addr)
+	}
+	return nil
+}
+
+// Dropped is the number of frames that came faster than they were read.
+func (s *Slot) Dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped + drops(s.conn)
+}
+
+func drops(c Conn) uint64 {
+	if d, ok := c.(Dropper); ok {
+		return d.Dropped()
+	}
+	return 0
+}
+
+// Close closes what is in it, for good.
+func (s *Slot) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	close(s.changed)
+	if s.conn == nil {
+		return nil
+	}
+	return s.conn.Close()
+}
