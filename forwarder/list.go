@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -79,6 +80,24 @@ func (e *Engine) Stats() Stats {
 		})
 	}
 	return s
+}
+
+// probeBuckets is how many buckets of each table Probes looks at: some 50 us of the worker's time at most.
+const probeBuckets = 64
+
+// Probes looks at some buckets of each worker's table, others each time.
+func (e *Engine) Probes() flow.Probes {
+	var sum flow.Probes
+	for _, w := range e.workers {
+		w.Do(func() {
+			p := w.table.Probes(rand.Uint64(), probeBuckets)
+			sum.First += p.First
+			sum.Second += p.Second
+			sum.Buckets += p.Buckets
+			sum.Full += p.Full
+		})
+	}
+	return sum
 }
 
 // Services lists all services in the order in which they were added, as far as ids were not used again.

@@ -86,6 +86,8 @@ func reload(d *director.Director, path string, log *slog.Logger) {
 	cfg, err := config.Load(path)
 	if err == nil {
 		err = d.Reload(cfg)
+	} else {
+		d.Reread(err)
 	}
 	if err != nil {
 		log.Error("the old configuration stays in force: the new one is refused", "error", err)

@@ -69,6 +69,9 @@ type Config struct {
 
 	Busy Preset
 
+	// NoLatency leaves Stats.Latency empty: no frame is timed.
+	NoLatency bool
+
 	// FanoutGroup, if not 0, makes this engine one of FanoutWorkers (2 to 256) that share the legs. The numbers
 	// FanoutGroup to FanoutGroup+len(Legs)-1 must be free in the network namespace (packet(7), PACKET_FANOUT): one
 	// is used for each leg. Engines take their shards in the order in which they are opened. All of them must be

@@ -25,6 +25,7 @@ type Engine struct {
 	byLeg   [maxLegs + 1]*leg
 	giants  giants
 	pace    pace
+	latency sampler
 	turn    int           // the leg that is served first
 	fds     []unix.PollFd // the event, then the legs
 	event   int           // eventfd(2)
@@ -97,6 +98,7 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	e.offset = ts.Nano()
 	e.pace = newPace(presets[cfg.Busy], e.now())
+	e.latency.off = cfg.NoLatency
 	if err := e.open(); err != nil {
 		e.res.release()
 		return nil, err

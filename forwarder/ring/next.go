@@ -54,6 +54,7 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 	if n > 0 {
 		e.pace.took(n, now)
 		e.batches.Add(1)
+		e.latency.begin(now, &e.byLeg[batch[0].In].walk)
 	}
 	e.checkAt(now)
 	return n, now, nil

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -112,6 +113,9 @@ func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 		if l.out.n > 0 {
 			e.flush(l, &lost)
 		}
+	}
+	if e.latency.stamp != 0 {
+		e.latency.end(time.Now().UnixNano())
 	}
 	return lost
 }

@@ -19,6 +19,8 @@ type Stats struct {
 	Timeouts uint64 // of these, how many ended because nothing came
 	Wakes    uint64 // calls of Next that ended because of Wake
 
+	Latency Histogram // of sampled frames
+
 	Memory int // bytes that the rings and the buffers for large frames take
 }
 
@@ -68,7 +70,7 @@ func (e *Engine) Stats() Stats {
 	defer r.mu.Unlock()
 	s := Stats{
 		Batches: e.batches.Load(), Gathers: e.gathers.Load(), Polls: e.polls.Load(), Timeouts: e.timeouts.Load(),
-		Wakes: e.wakes.Load(), Memory: len(e.giants.mem), Legs: make([]LegStats, len(e.legs)),
+		Wakes: e.wakes.Load(), Latency: e.latency.read(), Memory: len(e.giants.mem), Legs: make([]LegStats, len(e.legs)),
 	}
 	for i, l := range e.legs {
 		if !r.closed && l.rx >= 0 {

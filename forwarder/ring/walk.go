@@ -16,6 +16,8 @@ const (
 	offLen     = 4  // u32, length on the wire
 	offSnap    = 8  // u32, length in the slot
 	offMac     = 12 // u16, offset of the Ethernet header
+	offSec     = 16 // u32, when the kernel filled the slot: CLOCK_REALTIME
+	offNsec    = 20 // u32
 	offTCI     = 24 // u16
 	offTPID    = 26 // u16
 	offPktType = 42 // u8, sll_pkttype: sockaddr_ll starts at 32
@@ -151,6 +153,12 @@ func (w *walker) giveBack() {
 		storeStatus(w.mem, w.tail.off, unix.TP_STATUS_KERNEL)
 		w.step(&w.tail)
 	}
+}
+
+// oldest is when the kernel filled the oldest slot that is held, in nanoseconds of CLOCK_REALTIME. One must be held.
+func (w *walker) oldest() int64 {
+	h := w.mem[w.tail.off:][:minMac]
+	return int64(hostOrder.Uint32(h[offSec:]))*1e9 + int64(hostOrder.Uint32(h[offNsec:]))
 }
 
 // filled counts the slots that the kernel has filled from the slot numbered from on, and that were not taken by then.

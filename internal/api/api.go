@@ -3,6 +3,7 @@
 //
 //	GET /v1/status       Status
 //	GET /v1/services     []Service
+//	GET /v1/overview     Overview: both of these and more
 //	GET /v1/connections  []Connection
 //	GET /v1/neighbours   []Neighbour
 //	GET /v1/explain?packet=tcp+192.0.2.7:40000+>+203.0.113.10:80   Explanation

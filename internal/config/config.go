@@ -26,6 +26,7 @@ type Config struct {
 	Workers  int
 	Ring     Ring
 	Control  Control
+	HTTP     HTTP
 
 	src    *source
 	static map[netip.Addr]frame.MAC // MACs that the file gives
@@ -83,6 +84,11 @@ type Control struct {
 	Socket string // "" : none
 	Mode   fs.FileMode
 	Group  string
+}
+
+// HTTP is where the status page and the metrics are served.
+type HTTP struct {
+	Listen string // host:port; "" : nowhere
 }
 
 // Defaults of what a file leaves out.

@@ -78,6 +78,25 @@ func TestExample(t *testing.T) {
 	}
 }
 
+func TestListen(t *testing.T) {
+	for text, want := range map[string]string{
+		"9405": "127.0.0.1:9405", `"10.0.0.2:9405"`: "10.0.0.2:9405", `"[fd00::2]:9405"`: "[fd00::2]:9405", "off": "", "0.0.0.0:80": "0.0.0.0:80",
+	} {
+		c, err := Parse("x", []byte(good+"http: {listen: "+text+"}\n"))
+		if err != nil || c.HTTP.Listen != want {
+			t.Errorf("listen: %s is %q, %v; want %q", text, c.HTTP.Listen, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		`":9405"`: "would listen on all addresses", "0": "not where one can listen", "65536": "not where one can listen",
+		`"localhost:9405"`: "not where one can listen", "10.0.0.2": "not where one can listen", "[1, 2]": "not where one can listen",
+	} {
+		if _, err := Parse("x", []byte(good+"http: {listen: "+text+"}\n")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("listen: %s: %v; want: %s", text, err, want)
+		}
+	}
+}
+
 func TestForms(t *testing.T) {
 	c, err := Parse("x", []byte(`legs:
   - {interface: eth0, vlan: 7, public: false}

@@ -115,6 +115,11 @@ func TestControlDocument(t *testing.T) {
 
 	for section, typ := range map[string]reflect.Type{
 		"/v1/status":              reflect.TypeFor[api.Status](),
+		"reload":                  reflect.TypeFor[api.Reload](),
+		"probes":                  reflect.TypeFor[api.Probes](),
+		"latency":                 reflect.TypeFor[api.Latency](),
+		"legs of the director":    reflect.TypeFor[api.Leg](),
+		"conflicts":               reflect.TypeFor[api.Conflict](),
 		"/v1/services":            reflect.TypeFor[api.Service](),
 		"realservers":             reflect.TypeFor[api.Realserver](),
 		"counts":                  reflect.TypeFor[api.Counts](),
@@ -131,6 +136,14 @@ func TestControlDocument(t *testing.T) {
 		}
 		same(t, "docs/control.md, section "+section, documented[section], fields)
 	}
+
+	var overview []string
+	for f := range reflect.TypeFor[api.Overview]().Fields() {
+		if !f.Anonymous { // those of a Status are there
+			overview = append(overview, f.Tag.Get("json"))
+		}
+	}
+	same(t, "docs/control.md, section /v1/overview", documented["/v1/overview"], overview)
 
 	// The names of the counters are made where they are read.
 	src, err := os.ReadFile("../director/status.go")

@@ -18,6 +18,7 @@ type file struct {
 	Workers   *int          `yaml:"workers"`
 	Ring      ringFile      `yaml:"ring"`
 	Control   controlFile   `yaml:"control"`
+	HTTP      httpFile      `yaml:"http"`
 	IPVS      ipvsFile      `yaml:"ipvs"`
 	Templates any           `yaml:"x-templates"` // for anchors; not looked at
 }
@@ -85,6 +86,10 @@ type controlFile struct {
 	Socket string `yaml:"socket"`
 	Mode   any    `yaml:"mode"`
 	Group  string `yaml:"group"`
+}
+
+type httpFile struct {
+	Listen any `yaml:"listen"`
 }
 
 // ipvsFile has the kernel's settings under net.ipv4.vs by their names, and the timeouts of ipvsadm --set.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func (v *validator) config(f *file) *Config {
 		v.wrong("$.guard", "guard is %q: write auto or off", guard)
 	}
 	c.Control = v.control(&f.Control)
+	c.HTTP.Listen = v.listen("$.http.listen", f.HTTP.Listen)
 	v.duration("$.ipvs.lblc_expiration", f.IPVS.LblcExpiration, 0, time.Second, maxPersistence) // also if no service has them
 	v.duration("$.ipvs.lblcr_expiration", f.IPVS.LblcrExpiration, 0, time.Second, maxPersistence)
 	c.Settings = v.settings(f)
@@ -112,6 +114,28 @@ func (v *validator) control(f *controlFile) Control {
 		c.Mode = fs.FileMode(m)
 	}
 	return c
+}
+
+// listen understands a port, which is one of the loopback interface, and an address with one.
+func (v *validator) listen(path string, x any) string {
+	text := fmt.Sprint(x)
+	if x == nil || text == "off" || text == "false" {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		host, port = "127.0.0.1", text
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if host == "" {
+		v.wrong(path, "%q would listen on all addresses: write the port alone for 127.0.0.1, or 0.0.0.0:%s if everybody may look", text, port)
+		return ""
+	}
+	if _, bad := netip.ParseAddr(host); bad != nil || err != nil || n == 0 {
+		v.wrong(path, "%q is not where one can listen: write a port, such as 9405, or an address and a port, such as 10.0.0.2:9405 or [fd00::2]:9405", text)
+		return ""
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func (v *validator) settings(f *file) forwarder.Settings {

@@ -24,6 +24,7 @@ import (
 type Director interface {
 	Status() api.Status
 	Services() []api.Service
+	Overview() api.Overview
 	Neighbours() []api.Neighbour
 	// Connections calls fn for each entry of the connection table until fn returns false.
 	Connections(fn func(api.Connection) bool)
@@ -110,6 +111,7 @@ func (s *Server) Close() error {
 func handler(d Director) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Status()) })
+	mux.HandleFunc("GET /v1/overview", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Overview()) })
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { write(w, orEmpty(d.Services())) })
 	mux.HandleFunc("GET /v1/neighbours", func(w http.ResponseWriter, _ *http.Request) { write(w, orEmpty(d.Neighbours())) })
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, d) })
@@ -124,7 +126,7 @@ func handler(d Director) http.Handler {
 	mux.HandleFunc("GET /v1/table", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Table()) })
 	mux.HandleFunc("POST /v1/changes", func(w http.ResponseWriter, r *http.Request) { changes(w, r, d) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/services, /v1/connections, /v1/neighbours, /v1/table or /v1/explain, or POST /v1/changes", http.StatusNotFound)
+		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/overview, /v1/services, /v1/connections, /v1/neighbours, /v1/table or /v1/explain, or POST /v1/changes", http.StatusNotFound)
 	})
 	return mux
 }

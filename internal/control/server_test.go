@@ -23,6 +23,7 @@ type fake struct{ conns int }
 func (f fake) Status() api.Status {
 	return api.Status{Flows: 7, Verdicts: map[string]uint64{"forwarded": 3}}
 }
+func (f fake) Overview() api.Overview      { return api.Overview{Workers: 3} }
 func (f fake) Services() []api.Service     { return nil }
 func (f fake) Neighbours() []api.Neighbour { return []api.Neighbour{{Leg: "eth0", State: "resolved"}} }
 func (f fake) Connections(fn func(api.Connection) bool) {
@@ -61,6 +62,10 @@ func TestServer(t *testing.T) {
 	}
 	c, ctx := api.NewClient(path), context.Background()
 	var st api.Status
+	var o api.Overview
+	if err := c.Get(ctx, "/v1/overview", &o); err != nil || o.Workers != 3 {
+		t.Errorf("overview %+v, %v", o, err)
+	}
 	if err := c.Get(ctx, "/v1/status", &st); err != nil || st.Flows != 7 || st.Verdicts["forwarded"] != 3 {
 		t.Errorf("status %+v, %v", st, err)
 	}

@@ -18,9 +18,11 @@ import (
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
+	"shunt/internal/api"
 	"shunt/internal/config"
 	"shunt/internal/control"
 	"shunt/internal/guard"
+	"shunt/internal/statuspage"
 )
 
 // Options are what a director is told besides its configuration.
@@ -41,11 +43,14 @@ type Director struct {
 	plan    forwarder.Plan
 	reloads atomic.Uint64
 
+	outcomes outcomes
+
 	legs    []*leg
 	rings   []*ring.Engine
 	engine  *forwarder.Engine
 	guard   *guard.Guard
 	control *control.Server
+	page    *statuspage.Server
 
 	neighbours sync.Mutex // guards known and claims
 	known      map[place]arpd.Neighbour
@@ -70,7 +75,7 @@ const resolveWait = time.Second
 func Start(cfg *config.Config, opt Options) (*Director, error) {
 	d := &Director{
 		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),
-		known: map[place]arpd.Neighbour{},
+		known: map[place]arpd.Neighbour{}, outcomes: outcomes{conflicts: map[claim]*api.Conflict{}},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
@@ -111,6 +116,12 @@ func (d *Director) start(ctx context.Context) error {
 		if d.control, err = control.Listen(c.Socket, c.Mode, c.Group, d, d.log); err != nil {
 			return err
 		}
+	}
+	if a := d.cfg.HTTP.Listen; a != "" {
+		if d.page, err = statuspage.Listen(a, d, d.log); err != nil {
+			return err
+		}
+		d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
 	}
 	d.setTargets(neighbours)
 	d.awaitNeighbours(neighbours, resolveWait)
@@ -215,6 +226,9 @@ func (d *Director) Close() error {
 	var errs []error
 	if d.control != nil {
 		errs = append(errs, d.control.Close())
+	}
+	if d.page != nil {
+		errs = append(errs, d.page.Close())
 	}
 	d.cancel() // ends links, workers and watchers
 	d.wg.Wait()

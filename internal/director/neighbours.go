@@ -65,8 +65,9 @@ func (d *Director) neighbourChanged(leg frame.Leg, n arpd.Neighbour) {
 
 // conflict warns of somebody else who claims a VIP.
 func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
+	now := time.Now()
 	d.neighbours.Lock()
-	tell, untold := d.claims.tell(claim{vip, mac}, time.Now())
+	tell, untold := d.claims.tell(claim{vip, mac}, now)
 	var who netip.Addr
 	for p, n := range d.known {
 		if n.MAC == mac {
@@ -74,6 +75,7 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 		}
 	}
 	d.neighbours.Unlock()
+	d.outcomes.claimed(vip, mac, l.name, who, now)
 	if untold > 0 {
 		d.log.Error("more hosts claim VIPs than can be named here: is it a flood of forged ARP?", "claims", untold, "interface", l.iface)
 	}

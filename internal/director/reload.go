@@ -17,6 +17,12 @@ const reloadWait = 300 * time.Millisecond
 // Reload puts another configuration in force. Flows and counters of what stays live on. If it returns an error, nothing has
 // changed.
 func (d *Director) Reload(cfg *config.Config) error {
+	err := d.reload(cfg)
+	d.Reread(err)
+	return err
+}
+
+func (d *Director) reload(cfg *config.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.sameLegs(cfg); err != nil {
@@ -127,6 +133,7 @@ func (d *Director) warnRestart(cfg *config.Config) {
 		{"workers", old.Workers != cfg.Workers},
 		{"ring", old.Ring != cfg.Ring},
 		{"control", old.Control != cfg.Control},
+		{"http", old.HTTP != cfg.HTTP},
 		{"guard", old.Guard != cfg.Guard},
 		{"arp", old.ARP != cfg.ARP},
 		{"log.format", old.Log.Format != cfg.Log.Format},

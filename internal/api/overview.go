@@ -1,0 +1,102 @@
+package api
+
+import "time"
+
+// Overview is all that a screen shows, in one answer: GET /v1/overview.
+type Overview struct {
+	Status
+	Now        time.Time   `json:"now"`
+	Workers    int         `json:"workers"`
+	Reload     Reload      `json:"reload"`
+	Probes     Probes      `json:"probes"`
+	Latency    Latency     `json:"latency"`
+	Legs       []Leg       `json:"legs"`
+	Conflicts  []Conflict  `json:"conflicts"`
+	Services   []Service   `json:"services"`
+	Neighbours []Neighbour `json:"neighbours"`
+}
+
+// Reload is what became of the last time that the configuration was read again.
+type Reload struct {
+	Failures uint64    `json:"failures"`       // how often it was refused since the start
+	Last     time.Time `json:"last,omitzero"`  // missing if it was never read again
+	Error    string    `json:"error,omitzero"` // of the last time; missing if it was taken
+}
+
+// Probes tells how far lookups in the connection table go, from a part of the table that is looked at for each answer.
+type Probes struct {
+	Mean float64 `json:"mean"` // lines read to find an entry, 1 to 2; 0 if the part had no entries
+	Full float64 `json:"full"` // part of the buckets that are full, 0 to 1
+}
+
+// Latency is a histogram of the time that sampled frames spent in the director, from the kernel's time stamp until they were
+// sent.
+type Latency struct {
+	Bounds []float64 `json:"bounds"` // seconds, growing
+	Counts []uint64  `json:"counts"` // frames up to each bound and above the one before; one more for what is above all
+	Sum    float64   `json:"sum"`    // seconds
+}
+
+// Count is the number of frames sampled.
+func (l *Latency) Count() (n uint64) {
+	for _, c := range l.Counts {
+		n += c
+	}
+	return n
+}
+
+// Quantile estimates the time, in seconds, that the part q (0 to 1) of the frames stayed below, as if the frames of a bucket lay
+// evenly in it. It is 0 without frames, and the last bound if it lies above.
+func (l *Latency) Quantile(q float64) float64 {
+	rank := q * float64(l.Count())
+	if rank == 0 || len(l.Bounds) == 0 {
+		return 0
+	}
+	var below, low float64
+	for i, high := range l.Bounds {
+		n := float64(l.Counts[i])
+		if below+n >= rank {
+			return low + (high-low)*(rank-below)/n
+		}
+		below, low = below+n, high
+	}
+	return low
+}
+
+// Since is what was added to the histogram since it was old.
+func (l *Latency) Since(old *Latency) Latency {
+	if len(old.Counts) != len(l.Counts) {
+		return *l
+	}
+	out := Latency{Bounds: l.Bounds, Counts: make([]uint64, len(l.Counts)), Sum: l.Sum - old.Sum}
+	for i := range out.Counts {
+		out.Counts[i] = l.Counts[i] - old.Counts[i]
+	}
+	return out
+}
+
+// Leg is one interface of the director, with its rings.
+type Leg struct {
+	Name      string `json:"name"`
+	Interface string `json:"interface"`
+	MAC       string `json:"mac"`
+	Up        bool   `json:"up"`
+	Public    bool   `json:"public"` // the VIPs are answered for here
+	Slots     int    `json:"slots"`  // of the rings of all workers
+	InUse     int    `json:"in_use"` // slots that wait to be read, or are being forwarded
+	Received  uint64 `json:"received"`
+	Sent      uint64 `json:"sent"`
+	RingFull  uint64 `json:"ring_full"` // frames that the kernel dropped because the ring was full
+	NotSent   uint64 `json:"not_sent"`
+}
+
+// Conflict is a host that claims a VIP by ARP or neighbour discovery.
+type Conflict struct {
+	VIP        string    `json:"vip"`
+	MAC        string    `json:"mac"`
+	Leg        string    `json:"leg"`
+	Realserver string    `json:"realserver,omitempty"` // whose MAC it is, if one of ours
+	Messages   uint64    `json:"messages"`
+	First      time.Time `json:"first"`
+	Last       time.Time `json:"last"`
+}

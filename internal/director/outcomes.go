@@ -1,0 +1,78 @@
+package director
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"shunt/forwarder/frame"
+	"shunt/internal/api"
+)
+
+// outcomes is what happened that is to be shown on request.
+type outcomes struct {
+	mu        sync.Mutex
+	last      api.Reload
+	conflicts map[claim]*api.Conflict
+}
+
+// claimed notes that mac claimed vip; realserver is whose MAC it is, if one of ours.
+func (o *outcomes) claimed(vip netip.Addr, mac frame.MAC, leg string, realserver netip.Addr, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.conflicts[claim{vip, mac}]
+	if c == nil {
+		if len(o.conflicts) >= mostClaims { // anybody on the network may make them up: the oldest is forgotten
+			var oldest claim
+			for k, v := range o.conflicts {
+				if have := o.conflicts[oldest]; have == nil || v.Last.Before(have.Last) {
+					oldest = k
+				}
+			}
+			delete(o.conflicts, oldest)
+		}
+		c = &api.Conflict{VIP: vip.String(), MAC: mac.String(), First: now}
+		o.conflicts[claim{vip, mac}] = c
+	}
+	c.Leg, c.Realserver = leg, ""
+	if realserver.IsValid() {
+		c.Realserver = realserver.String()
+	}
+	c.Messages++
+	c.Last = now
+}
+
+// claims lists the conflicts, the latest first.
+func (o *outcomes) claims() []api.Conflict {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := make([]api.Conflict, 0, len(o.conflicts))
+	for _, c := range o.conflicts {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b api.Conflict) int {
+		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.VIP, b.VIP), cmp.Compare(a.MAC, b.MAC))
+	})
+	return out
+}
+
+// Reread notes what became of the configuration's being read again; err is nil if it was taken. Reload does so itself: this
+// is for a file that could not even be read.
+func (d *Director) Reread(err error) {
+	o := &d.outcomes
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = api.Reload{Failures: o.last.Failures, Last: time.Now()}
+	if err != nil {
+		o.last.Failures++
+		o.last.Error = err.Error()
+	}
+}
+
+func (o *outcomes) reload() api.Reload {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last
+}
