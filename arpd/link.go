@@ -379,10 +379,13 @@ func (l *Link) handle(b []byte) {
 	}
 	l.mu.Lock()
 	learnt := l.resolver.Handle(&m, now)
+	hurried := l.resolver.Hurried()
 	l.mu.Unlock()
 	if learnt {
 		l.count.learnt.Add(1)
 		l.report()
-		l.wake() // its next question is due at another time
+	}
+	if hurried {
+		l.wake()
 	}
 }

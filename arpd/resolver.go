@@ -1,6 +1,7 @@
 package arpd
 
 import (
+	"container/heap"
 	"net/netip"
 	"slices"
 	"time"
@@ -61,8 +62,9 @@ type Resolver struct {
 
 	refresh time.Duration
 	targets map[netip.Addr]*target
-	order   []netip.Addr
+	due     queue // of those that are asked for, the next first
 	changed []Neighbour
+	hurried bool // something is to be asked sooner than Due said
 }
 
 type target struct {
@@ -72,7 +74,37 @@ type target struct {
 	next  time.Time
 	asked time.Time // the last question
 	told  time.Time // the last time that something unasked had us ask
+	place int       // in the queue; -1 if it is not asked for
 }
+
+// queue is a heap of targets by the time of their next question: with tens of thousands of them nothing may look at all.
+type queue []*target
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].next.Before(q[j].next) }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+func (q *queue) Push(x any) {
+	t := x.(*target)
+	t.place = len(*q)
+	*q = append(*q, t)
+}
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	t := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	t.place = -1
+	return t
+}
+
+// Questions are asked in portions, so that the answers to many do not come all at once and get lost.
+const (
+	portion    = 100
+	portionGap = 5 * time.Millisecond
+)
 
 // NewResolver returns a Resolver that asks again for a neighbour that was not heard of for the time of refresh.
 func NewResolver(refresh time.Duration) *Resolver {
@@ -82,13 +114,13 @@ func NewResolver(refresh time.Duration) *Resolver {
 // SetTargets replaces the neighbours to resolve. What is known of those that stay, stays. A target with a MAC is static.
 func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 	old := r.targets
-	r.targets, r.order = map[netip.Addr]*target{}, r.order[:0]
+	r.targets, r.due = make(map[netip.Addr]*target, len(targets)), r.due[:0]
 	for addr, mac := range targets {
 		t := old[addr]
 		switch {
 		case !mac.IsZero():
 			if t == nil || t.State != Static || t.MAC != mac {
-				t = &target{Neighbour: Neighbour{addr, mac, Static, now}}
+				t = &target{Neighbour: Neighbour{addr, mac, Static, now}, place: -1}
 				r.changed = append(r.changed, t.Neighbour)
 			}
 		case t == nil || t.State == Static:
@@ -96,9 +128,24 @@ func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 			r.changed = append(r.changed, t.Neighbour)
 		}
 		r.targets[addr] = t
-		r.order = append(r.order, addr)
+		if t.State != Static {
+			r.due.Push(t)
+		}
 	}
-	slices.SortFunc(r.order, netip.Addr.Compare)
+	heap.Init(&r.due)
+}
+
+// Hurried reports, once, that since the last call a message has made a question due sooner than Due said.
+func (r *Resolver) Hurried() bool {
+	h := r.hurried
+	r.hurried = false
+	return h
+}
+
+// schedule puts off or brings forward the next question for a target.
+func (r *Resolver) schedule(t *target, next time.Time) {
+	t.next = next
+	heap.Fix(&r.due, t.place)
 }
 
 // Handle learns from a message of somebody: the answer to a question, or anything else that a neighbour sends from its
@@ -111,7 +158,8 @@ func (r *Resolver) Handle(m *Message, now time.Time) bool {
 	answer := m.Reply && !m.Destination.IsGroup() && !t.asked.IsZero() && now.Sub(t.asked) <= answerWindow
 	if !answer && !r.LearnGratuitous && t.MAC != m.SenderMAC {
 		if now.Sub(t.told) >= staleGap {
-			t.told, t.next = now, now
+			t.told, r.hurried = now, true
+			r.schedule(t, now)
 			if t.State == Resolved {
 				r.become(t, Stale, t.MAC, now)
 			}
@@ -122,7 +170,8 @@ func (r *Resolver) Handle(m *Message, now time.Time) bool {
 	if t.State != Resolved || t.MAC != m.SenderMAC {
 		r.become(t, Resolved, m.SenderMAC, now)
 	}
-	t.tries, t.next = 0, now.Add(r.refresh)
+	t.tries = 0
+	r.schedule(t, now.Add(r.refresh))
 	return true
 }
 
@@ -149,17 +198,19 @@ func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {
 	r.changed = append(r.changed, t.Neighbour)
 }
 
-// Due returns the questions to ask by now, and when to call again; the zero time is never.
+// Due returns the questions to ask by now, a portion of them if they are many, and when to call again; the zero time is never.
 func (r *Resolver) Due(self *Self, now time.Time) (out []Message, next time.Time) {
-	for _, addr := range r.order {
-		t := r.targets[addr]
-		if t.State == Static {
-			continue
-		}
-		if !t.next.After(now) {
-			out = append(out, self.request(addr, r.ask(t, now)))
-		}
-		next = sooner(next, t.next)
+	for len(out) < portion && len(r.due) > 0 && !r.due[0].next.After(now) {
+		t := r.due[0]
+		out = append(out, self.request(t.Addr, r.ask(t, now)))
+		heap.Fix(&r.due, 0)
+	}
+	if len(r.due) == 0 {
+		return out, next
+	}
+	next = r.due[0].next
+	if !next.After(now) {
+		next = now.Add(portionGap)
 	}
 	return out, next
 }
@@ -206,9 +257,10 @@ func (r *Resolver) Changes() []Neighbour {
 
 // Neighbours lists all, in the order of their addresses.
 func (r *Resolver) Neighbours() []Neighbour {
-	out := make([]Neighbour, 0, len(r.order))
-	for _, addr := range r.order {
-		out = append(out, r.targets[addr].Neighbour)
+	out := make([]Neighbour, 0, len(r.targets))
+	for _, t := range r.targets {
+		out = append(out, t.Neighbour)
 	}
+	slices.SortFunc(out, func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
 	return out
 }

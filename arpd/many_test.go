@@ -1,0 +1,57 @@
+package arpd_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"shunt/arpd"
+	"shunt/forwarder/frame"
+)
+
+// Many neighbours are asked for in portions, each of them once at first, and one that moves is asked for before its time.
+func TestManyNeighbours(t *testing.T) {
+	const many = 20000
+	now := time.Unix(1000, 0)
+	r := arpd.NewResolver(30 * time.Second)
+	targets := map[netip.Addr]frame.MAC{}
+	for i := range many {
+		targets[netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})] = frame.MAC{}
+	}
+	r.SetTargets(targets, now)
+	self := &arpd.Self{MAC: frame.MAC{2, 0, 0, 0, 0, 1}, V4: netip.MustParseAddr("10.0.0.1")}
+	asked := map[netip.Addr]int{}
+	for len(asked) < many {
+		out, next := r.Due(self, now)
+		if len(out) == 0 || len(out) > 100 {
+			t.Fatalf("%d questions at once", len(out))
+		}
+		for _, m := range out {
+			asked[m.Target]++
+			mac := frame.MAC{2, 1, 0, 0, m.Target.As4()[2], m.Target.As4()[3]}
+			r.Handle(&arpd.Message{Reply: true, Sender: m.Target, SenderMAC: mac, Destination: self.MAC}, now)
+		}
+		if len(asked) < many {
+			now = next
+		}
+	}
+	for a, n := range asked {
+		if n != 1 {
+			t.Fatalf("%s was asked for %d times", a, n)
+		}
+	}
+	if out, next := r.Due(self, now); len(out) != 0 || next.Sub(now) < 20*time.Second {
+		t.Errorf("all answered, but %d more questions, the next in %s", len(out), next.Sub(now))
+	}
+	if r.Hurried() {
+		t.Error("answers do not hurry")
+	}
+	mover := netip.MustParseAddr("10.1.7.7")
+	r.Handle(&arpd.Message{Sender: mover, SenderMAC: frame.MAC{2, 9, 9, 9, 9, 9}, Destination: frame.MAC{255, 255, 255, 255, 255, 255}}, now)
+	if !r.Hurried() {
+		t.Error("an announcement of another MAC is to be asked about at once")
+	}
+	if out, _ := r.Due(self, now); len(out) != 1 || out[0].Target != mover {
+		t.Errorf("asked %v", out)
+	}
+}
