@@ -214,6 +214,20 @@ func (l *Link) SetTargets(targets map[netip.Addr]frame.MAC) {
 	l.wake()
 }
 
+// ChangeTargets adds some neighbours to those to resolve, and takes others away.
+func (l *Link) ChangeTargets(add map[netip.Addr]frame.MAC, remove []netip.Addr) {
+	now := time.Now()
+	l.mu.Lock()
+	for addr, mac := range add {
+		l.resolver.Add(addr, mac, now)
+	}
+	for _, addr := range remove {
+		l.resolver.Remove(addr)
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
 // Announce has all VIPs announced at once.
 func (l *Link) Announce() {
 	l.mu.Lock()

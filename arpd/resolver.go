@@ -113,26 +113,42 @@ func NewResolver(refresh time.Duration) *Resolver {
 
 // SetTargets replaces the neighbours to resolve. What is known of those that stay, stays. A target with a MAC is static.
 func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
-	old := r.targets
-	r.targets, r.due = make(map[netip.Addr]*target, len(targets)), r.due[:0]
-	for addr, mac := range targets {
-		t := old[addr]
-		switch {
-		case !mac.IsZero():
-			if t == nil || t.State != Static || t.MAC != mac {
-				t = &target{Neighbour: Neighbour{addr, mac, Static, now}, place: -1}
-				r.changed = append(r.changed, t.Neighbour)
-			}
-		case t == nil || t.State == Static:
-			t = &target{Neighbour: Neighbour{addr, frame.MAC{}, Incomplete, now}, next: now}
-			r.changed = append(r.changed, t.Neighbour)
-		}
-		r.targets[addr] = t
-		if t.State != Static {
-			r.due.Push(t)
+	for addr := range r.targets {
+		if _, stays := targets[addr]; !stays {
+			r.Remove(addr)
 		}
 	}
-	heap.Init(&r.due)
+	for addr, mac := range targets {
+		r.Add(addr, mac, now)
+	}
+}
+
+// Add adds one to the neighbours to resolve; one with a MAC is static. If it is there already, what is known of it stays.
+func (r *Resolver) Add(addr netip.Addr, mac frame.MAC, now time.Time) {
+	t := r.targets[addr]
+	if t != nil && (t.State == Static && t.MAC == mac || t.State != Static && mac.IsZero()) {
+		return
+	}
+	r.Remove(addr)
+	t = &target{Neighbour: Neighbour{addr, mac, Static, now}, next: now, place: -1}
+	if mac.IsZero() {
+		t.State = Incomplete
+		heap.Push(&r.due, t)
+	}
+	r.targets[addr] = t
+	r.changed = append(r.changed, t.Neighbour)
+}
+
+// Remove takes one away.
+func (r *Resolver) Remove(addr netip.Addr) {
+	t := r.targets[addr]
+	if t == nil {
+		return
+	}
+	if t.place >= 0 {
+		heap.Remove(&r.due, t.place)
+	}
+	delete(r.targets, addr)
 }
 
 // Hurried reports, once, that since the last call a message has made a question due sooner than Due said.
@@ -178,8 +194,8 @@ func (r *Resolver) Handle(m *Message, now time.Time) bool {
 // Again has all neighbours asked for at once, as when the interface is another one. Those that failed are as new; the others'
 // MACs are believed until they fail.
 func (r *Resolver) Again(now time.Time) {
-	for _, addr := range r.order {
-		switch t := r.targets[addr]; t.State {
+	for _, t := range r.targets {
+		switch t.State {
 		case Static:
 		case Resolved, Stale:
 			r.become(t, Stale, t.MAC, now)
@@ -191,6 +207,7 @@ func (r *Resolver) Again(now time.Time) {
 			t.tries, t.next = 0, now
 		}
 	}
+	heap.Init(&r.due)
 }
 
 func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {

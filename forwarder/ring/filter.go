@@ -65,14 +65,15 @@ func vipFilter(vips []netip.Addr, size int) ([]bpf.RawInstruction, error) {
 			v6 = append(v6, fold(frame.AddrFrom(a)))
 		}
 	}
-	r4, r6 := ranges(v4), ranges(v6)
+	// A range takes two instructions and more, with its part of the tree.
+	r4, r6 := join(ranges(v4), size/2), join(ranges(v6), size/2)
+	bare := len(filterProgram(nil, nil, onlyHost)) - treeLen(nil) - treeLen(nil)
 	for {
-		prog := filterProgram(r4, r6, onlyHost)
-		if len(prog) <= size {
-			return bpf.Assemble(prog)
+		if bare+treeLen(r4)+treeLen(r6) <= size {
+			return bpf.Assemble(filterProgram(r4, r6, onlyHost))
 		}
 		if len(r4) <= 1 && len(r6) <= 1 {
-			return nil, fmt.Errorf("%d instructions do not fit into %d", len(prog), size)
+			return nil, fmt.Errorf("%d instructions do not fit into %d", bare+treeLen(r4)+treeLen(r6), size)
 		}
 		// Slightly fewer each time: the size of the tree is nearly proportional to the number of ranges.
 		if len(r4) >= len(r6) {
@@ -193,6 +194,20 @@ func loadFold() []bpf.Instruction {
 
 // leafSpans is how many ranges are compared one after the other at the end of the search.
 const leafSpans = 4
+
+// treeLen is how many instructions tree writes.
+func treeLen(r []span) int {
+	if len(r) > leafSpans {
+		return 2 + treeLen(r[:len(r)/2]) + treeLen(r[len(r)/2:])
+	}
+	n := 2
+	for _, s := range r {
+		if n++; s.lo != s.hi {
+			n++
+		}
+	}
+	return n
+}
 
 // tree writes a binary search for the number in A among sorted ranges. It ends the program.
 func tree(r []span) []bpf.Instruction {

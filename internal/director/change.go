@@ -4,14 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/internal/api"
-	"shunt/internal/config"
 	"shunt/scheduler"
 )
 
@@ -20,24 +18,18 @@ import (
 func (d *Director) Apply(changes []api.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := &translator{d: d}
+	t := &translator{d: d, hops: map[forwarder.Hop]bool{}}
 	for i := range changes {
 		if err := t.add(&changes[i]); err != nil {
 			return refusal(i, err)
 		}
 	}
-	old := d.inForce()
-	if len(t.vips) > 0 {
-		if err := d.letIn(union(old.vips, t.vips)); err != nil {
-			return errors.Join(err, d.letIn(old.vips))
-		}
-	}
-	if news := fewer(t.neighbours, old.neighbours); len(news) > 0 {
-		d.setTargets(append(news, old.neighbours...))
-		d.awaitNeighbours(news, reloadWait)
+	served, err := d.prepare(t)
+	if err != nil {
+		return err
 	}
 	at := 0
-	err := d.engine.Update(func(tx *forwarder.Tx) error {
+	err = d.engine.Update(func(tx *forwarder.Tx) error {
 		for i, step := range t.steps {
 			at = i
 			if step == nil {
@@ -55,7 +47,7 @@ func (d *Director) Apply(changes []api.Change) error {
 			err = d.engine.Zero(t.zero[i].key)
 		}
 	}
-	d.follow()
+	d.settle(t, served)
 	if err != nil {
 		return refusal(at, err)
 	}
@@ -65,11 +57,14 @@ func (d *Director) Apply(changes []api.Change) error {
 
 // translator makes of changes what the engine understands.
 type translator struct {
-	d          *Director
-	steps      []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
-	zero       []zeroing
-	vips       []netip.Addr
-	neighbours []config.Neighbour
+	d     *Director
+	steps []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
+	zero  []zeroing
+
+	vips     []netip.Addr           // of services that come
+	services bool                   // services come or go
+	whole    bool                   // so many realservers may go that all are to be looked at
+	hops     map[forwarder.Hop]bool // where realservers come or go; true: somebody lived there before
 }
 
 type zeroing struct {
@@ -110,7 +105,6 @@ func (t *translator) add(c *api.Change) error {
 		step = func(tx *forwarder.Tx) error { return tx.Flush() }
 	case api.OpAddServer:
 		step = func(tx *forwarder.Tx) error { return tx.AddDestination(key, dest) }
-		t.neighbours = append(t.neighbours, config.Neighbour{Leg: dest.Leg, Address: dest.Addr})
 	case api.OpEditServer:
 		step = func(tx *forwarder.Tx) error { return tx.EditDestination(key, dest) }
 	case api.OpDeleteServer:
@@ -134,6 +128,17 @@ func (t *translator) add(c *api.Change) error {
 		return fmt.Errorf("%s: service or server is missing: %w", c.Op, forwarder.ErrInvalid)
 	}
 	t.steps = append(t.steps, step)
+	switch c.Op {
+	case api.OpAddService:
+		t.services = true
+	case api.OpDeleteService, api.OpFlush:
+		t.services, t.whole = true, true
+	case api.OpAddServer, api.OpDeleteServer:
+		h := forwarder.Hop{Leg: dest.Leg, Addr: dest.Addr}
+		if _, ok := t.hops[h]; !ok {
+			t.hops[h] = t.d.engine.InUse(h)
+		}
+	}
 	return nil
 }
 
@@ -168,12 +173,10 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 		s.Matches = []forwarder.Match{m}
 		s.Name = s.Key().String()
 	}
-	for _, old := range t.d.engine.Services() {
-		if old.Key() == s.Key() {
-			s.Name, s.SlowStart = old.Name, old.SlowStart
-			if old.Scheduler == s.Scheduler {
-				s.Options.TableSize, s.Options.Seed, s.Options.Expiration = old.Options.TableSize, old.Options.Seed, old.Options.Expiration
-			}
+	if old, ok := t.d.engine.Lookup(s.Key()); ok {
+		s.Name, s.SlowStart = old.Name, old.SlowStart
+		if old.Scheduler == s.Scheduler {
+			s.Options.TableSize, s.Options.Seed, s.Options.Expiration = old.Options.TableSize, old.Options.Seed, old.Options.Expiration
 		}
 	}
 	return s, nil
@@ -182,16 +185,9 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 // server makes the engine's destination of one of the API, on the leg where it is or would be.
 func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forwarder.Destination, error) {
 	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Weight: int32(min(v.Weight, 1<<30)), Upper: v.Upper, Lower: v.Lower}
-	for _, old := range t.d.engine.Services() {
-		if old.Key() != s.Key() {
-			continue
-		}
-		for _, o := range old.Destinations {
-			if o.Addr == dest.Addr && o.Port == dest.Port {
-				dest.Leg, dest.Drain = o.Leg, o.Drain
-				return dest, nil
-			}
-		}
+	if old, ok := t.d.engine.LookupDestination(s.Key(), dest.Addr, dest.Port); ok {
+		dest.Leg, dest.Drain = old.Leg, old.Drain
+		return dest, nil
 	}
 	if ownAddresses()[v.Address] {
 		return dest, fmt.Errorf(errLocal+": %w", v.Address, forwarder.ErrInvalid)
@@ -218,40 +214,6 @@ func (t *translator) timeouts(v *api.Timeouts) func(*forwarder.Tx) error {
 			s.UDPTimeout = seconds(v.UDP)
 		}
 		return tx.SetSettings(s)
-	}
-}
-
-// inForce is what the engine serves at present.
-type inForce struct {
-	vips       []netip.Addr
-	neighbours []config.Neighbour
-}
-
-func (d *Director) inForce() inForce {
-	var f inForce
-	for _, s := range d.engine.Services() {
-		for _, m := range s.Matches {
-			if !slices.Contains(f.vips, m.Addr) {
-				f.vips = append(f.vips, m.Addr)
-			}
-		}
-		for _, r := range s.Destinations {
-			n := config.Neighbour{Leg: r.Leg, Address: r.Addr, MAC: d.cfg.StaticMAC(r.Addr)}
-			if !slices.Contains(f.neighbours, n) {
-				f.neighbours = append(f.neighbours, n)
-			}
-		}
-	}
-	return f
-}
-
-// follow has filters, guard, resolver and responder follow what the engine serves.
-func (d *Director) follow() {
-	f := d.inForce()
-	d.setTargets(f.neighbours)
-	d.setVIPs(f.vips)
-	if err := d.letIn(f.vips); err != nil {
-		d.log.Error("the filters do not follow the services", "error", err)
 	}
 }
 

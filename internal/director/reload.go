@@ -66,32 +66,27 @@ func (d *Director) reload(cfg *config.Config) error {
 
 // letIn sets the filters of the rings, and the guard.
 func (d *Director) letIn(vips []netip.Addr) error {
+	if err := d.setFilters(vips); err != nil || d.guard == nil {
+		return err
+	}
+	return d.guard.SetVIPs(vips)
+}
+
+// letInToo is letIn where little differs from before, and the interfaces are the same.
+func (d *Director) letInToo(vips []netip.Addr) error {
+	if err := d.setFilters(vips); err != nil || d.guard == nil {
+		return err
+	}
+	return d.guard.ChangeVIPs(vips)
+}
+
+func (d *Director) setFilters(vips []netip.Addr) error {
 	for _, r := range d.rings {
 		if err := r.SetVIPs(vips); err != nil {
 			return err
 		}
 	}
-	if d.guard != nil {
-		return d.guard.SetVIPs(vips)
-	}
 	return nil
-}
-
-func union(a, b []netip.Addr) []netip.Addr {
-	out := slices.Clone(a)
-	for _, v := range b {
-		if !slices.Contains(out, v) {
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
-// fewer returns those of a whose places are not among b's.
-func fewer(a, b []config.Neighbour) []config.Neighbour {
-	return slices.DeleteFunc(slices.Clone(a), func(n config.Neighbour) bool {
-		return slices.ContainsFunc(b, func(m config.Neighbour) bool { return m.Leg == n.Leg && m.Address == n.Address })
-	})
 }
 
 // sameLegs refuses other legs: their sockets are open, and flows refer to them.

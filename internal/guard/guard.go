@@ -15,6 +15,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
@@ -26,6 +27,7 @@ var ErrUnsupported = errors.New("this kernel has no nftables for netdev ingress"
 // A Guard is the rules of some interfaces. It is used by one goroutine at a time.
 type Guard struct {
 	interfaces []string
+	have       []netip.Addr // in all tables; nil if that is not known
 }
 
 // Install puts rules on the interfaces that drop what is for vips, in the network namespace of the calling thread. Rules
@@ -65,10 +67,11 @@ func (g *Guard) SetVIPs(vips []netip.Addr) error {
 			v6 = append(v6, nftables.SetElement{Key: v.AsSlice()})
 		}
 	}
-	c, err := nftables.New()
+	c, err := nftables.New(nftables.WithSockOptions(roomy))
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
+	g.have = nil
 	for _, name := range g.interfaces {
 		if _, err := net.InterfaceByName(name); err != nil {
 			continue // it was deleted, and comes again or not: the others are to be guarded meanwhile
@@ -85,7 +88,70 @@ func (g *Guard) SetVIPs(vips []netip.Addr) error {
 			return err
 		}
 	}
-	return explain(c.Flush())
+	if err := c.Flush(); err != nil {
+		return explain(err)
+	}
+	g.have = slices.Clone(vips)
+	return nil
+}
+
+// roomy lets a socket send ten thousands of addresses in one transaction.
+func roomy(c *netlink.Conn) error {
+	_ = c.SetWriteBuffer(8 << 20) // if it is not allowed to, fewer will do
+	return nil
+}
+
+// ChangeVIPs is SetVIPs that adds and takes away only what differs from before.
+func (g *Guard) ChangeVIPs(vips []netip.Addr) error {
+	if g.have == nil {
+		return g.SetVIPs(vips)
+	}
+	before := make(map[netip.Addr]bool, len(g.have))
+	for _, v := range g.have {
+		before[v] = true
+	}
+	var add, remove [2][]nftables.SetElement // of IPv4 and IPv6
+	for _, v := range vips {
+		if !before[v] {
+			at(&add, v)
+		}
+		delete(before, v)
+	}
+	for v := range before {
+		at(&remove, v)
+	}
+	c, err := nftables.New(nftables.WithSockOptions(roomy))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, name := range g.interfaces {
+		t := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name}
+		for family, set := range []*nftables.Set{{Table: t, Name: "vips4", KeyType: nftables.TypeIPAddr}, {Table: t, Name: "vips6", KeyType: nftables.TypeIP6Addr}} {
+			err = errors.Join(err, inPortions(add[family], set, c.SetAddElements), inPortions(remove[family], set, c.SetDeleteElements))
+		}
+	}
+	if err != nil || c.Flush() != nil {
+		return g.SetVIPs(vips) // somebody has meddled with the tables, or an interface is gone
+	}
+	g.have = slices.Clone(vips)
+	return nil
+}
+
+func at(lists *[2][]nftables.SetElement, v netip.Addr) {
+	family := 0
+	if v.Is6() {
+		family = 1
+	}
+	lists[family] = append(lists[family], nftables.SetElement{Key: v.AsSlice()})
+}
+
+func inPortions(elements []nftables.SetElement, set *nftables.Set, fn func(*nftables.Set, []nftables.SetElement) error) error {
+	for part := range slices.Chunk(elements, portion) {
+		if err := fn(set, part); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", set.Name, err)
+		}
+	}
+	return nil
 }
 
 // anew replaces the table of an interface by an empty one: adding it first makes the removal succeed in any case.
@@ -95,12 +161,18 @@ func anew(c *nftables.Conn, name string) *nftables.Table {
 	return c.AddTable(t)
 }
 
+// portion is how many addresses go into one message, whose attributes have 16 bits for their length.
+const portion = 1000
+
 // addRule drops packets of one protocol whose destination, size bytes at offset of the IP header, is in a set.
 func addRule(c *nftables.Conn, t *nftables.Table, chain *nftables.Chain, name string, typ nftables.SetDatatype,
 	proto uint16, offset, size uint32, elements []nftables.SetElement) error {
 	set := &nftables.Set{Table: t, Name: name, KeyType: typ}
-	if err := c.AddSet(set, elements); err != nil {
+	if err := c.AddSet(set, nil); err != nil {
 		return fmt.Errorf("nftables: set %s: %w", name, err)
+	}
+	if err := inPortions(elements, set, c.SetAddElements); err != nil {
+		return err
 	}
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},

@@ -136,3 +136,77 @@ func TestGuard(t *testing.T) {
 		t.Errorf("removing what is not there: %v", err)
 	}
 }
+
+// Ten thousand VIPs are guarded like one, and can be exchanged.
+func TestManyVIPs(t *testing.T) {
+	n := netlab.New()
+	defer n.Close()
+	sw, err := n.Switch("sw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	director, err := n.Host("director")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := director.Cable("eth0", "02:00:00:00:00:02", sw, "director"); err != nil {
+		t.Fatal(err)
+	}
+	many := func(first byte) (out []netip.Addr) {
+		for i := range 10000 {
+			out = append(out, netip.AddrFrom4([4]byte{first, 1, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{0xfd, first, 14: byte(i >> 8), 15: byte(i)}))
+		}
+		return out
+	}
+	err = director.Do(func() error {
+		begin := time.Now()
+		g, err := Install([]string{"eth0"}, many(10))
+		if err != nil {
+			return err
+		}
+		defer g.Close()
+		t.Logf("20,000 VIPs in %s", time.Since(begin))
+		if err := g.SetVIPs(many(11)); err != nil {
+			return err
+		}
+		begin = time.Now()
+		one := append(many(11)[1:], netip.MustParseAddr("11.2.0.0"))
+		if err := g.ChangeVIPs(one); err != nil {
+			return err
+		}
+		t.Logf("one exchanged in %s", time.Since(begin))
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_eth0"}
+		for _, name := range []string{"vips4", "vips6"} {
+			set, err := c.GetSetByName(table, name)
+			if err != nil {
+				return err
+			}
+			elements, err := c.GetSetElements(set)
+			if err != nil {
+				return err
+			}
+			got := map[netip.Addr]bool{}
+			for _, e := range elements {
+				a, _ := netip.AddrFromSlice(e.Key)
+				got[a] = true
+			}
+			missing := 0
+			for _, v := range one {
+				if v.Is4() == (name == "vips4") && !got[v] {
+					missing++
+				}
+			}
+			if len(elements) != 10000 || missing > 0 {
+				t.Errorf("set %s has %d addresses, and %d are missing", name, len(elements), missing)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

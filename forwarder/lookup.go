@@ -1,0 +1,86 @@
+package forwarder
+
+import (
+	"net/netip"
+	"slices"
+
+	"shunt/forwarder/frame"
+)
+
+// A Hop is where a realserver lives.
+type Hop struct {
+	Leg  frame.Leg
+	Addr netip.Addr
+}
+
+// Lookup returns the service with this key.
+func (c *Control) Lookup(key ServiceKey) (s Service, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	svc := c.services[key]
+	if svc == nil {
+		return s, false
+	}
+	return svc.spec, true
+}
+
+// LookupDestination returns the realserver of a service with this address and port.
+func (c *Control) LookupDestination(key ServiceKey, addr netip.Addr, port uint16) (d Destination, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	svc := c.services[key]
+	if svc == nil {
+		return d, false
+	}
+	i := find(svc, Destination{Addr: addr, Port: port})
+	if i < 0 {
+		return d, false
+	}
+	return svc.dests[i].spec, true
+}
+
+// VIPs lists the addresses of all services, each once, in the order of the services.
+func (c *Control) VIPs() []netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []netip.Addr
+	seen := make([]bool, len(c.vipAddrs))
+	for _, svc := range c.byID {
+		if svc == nil {
+			continue
+		}
+		for _, m := range svc.spec.Matches {
+			if id := c.vipIDs[frame.AddrFrom(m.Addr)]; !seen[id] {
+				seen[id] = true
+				out = append(out, m.Addr)
+			}
+		}
+	}
+	return out
+}
+
+// Hops lists where realservers live, each place once, in no order. Those of removed ones are not among them.
+func (c *Control) Hops() []Hop {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Hop, 0, len(c.hops))
+	for h, state := range c.hops {
+		if state.inUse() {
+			out = append(out, Hop{h.leg, h.addr})
+		}
+	}
+	return out
+}
+
+// InUse reports whether a realserver lives there.
+func (c *Control) InUse(h Hop) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := c.hops[hop{h.Leg, h.Addr}]
+	return state != nil && state.inUse()
+}
+
+// inUse reports whether one of the destinations that live there is a realserver of its service.
+func (h *hopState) inUse() bool {
+	return slices.ContainsFunc(h.dests, func(d *destState) bool { return d.removed.IsZero() })
+}
