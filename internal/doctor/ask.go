@@ -1,0 +1,217 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"shunt/arpd"
+	"shunt/forwarder/frame"
+	"shunt/internal/config"
+)
+
+// rounds is how often something is asked before no answer is believed to be one.
+const rounds = 3
+
+// answers is who answered for an address on a leg.
+type answers struct {
+	mu  sync.Mutex
+	got map[question][]frame.MAC
+}
+
+type question struct {
+	leg  frame.Leg
+	addr netip.Addr
+}
+
+func (a *answers) note(q question, mac frame.MAC) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Contains(a.got[q], mac) {
+		a.got[q] = append(a.got[q], mac)
+	}
+}
+
+// ask asks on every leg for all VIPs and for the realservers that are there, by ARP and neighbour discovery, and listens for
+// as long as wait. Who answers for a VIP may be several, so that all of the time is waited.
+func (f *facts) ask(ctx context.Context, wait time.Duration) (map[question][]frame.MAC, error) {
+	a := &answers{got: map[question][]frame.MAC{}}
+	conns := make([]arpd.Conn, len(f.legs))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i := range f.legs {
+		if !f.legs[i].usable() {
+			continue
+		}
+		c, err := arpd.Dial(f.legs[i].ifi, f.legs[i].cfg.VLAN)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close() // ends the reader
+		conns[i] = c
+		wg.Go(func() { listen(c, frame.Leg(i), f.legs[i].mac, a) })
+	}
+	for range rounds {
+		for i, c := range conns {
+			if c == nil {
+				continue
+			}
+			l := &f.legs[i]
+			for _, addr := range f.targets(frame.Leg(i)) {
+				m := arpd.Message{SenderMAC: l.mac, Sender: l.sender(addr), Target: addr, Source: l.mac, Destination: arpd.Broadcast}
+				b, err := m.Frame(l.cfg.VLAN)
+				if err == nil {
+					_, err = c.Write(b)
+				}
+				if err != nil {
+					return nil, fmt.Errorf("asking for %s on %s: %w", addr, l.cfg.Name, err)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait / rounds):
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.got, nil
+}
+
+// targets are the addresses that are asked for on a leg.
+func (f *facts) targets(leg frame.Leg) []netip.Addr {
+	out := f.cfg.VIPs()
+	for _, n := range f.neighbours {
+		if _, own := f.own[n.Address]; n.Leg == leg && !own {
+			out = append(out, n.Address)
+		}
+	}
+	return out
+}
+
+// sender is the address from which a question for addr is asked: our own, or none.
+func (l *legFacts) sender(addr netip.Addr) netip.Addr {
+	if own := l.addr(addr.Is6()); own.IsValid() {
+		return own
+	}
+	for _, p := range l.nets {
+		if p.Addr().Is6() == addr.Is6() {
+			return p.Addr() // link-local
+		}
+	}
+	if addr.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+func listen(c arpd.Conn, leg frame.Leg, own frame.MAC, a *answers) {
+	b := make([]byte, 1<<16)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		m, err := arpd.Parse(b[:n])
+		if err == nil && m.Reply && m.SenderMAC != own {
+			a.note(question{leg, m.Sender.Unmap()}, m.SenderMAC)
+		}
+	}
+}
+
+// checkAnswers judges who answered, and returns the realservers' MACs.
+func (f *facts) checkAnswers(r *Report, got map[question][]frame.MAC) map[netip.Addr]frame.MAC {
+	macs := f.macs()
+	before := len(r.Findings)
+	asked := 0
+	for _, n := range f.neighbours {
+		if _, own := f.own[n.Address]; own || !f.legs[n.Leg].usable() {
+			continue
+		}
+		asked++
+		f.checkNeighbour(r, n, got[question{n.Leg, n.Address}], macs)
+	}
+	if len(r.Findings) == before && asked > 0 {
+		r.well("%s: the MAC of each is known", plural(asked, "realserver"))
+	}
+	before = len(r.Findings)
+	for i := range f.legs {
+		for _, v := range f.cfg.VIPs() {
+			for _, mac := range got[question{frame.Leg(i), v}] {
+				f.checkClaim(r, &f.legs[i], v, mac, macs)
+			}
+		}
+	}
+	if len(r.Findings) == before {
+		r.well("no realserver, and nobody else, answers for %s", plural(len(f.cfg.VIPs()), "VIP"))
+	}
+	return macs
+}
+
+// checkNeighbour looks at the answers for a realserver's address.
+func (f *facts) checkNeighbour(r *Report, n config.Neighbour, who []frame.MAC, macs map[netip.Addr]frame.MAC) {
+	leg := f.legs[n.Leg].cfg.Name
+	switch {
+	case len(who) == 0 && n.MAC.IsZero():
+		severity := Error
+		if f.drained(n.Address) {
+			severity = Warning
+		}
+		r.find(severity, "unresolved", fmt.Sprintf("realserver %s does not answer on leg %s: its MAC is not known, and it gets no connections", n.Address, leg),
+			fmt.Sprintf("asked for %d times, no answer", rounds), "is it up, and in this layer-2 network? Is leg:, networks: or vlan: wrong? If it does not speak ARP, write its mac:")
+	case len(who) > 1:
+		r.find(Error, "duplicate-rip", fmt.Sprintf("several hosts have the address of realserver %s", n.Address), fmt.Sprintf("on leg %s %v answered", leg, who),
+			"give each its own address")
+	case !n.MAC.IsZero() && len(who) == 1 && who[0] != n.MAC:
+		r.find(Error, "static-mac", fmt.Sprintf("realserver %s has another MAC than the configuration says", n.Address),
+			fmt.Sprintf("mac: %s, but %s answers", n.MAC, who[0]), "correct mac:, or leave it out")
+	}
+	if len(who) > 0 && n.MAC.IsZero() {
+		macs[n.Address] = who[0]
+	}
+}
+
+// drained reports whether a realserver has weight 0 wherever it is one.
+func (f *facts) drained(addr netip.Addr) bool {
+	for i := range f.cfg.Services {
+		for _, x := range f.cfg.Services[i].Realservers {
+			if x.Address == addr && x.Weight > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// checkClaim: somebody else than this host answered for a VIP.
+func (f *facts) checkClaim(r *Report, l *legFacts, vip netip.Addr, mac frame.MAC, macs map[netip.Addr]frame.MAC) {
+	evidence := fmt.Sprintf("asked on %s who has %s, %s answered", l.cfg.Name, vip, mac)
+	for i := range f.legs {
+		if f.legs[i].mac == mac {
+			return // another leg of ours, in the same network
+		}
+	}
+	if rip, ok := realserverOf(macs, mac); ok {
+		severity, what := Error, fmt.Sprintf("realserver %s answers ARP for the VIP %s: clients go to it past the director", rip, vip)
+		if !l.cfg.Public {
+			severity, what = Warning, fmt.Sprintf("realserver %s answers ARP for the VIP %s on leg %s, where no client should ask", rip, vip, l.cfg.Name)
+		}
+		remedy := fmt.Sprintf("on it: shunt realserver apply --vip %s, or: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2, and the VIP on lo only", vip)
+		if vip.Is6() {
+			remedy = fmt.Sprintf("on it: have %s on lo only, not on an interface that faces the network", vip)
+		}
+		r.find(severity, "arp-problem", what, evidence, remedy)
+		return
+	}
+	if f.status == nil {
+		r.find(Warning, "other-director", fmt.Sprintf("another host has the VIP %s", vip), evidence,
+			"if it is the director at work, this one must not be started beside it; else find it by its MAC")
+		return
+	}
+	r.find(Error, "two-directors", fmt.Sprintf("another host answers for the VIP %s while this director has it", vip), evidence,
+		"let one director run at a time: end the other one, or find the host by its MAC")
+}

@@ -1,0 +1,65 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// checkCounters looks at what the running director has counted since its start.
+func (f *facts) checkCounters(r *Report) {
+	if f.status == nil {
+		return
+	}
+	before := len(r.Findings)
+	c, v := f.status.Counters, f.status.Verdicts
+	names := make([]string, 0, len(c))
+	for name := range c {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		n := c[name]
+		leg, isLeg := strings.CutPrefix(name, "leg.")
+		arp, isARP := strings.CutPrefix(name, "arp.")
+		switch {
+		case n == 0:
+		case isLeg && strings.HasSuffix(name, ".ring_full"):
+			leg = strings.TrimSuffix(leg, ".ring_full")
+			r.find(Warning, "ring-full", "the ring of leg "+leg+" was full: frames were lost before the director saw them",
+				fmt.Sprintf("%s is %d, %s is %d, ring.slots is %d", name, n, "leg."+leg+".received", c["leg."+leg+".received"], f.cfg.Ring.Slots),
+				"raise ring.slots, or workers; busy: latency; and see that LRO is off")
+		case isLeg && strings.HasSuffix(name, ".truncated"):
+			r.find(Warning, "slots", "frames larger than a slot of the ring came faster than they could be fetched",
+				fmt.Sprintf("%s is %d, ring.slot_size is %d", name, n, f.cfg.Ring.SlotSize), "raise ring.slot_size")
+		case isARP && strings.HasSuffix(name, ".conflicts"):
+			r.find(Warning, "conflicts", "since the start of the director somebody else has claimed a VIP on leg "+strings.TrimSuffix(arp, ".conflicts"),
+				fmt.Sprintf("%s is %d; the log says whose MAC it was", name, n), "docs/running.md, \"The ARP problem\"")
+		}
+	}
+	if n := v["table full"] + c["table.evicted"]; n > 0 {
+		r.find(Warning, "table-full", "the connection table was full",
+			fmt.Sprintf("table.evicted is %d, table full is %d, of %d entries %d are used", c["table.evicted"], v["table full"], f.status.Capacity, f.status.Flows),
+			"raise flows; if it is a flood: ipvs: {drop_entry: 1}")
+	}
+	for _, loss := range []struct{ id, verdict, remedy string }{
+		{"too-big", "send: too big", "give all legs the MTU of the largest"},
+		{"queue-full", "send: queue full", "a faster link, or larger device queues (ethtool -G)"},
+		{"loop", "loop guard", "a realserver sends to a VIP: has it the VIP on lo? Is ip_forward on there? Is it a client itself?"},
+		{"vlan", "other VLAN", "vlan: of the leg must be the tag that the frames have; 0 is none"},
+	} {
+		if n := v[loss.verdict]; n > 0 {
+			r.find(Warning, loss.id, "frames were lost: "+loss.verdict, fmt.Sprintf("the verdict %q was given %s", loss.verdict, times(n)), loss.remedy)
+		}
+	}
+	if len(r.Findings) == before {
+		r.well("the director's counters: no frame was lost, nobody else claimed a VIP")
+	}
+}
+
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}

@@ -1,0 +1,167 @@
+package doctor
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"shunt/forwarder/frame"
+	"shunt/internal/api"
+	"shunt/internal/config"
+)
+
+// fake is a healthy host with two legs and a running director, of which a test spoils something.
+func fake(t *testing.T, more string) *facts {
+	t.Helper()
+	cfg, err := config.Parse("shunt.yaml", []byte(more+`
+legs: [{interface: eth0}, {interface: eth1}]
+services: [{address: 192.168.10.100, port: 80, realservers: [{address: 10.10.0.11}]}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leg := func(i int, network string) legFacts {
+		return legFacts{
+			cfg: cfg.Legs[i], mac: frame.MAC{2, 0, 0, 0, 0, byte(i)}, nets: []netip.Prefix{netip.MustParsePrefix(network)},
+			ifi: &net.Interface{Index: i + 1, MTU: 1500, Name: cfg.Legs[i].Interface, Flags: net.FlagUp | net.FlagRunning},
+		}
+	}
+	return &facts{
+		cfg: cfg, legs: []legFacts{leg(0, "192.168.10.2/24"), leg(1, "10.10.0.2/24")}, own: map[netip.Addr]string{},
+		guards: map[string]bool{"eth0": true, "eth1": true}, capRaw: true, capAdmin: true,
+		status:     &api.Status{Version: "1", Counters: map[string]uint64{"leg.eth0.received": 1000}, Verdicts: map[string]uint64{"forwarded": 900}},
+		neighbours: []config.Neighbour{{Leg: 1, Address: netip.MustParseAddr("10.10.0.11")}},
+	}
+}
+
+func TestHost(t *testing.T) {
+	for _, c := range []struct {
+		name, more string
+		spoil      func(*facts)
+		want       string // "" : no finding
+		evidence   string
+	}{
+		{name: "healthy", spoil: func(*facts) {}},
+		{name: "routing with a guard", spoil: func(f *facts) { f.forward4 = true }},
+		{name: "routing of the other family", spoil: func(f *facts) { f.forward6, f.guards = true, nil }, want: "warning guard", evidence: "no table netdev shunt_eth0"},
+		{name: "routing without a guard", spoil: func(f *facts) { f.forward4 = true; delete(f.guards, "eth1") }, want: "error forwarding", evidence: "shunt_eth1"},
+		{name: "no guard wanted", more: "guard: off", spoil: func(f *facts) { f.guards = nil }},
+		{name: "no director, guard to come", spoil: func(f *facts) { f.forward4, f.guards, f.status = true, nil, nil }},
+		{name: "no director, no guard to come", more: "guard: off", spoil: func(f *facts) { f.forward4, f.guards, f.status = true, nil, nil }, want: "error forwarding"},
+		{name: "LRO", spoil: func(f *facts) { f.legs[0].lro = true }, want: "error lro"},
+		{name: "no CAP_NET_RAW", spoil: func(f *facts) { f.capRaw = false }, want: "warning capabilities", evidence: "lacks CAP_NET_RAW"},
+		{name: "no CAP_NET_RAW to start with", spoil: func(f *facts) { f.capRaw, f.status, f.guards = false, nil, nil }, want: "error capabilities"},
+		{name: "no carrier", spoil: func(f *facts) { f.legs[1].ifi.Flags &^= net.FlagRunning }, want: "error leg-down"},
+		{name: "one network on two legs", spoil: func(f *facts) { f.legs[1].nets = f.legs[0].nets }, want: "warning source-mac"},
+		{name: "the same, with own MACs", more: "source_mac: own", spoil: func(f *facts) { f.legs[1].nets = f.legs[0].nets }},
+		{name: "preserve on two legs", more: "source_mac: preserve", spoil: func(*facts) {}},
+		{name: "own realserver", spoil: func(f *facts) { f.own[netip.MustParseAddr("10.10.0.11")] = "eth1" }, want: "warning own-realserver"},
+		{name: "ring", spoil: func(f *facts) { f.status.Counters["leg.eth0.ring_full"] = 7 }, want: "warning ring-full",
+			evidence: "leg.eth0.ring_full is 7, leg.eth0.received is 1000, ring.slots is 4096"},
+		{name: "slots", spoil: func(f *facts) { f.status.Counters["leg.eth0.truncated"] = 7 }, want: "warning slots"},
+		{name: "conflicts", spoil: func(f *facts) { f.status.Counters["arp.eth0.conflicts"] = 7 }, want: "warning conflicts"},
+		{name: "table", spoil: func(f *facts) { f.status.Counters["table.evicted"] = 7 }, want: "warning table-full"},
+		{name: "too big", spoil: func(f *facts) { f.status.Verdicts["send: too big"] = 1 }, want: "warning too-big", evidence: "given once"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, r := fake(t, c.more), &Report{}
+			c.spoil(f)
+			f.checkHost(r)
+			f.checkCounters(r)
+			got := ""
+			for i, x := range r.Findings {
+				if i > 0 {
+					got += ", "
+				}
+				got += string(x.Severity) + " " + x.ID
+			}
+			if got != c.want {
+				t.Fatalf("found %q, want %q: %+v", got, c.want, r.Findings)
+			}
+			if c.want != "" && !strings.Contains(r.Findings[0].Evidence, c.evidence) {
+				t.Errorf("evidence %q, want %q", r.Findings[0].Evidence, c.evidence)
+			}
+		})
+	}
+}
+
+// Reports are sorted, and the exit status is that of the worst.
+func TestReport(t *testing.T) {
+	r := &Report{Config: "shunt.yaml"}
+	if r.Status() != 0 {
+		t.Errorf("nothing found: status %d", r.Status())
+	}
+	r.find(Warning, "w", "small", "seen", "do this")
+	if r.Status() != StatusWarnings {
+		t.Errorf("a warning: status %d", r.Status())
+	}
+	r.find(Error, "e", "great", "heard", "do that")
+	r.well("all else")
+	r.sort()
+	var b strings.Builder
+	r.Print(&b)
+	const want = `shunt doctor: shunt.yaml; no director runs
+
+ERROR    great  [e]
+         evidence: heard
+         remedy:   do that
+
+WARNING  small  [w]
+         evidence: seen
+         remedy:   do this
+
+ok       all else
+
+1 errors, 1 warnings
+`
+	if r.Status() != StatusErrors || b.String() != want {
+		t.Errorf("status %d, report:\n%s", r.Status(), b.String())
+	}
+}
+
+// The probes of both families are read back as what they are, once the addresses are turned round: what build writes, read
+// understands.
+func TestBuildAndRead(t *testing.T) {
+	for _, c := range []struct {
+		vip, src string
+		vlan     uint16
+	}{{"192.168.10.100", "10.10.0.2", 0}, {"2001:db8:10::100", "fd00:10::2", 0}, {"192.168.10.100", "10.10.0.2", 7}} {
+		p := &probe{vip: netip.MustParseAddr(c.vip), src: netip.MustParseAddr(c.src), port: 80, srcPort: 4711, seq: 0x12345678, mac: frame.MAC{2, 1}}
+		for _, k := range []kind{echo, syn, rst} {
+			b, err := p.build(frame.MAC{2, 2}, c.vlan, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Our own parser checks lengths and checksums.
+			f, got := frame.Frame{Buf: b, Wire: int32(len(b))}, frame.Packet{}
+			if res := frame.Parse(&f, &got); res != frame.OK && k != echo {
+				t.Errorf("%s kind %d: parsed as %v", c.vip, k, res)
+			}
+			if got.Dst.Netip() != p.vip || got.Src.Netip() != p.src {
+				t.Errorf("from %s to %s", got.Src.Netip(), got.Dst.Netip())
+			}
+			if a, ok := read(b); ok && k != rst {
+				t.Errorf("our own probe of kind %d was read as an answer: %+v", k, a)
+			}
+		}
+	}
+}
+
+// No frame makes the reader panic.
+func FuzzRead(f *testing.F) {
+	p := &probe{vip: netip.MustParseAddr("2001:db8::1"), src: netip.MustParseAddr("fd00::2"), port: 80, seq: 7}
+	for _, k := range []kind{echo, syn, rst} {
+		b, err := p.build(frame.MAC{2}, 7, k)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if a, ok := read(slices.Clone(b)); ok && a.kind == 0 {
+			t.Error("an answer of no kind")
+		}
+	})
+}

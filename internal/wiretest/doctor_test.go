@@ -1,0 +1,223 @@
+package wiretest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"shunt/internal/doctor"
+	"shunt/internal/lab"
+)
+
+// doctor runs `shunt doctor` on the director's host, and returns what it says and its exit status.
+func (w *world) doctor(args ...string) (doctor.Report, int) {
+	w.t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.Command(program, append([]string{"doctor", "--json", "--socket", w.socket}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	w.must(w.Director.Start(cmd))
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		w.t.Fatal(err)
+	}
+	var r doctor.Report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		w.t.Fatalf("doctor %q: %v\n%s%s", args, err, out.String(), errs.String())
+	}
+	return r, cmd.ProcessState.ExitCode()
+}
+
+// ids lists the findings, as severity and kind.
+func ids(r doctor.Report) (out []string) {
+	for _, f := range r.Findings {
+		if f.What == "" || f.Evidence == "" || f.Remedy == "" {
+			out = append(out, "incomplete finding "+f.ID)
+		}
+		out = append(out, string(f.Severity)+" "+f.ID)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// A healthy laboratory gives no finding, in either topology and family, and the doctor leaves nothing behind: no half-open
+// connection on a realserver, no warning in the director's log.
+func TestDoctorHealthy(t *testing.T) {
+	for _, topology := range lab.Topologies {
+		t.Run(topology, func(t *testing.T) {
+			w := build(t, topology, 2)
+			w.must(w.EnableIPv6())
+			w.must(w.Director.IPv6("eth0"))
+			six := service{proto: "tcp", port: 80, scheduler: "rr", vip: lab.VIP6, reals: []realserver{{address: lab.RIP6(1), weight: 1}, {address: lab.RIP6(2), weight: 1}}}
+			w.start(w.config("", w.http("rr"), six, on("udp", 53, w.all())))
+			r, status := w.doctor()
+			if len(r.Findings) != 0 || status != 0 {
+				t.Errorf("status %d, findings: %+v", status, r.Findings)
+			}
+			text := strings.Join(r.Well, "\n")
+			for _, want := range []string{"4 pairs of realserver and VIP: each has the VIP and answered a frame to it (ping; SYN: 4 servers)",
+				"4 realservers: the MAC of each is known", "nobody else, answers for 2 VIPs", "no frame was lost"} {
+				if !strings.Contains(text, want) {
+					t.Errorf("it does not say %q:\n%s", want, text)
+				}
+			}
+			if topology == "two-arm" != strings.Contains(text, "the way back by the gateway: ") {
+				t.Errorf("of the way back it says:\n%s", text)
+			}
+			for i, web := range w.Webs {
+				w.eventually("no connection of the doctor is half open", func() bool { return !strings.Contains(tcp(w, i), " 03 ") })
+				_ = web
+			}
+			if log := w.director.Log(); strings.Contains(log, "level=WARN") || strings.Contains(log, "level=ERROR") {
+				t.Errorf("the director complains:\n%s", log)
+			}
+			w.pages(2, 1)
+		})
+	}
+}
+
+// tcp is /proc/net/tcp of a realserver; state 03 is SYN_RECV.
+func tcp(w *world, i int) (text string) {
+	w.t.Helper()
+	w.must(w.Webs[i].Do(func() error {
+		for _, name := range []string{"tcp", "tcp6"} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil {
+				return err
+			}
+			text += string(b)
+		}
+		return nil
+	}))
+	return text
+}
+
+// What is broken is found, by its name, with nothing beside it.
+func TestDoctorFinds(t *testing.T) {
+	one := func(more string) func(*world) string {
+		return func(w *world) string { return w.config(more, w.http("rr")) }
+	}
+	for _, c := range []struct {
+		name     string
+		topology string
+		config   func(*world) string
+		damage   func(*world)
+		want     []string
+		evidence string
+		status   int
+	}{
+		{"a realserver answers ARP for the VIP", "one-arm", one("arp: {announce: 0}"), func(w *world) {
+			w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0"))
+		}, []string{"error arp-problem"}, "02:00:00:00:01:02 answered", 4},
+		{"the same on the private leg", "two-arm", one(""), func(w *world) {
+			w.must(w.Webs[0].Sysctl("net.ipv4.conf.all.arp_ignore", "0"))
+		}, []string{"warning arp-problem"}, "asked on eth1", 3},
+		{"the VIP is missing on a realserver", "one-arm", one(""), func(w *world) {
+			w.remove(1, lab.VIP+"/32")
+		}, []string{"error vip-missing"}, "sent to 02:00:00:00:01:02: neither the ping nor a SYN was answered", 4},
+		{"it is missing and the realserver routes", "two-arm", one(""), func(w *world) {
+			w.remove(0, lab.VIP+"/32")
+			w.must(w.Webs[0].Sysctl("net.ipv4.ip_forward", "1"))
+		}, []string{"error vip-missing"}, "answered instead: the realserver sends on", 4},
+		{"no server on the port", "one-arm", func(w *world) string { return w.config("", w.http("rr"), on("tcp", 81, w.all()[:1])) }, nil,
+			[]string{"error no-server"}, "answered by a RST", 4},
+		{"a realserver is gone", "one-arm", one(""), func(w *world) {
+			w.must(w.Webs[0].Down("eth0"))
+		}, []string{"error unresolved"}, "no answer", 4},
+		{"a drained realserver is gone", "one-arm", func(w *world) string {
+			return w.config("", w.http("rr", realserver{address: lab.RIP(1), weight: 0}, realserver{address: lab.RIP(2), weight: 1}))
+		}, func(w *world) { w.must(w.Webs[0].Down("eth0")) }, []string{"warning unresolved"}, "no answer", 3},
+		{"the gateway filters the way back", "two-arm", one(""), func(w *world) {
+			w.must(w.Hosts["router"].Sysctl("net.ipv4.conf.all.rp_filter", "1"))
+		}, []string{"error way-back"}, "was not answered to " + lab.PublicDIP, 4},
+		{"a fixed MAC is wrong", "one-arm", func(w *world) string {
+			return w.config("", w.http("rr", realserver{address: lab.RIP(1), weight: 1, mac: lab.MAC(1)}, realserver{address: lab.RIP(2), weight: 1, mac: "02:00:00:00:77:77"}))
+		}, nil, []string{"error static-mac", "error vip-missing"}, "but 02:00:00:00:01:02 answers", 4},
+		{"the director's kernel has the VIP", "one-arm", one(""), func(w *world) {
+			w.must(w.Director.Addr("lo", lab.VIP+"/32"))
+		}, []string{"error kernel-has-vip"}, "it is on lo", 4},
+		{"the kernel routes and there is no guard", "one-arm", one("guard: off"), func(w *world) {
+			w.must(w.Director.Sysctl("net.ipv4.ip_forward", "1"))
+		}, []string{"error forwarding"}, "net.ipv4.ip_forward=1", 4},
+		{"the source MAC poisons the switch", "one-arm", one("source_mac: preserve"), nil, []string{"error source-mac"}, "which is public", 4},
+		{"legs of different MTUs", "two-arm", one(""), func(w *world) {
+			w.mtu("eth1", 1400)
+		}, []string{"warning mtu"}, "eth0 1500, eth1 1400", 3},
+		{"another director", "one-arm", one("arp: {announce: 0}"), func(w *world) {
+			w.must(w.Client.Addr("eth0", lab.VIP+"/24"))
+		}, []string{"error two-directors"}, "asked on eth0 who has " + lab.VIP, 4},
+		{"a leg is down", "two-arm", one(""), func(w *world) { w.must(w.Director.Down("eth1")) }, []string{"error leg-down"}, "eth1", 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := build(t, c.topology, 2)
+			w.start(c.config(w))
+			if c.damage != nil {
+				c.damage(w)
+			}
+			r, status := w.doctor()
+			got := ids(r)
+			// What the director has counted of the damage meanwhile is beside the point.
+			got = slices.DeleteFunc(got, func(s string) bool { return s == "warning conflicts" || s == "warning loop" })
+			if !slices.Equal(got, c.want) || status != c.status {
+				t.Errorf("status %d, findings %+v\nwant status %d, %q", status, r.Findings, c.status, c.want)
+			}
+			if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return strings.Contains(f.Evidence, c.evidence) }) {
+				t.Errorf("no evidence has %q: %+v", c.evidence, r.Findings)
+			}
+		})
+	}
+}
+
+func (w *world) remove(i int, prefix string) {
+	w.t.Helper()
+	lo, err := w.Webs[i].Netlink().LinkByName("lo")
+	w.must(err)
+	addrs, err := w.Webs[i].Netlink().AddrList(lo, 2)
+	w.must(err)
+	for _, a := range addrs {
+		if a.IPNet.String() == prefix {
+			w.must(w.Webs[i].Netlink().AddrDel(lo, &a))
+			return
+		}
+	}
+	w.t.Fatalf("%s is not on lo", prefix)
+}
+
+func (w *world) mtu(name string, mtu int) {
+	w.t.Helper()
+	l, err := w.Director.Netlink().LinkByName(name)
+	w.must(err)
+	w.must(w.Director.Netlink().LinkSetMTU(l, mtu))
+}
+
+// Without a running director the doctor goes by the file alone: a host that has the VIPs is then a director at work.
+func TestDoctorWithoutDirector(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	path := filepath.Join(w.dir, "shunt.yaml")
+	w.must(os.WriteFile(path, []byte(w.config("", w.http("rr"))), 0o644))
+	if r, status := w.doctor("-c", path); status != 0 || len(r.Findings) != 0 {
+		t.Errorf("status %d, %+v", status, r.Findings)
+	}
+	w.must(w.Client.Addr("eth0", lab.VIP+"/24"))
+	if r, status := w.doctor("-c", path); status != 3 || !slices.Equal(ids(r), []string{"warning other-director"}) {
+		t.Errorf("status %d, %+v", status, r.Findings)
+	}
+}
+
+// A guard that a killed director left is found: nobody has the VIP, and frames to it are dropped.
+func TestDoctorStaleGuard(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	w.start(w.config("", w.http("rr")))
+	d := w.director
+	w.director = nil
+	d.Kill()
+	if r, status := w.doctor("-c", d.ConfigPath); status != 3 || !slices.Equal(ids(r), []string{"warning stale-guard"}) {
+		t.Errorf("status %d, %+v", status, r.Findings)
+	}
+}
