@@ -57,8 +57,8 @@ func mac(s string) frame.MAC {
 }
 
 // announcements lists when a MAC announced the VIP at a port, in a direction.
-func announcements(c *netlab.Capture, toHost bool, who string) (out []time.Time) {
-	vip := netip.MustParseAddr(lab.VIP)
+func (w *world) announcements(c *netlab.Capture, toHost bool, who string) (out []time.Time) {
+	vip := netip.MustParseAddr(w.family.vip)
 	for _, r := range c.Records() {
 		m, err := arpd.Parse(r.Data)
 		if err == nil && r.ToHost == toHost && m.Sender == vip && m.Target == vip && m.SenderMAC.String() == who {
@@ -70,26 +70,29 @@ func announcements(c *netlab.Capture, toHost bool, who string) (out []time.Time)
 
 // Another host announces the VIP as its own: it is named, counted, and contradicted at once, so that the client comes back.
 func TestAnotherHostClaimsVIP(t *testing.T) {
-	w := build(t, "one-arm", 2)
-	w.start(w.config("arp: {announce: 0}", w.http("rr", realserver{address: lab.RIP(1), weight: 1})))
+	eachFamily(t, 2, anotherHostClaimsVIP, "one-arm")
+}
+
+func anotherHostClaimsVIP(t *testing.T, w *world) {
+	w.start(w.config("arp: {announce: 0}", w.http("rr", realserver{address: w.family.rip(1), weight: 1})))
 	// Without a period there are just the announcements of the start: what comes after them is the defence.
 	w.eventually("the announcements of the start are over", func() bool { return w.status().Counters["arp.eth0.announced"] == 3 })
 	w.pages(1, 1)
 	captures := w.capture()
 	const intruder = "02:00:00:00:00:66"
-	vip := netip.MustParseAddr(lab.VIP)
+	vip := netip.MustParseAddr(w.family.vip)
 	w.wire(w.Webs[1]).arp(arpd.Message{
-		SenderMAC: mac(intruder), Sender: vip, Target: vip, Source: mac(intruder), Destination: arpd.Broadcast,
+		Reply: vip.Is6(), SenderMAC: mac(intruder), Sender: vip, Target: vip, Source: mac(intruder), Destination: arpd.Broadcast,
 	}, 0)
-	w.logged("level=ERROR", "another host claims the VIP", lab.VIP, intruder)
+	w.logged("level=ERROR", "another host claims the VIP", w.family.vip, intruder)
 	if n := w.status().Counters["arp.eth0.conflicts"]; n != 1 {
 		t.Errorf("%d conflicts were counted, not 1", n)
 	}
 	w.eventually("the VIP is defended after it was claimed", func() bool {
-		claims, defences := announcements(captures["client"], true, intruder), announcements(captures["client"], true, lab.DirectorMAC)
+		claims, defences := w.announcements(captures["client"], true, intruder), w.announcements(captures["client"], true, lab.DirectorMAC)
 		return len(claims) == 1 && slices.ContainsFunc(defences, claims[0].Before)
 	})
-	w.eventually("the client believes the director", func() bool { return w.believes(w.Client, lab.VIP) == lab.DirectorMAC })
+	w.eventually("the client believes the director", func() bool { return w.believes(w.Client, w.family.vip) == lab.DirectorMAC })
 	w.pages(3, 1)
 }
 
@@ -98,7 +101,7 @@ func (w *world) believes(h *netlab.Host, addr string) string {
 	w.t.Helper()
 	link, err := h.Netlink().LinkByName("eth0")
 	w.must(err)
-	list, err := h.Netlink().NeighList(link.Attrs().Index, unix.AF_INET)
+	list, err := h.Netlink().NeighList(link.Attrs().Index, unix.AF_UNSPEC)
 	w.must(err)
 	for _, n := range list {
 		if n.IP.Equal(net.ParseIP(addr)) {
@@ -122,7 +125,7 @@ func TestRealserverAnswersForVIP(t *testing.T) {
 	if n := w.status().Counters["arp.eth0.conflicts"]; n == 0 {
 		t.Error("no conflict was counted")
 	}
-	w.eventually("the VIP is defended", func() bool { return len(announcements(captures["client"], true, lab.DirectorMAC)) > 0 })
+	w.eventually("the VIP is defended", func() bool { return len(w.announcements(captures["client"], true, lab.DirectorMAC)) > 0 })
 	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1"))
 	// It is enough to set it right: the count stands still from then on, while the probes go on.
 	quiet := func() bool {

@@ -4,6 +4,8 @@ import (
 	"net"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"shunt/internal/lab"
 )
 
@@ -16,14 +18,23 @@ type family struct {
 	rip      func(i int) string
 	tcp, udp string // networks of package net
 	head     int    // length of the IP header
+	gateway  string // of the realservers
 }
 
 var (
-	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20}
-	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40}
+	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20, lab.GatewayIP}
+	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40, lab.GatewayIP6}
 
 	families = []family{ipv4Family, ipv6Family}
 )
+
+// number is the family's in socket calls.
+func (f family) number() int {
+	if f.name == ipv6Family.name {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
 
 // at is an address of the family with a port.
 func (f family) at(addr, port string) string { return net.JoinHostPort(addr, port) }

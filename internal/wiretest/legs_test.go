@@ -12,74 +12,74 @@ import (
 
 // The director's own interface gets another MAC while connections run: everybody is told, and they go on.
 func TestOwnMACChanges(t *testing.T) {
-	for _, topology := range lab.Topologies {
-		t.Run(topology, func(t *testing.T) {
-			w := build(t, topology, 2)
-			w.serveTalks()
-			w.start(w.config("arp: {announce: 0}", on("tcp", 7, w.all())))
-			talks := []*talk{w.talk(), w.talk()}
-			const own = "02:00:00:00:00:bb"
-			w.must(w.Director.SetMAC("eth0", own))
-			w.logged("the interface has another MAC", "eth0", own, lab.DirectorMAC)
-			for _, k := range talks {
-				w.must(k.say("again"))
+	eachFamily(t, 2, func(t *testing.T, w *world) {
+		w.serveTalks()
+		w.start(w.config("arp: {announce: 0}", on("tcp", 7, w.all())))
+		talks := []*talk{w.talk(), w.talk()}
+		const own = "02:00:00:00:00:bb"
+		w.must(w.Director.SetMAC("eth0", own))
+		w.logged("the interface has another MAC", "eth0", own, lab.DirectorMAC)
+		for _, k := range talks {
+			w.must(k.say("again"))
+		}
+		w.eventually("the client knows the new MAC", func() bool { return w.believes(w.Client, w.family.vip) == own })
+		captures := w.capture()
+		w.pagesByTalk(4)
+		// What has the director's own MAC as its source has the new one.
+		for _, c := range captures {
+			old := fromTo(w.records(c), func(r *netlab.Record, _ *frame.Packet) bool {
+				f := frame.Frame{Buf: r.Data}
+				return f.Src() == mac(lab.DirectorMAC) || f.Dst() == mac(lab.DirectorMAC)
+			})
+			if len(old) != 0 {
+				t.Errorf("frames with the old MAC: %v", old)
 			}
-			w.eventually("the client knows the new MAC", func() bool { return w.believes(w.Client, lab.VIP) == own })
-			captures := w.capture()
-			w.pagesByTalk(4)
-			// What has the director's own MAC as its source has the new one.
-			for _, c := range captures {
-				old := fromTo(w.records(c), func(r *netlab.Record, _ *frame.Packet) bool {
-					f := frame.Frame{Buf: r.Data}
-					return f.Src() == mac(lab.DirectorMAC) || f.Dst() == mac(lab.DirectorMAC)
-				})
-				if len(old) != 0 {
-					t.Errorf("frames with the old MAC: %v", old)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // A leg goes down and comes up again, as when its cable is pulled: nothing ends, and all goes on afterwards.
 func TestLegGoesDown(t *testing.T) {
-	for _, topology := range lab.Topologies {
-		t.Run(topology, func(t *testing.T) {
-			w := build(t, topology, 2)
-			w.serveTalks()
-			w.start(w.config("arp: {announce: 0}", on("tcp", 7, w.all())))
-			talks := []*talk{w.talk(), w.talk()}
-			legs := []string{"eth0"}
-			if topology == "two-arm" {
-				legs = append(legs, "eth1")
+	eachFamily(t, 2, func(t *testing.T, w *world) {
+		w.serveTalks()
+		w.start(w.config("arp: {announce: 0}", on("tcp", 7, w.all())))
+		talks := []*talk{w.talk(), w.talk()}
+		legs := []string{"eth0"}
+		if w.Topology == "two-arm" {
+			legs = append(legs, "eth1")
+		}
+		for _, leg := range legs {
+			w.must(w.Director.Down(leg))
+			w.logged("level=WARN", "the interface is down", leg)
+			answered := make(chan error, len(talks))
+			for _, k := range talks {
+				go func() { answered <- k.say("anybody?") }()
 			}
-			for _, leg := range legs {
-				w.must(w.Director.Down(leg))
-				w.logged("level=WARN", "the interface is down", leg)
-				answered := make(chan error, len(talks))
-				for _, k := range talks {
-					go func() { answered <- k.say("anybody?") }()
-				}
-				if leg == "eth1" { // frames still come in, and have nowhere to go
-					w.eventually("frames are lost to the leg that is down", func() bool { return w.status().Verdicts["send: leg down"] > 0 })
-				}
-				w.must(w.Director.Up(leg))
-				w.logged("level=INFO", "the interface is up", leg)
-				for range talks {
-					w.must(<-answered)
-				}
+			if leg == "eth1" { // frames still come in, and have nowhere to go
+				w.eventually("frames are lost to the leg that is down", func() bool { return w.status().Verdicts["send: leg down"] > 0 })
 			}
-			w.pagesByTalk(4)
-		})
-	}
+			w.must(w.Director.Up(leg))
+			w.logged("level=INFO", "the interface is up", leg)
+			for range talks {
+				w.must(<-answered)
+			}
+		}
+		w.pagesByTalk(4)
+	})
 }
 
 // A VIP comes by a reload, and goes by the next: it is served and answered for in between only.
 func TestVIPComesAndGoes(t *testing.T) {
-	const second = "192.168.10.101"
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, vipComesAndGoes, "one-arm")
+}
+
+func vipComesAndGoes(t *testing.T, w *world) {
+	second, bits := "192.168.10.101", "/32"
+	if w.family.name == "IPv6" {
+		second, bits = "2001:db8:10::101", "/128"
+	}
 	for _, h := range w.Webs {
-		w.must(h.Addr("lo", second+"/32"))
+		w.must(h.Addr("lo", second+bits))
 	}
 	one := w.config("guard: auto", w.http("rr"))
 	more := w.http("rr")
@@ -87,7 +87,7 @@ func TestVIPComesAndGoes(t *testing.T) {
 	both := w.config("guard: auto", w.http("rr"), more)
 	w.start(one)
 	back, wire := w.tap(w.Client), w.wire(w.Client)
-	client := netip.MustParseAddr(lab.ClientIP)
+	client := netip.MustParseAddr(w.family.client)
 	// answers reports whether the director answers for the second VIP: it asks for that first, and then for the other one.
 	answers := func() bool {
 		w.t.Helper()
@@ -97,13 +97,13 @@ func TestVIPComesAndGoes(t *testing.T) {
 				return err == nil && m.Reply && m.Sender == netip.MustParseAddr(vip) && m.SenderMAC == mac(lab.DirectorMAC)
 			}))
 		}
-		before, marker := count(second), count(lab.VIP)
-		for _, vip := range []string{second, lab.VIP} {
+		before, marker := count(second), count(w.family.vip)
+		for _, vip := range []string{second, w.family.vip} {
 			wire.arp(arpd.Message{
 				SenderMAC: mac(clientMAC), Sender: client, Target: netip.MustParseAddr(vip), Source: mac(clientMAC), Destination: arpd.Broadcast,
 			}, 0)
 		}
-		w.eventually("the first VIP is answered for", func() bool { return count(lab.VIP) > marker })
+		w.eventually("the first VIP is answered for", func() bool { return count(w.family.vip) > marker })
 		return count(second) > before
 	}
 	for range 2 {
@@ -114,11 +114,11 @@ func TestVIPComesAndGoes(t *testing.T) {
 		w.eventually("the new VIP is announced", func() bool {
 			return len(back.find(claims(lab.DirectorMAC, netip.MustParseAddr(second)))) > 0
 		})
-		w.url = "http://" + second + "/"
+		w.url = "http://" + w.family.at(second, "80") + "/"
 		if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
 			t.Errorf("rr spread 4 connections to the new VIP as %v", got)
 		}
-		w.url = "http://" + lab.VIP + "/"
+		w.url = "http://" + w.family.at(w.family.vip, "80") + "/"
 		w.pages(4, 1)
 		if !answers() {
 			t.Error("the director does not answer for the new VIP")

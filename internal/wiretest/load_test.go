@@ -14,10 +14,14 @@ func TestShortConnections(t *testing.T) {
 	if testing.Short() {
 		n = 2_000
 	}
-	for _, topology := range lab.Topologies {
-		t.Run(topology, func(t *testing.T) {
-			t.Run("rr", func(t *testing.T) {
-				w := build(t, topology, 2)
+	for _, f := range families {
+		n := n
+		if f.name == "IPv6" {
+			n /= 5
+		}
+		for _, topology := range lab.Topologies {
+			t.Run(topology+"/"+f.name+"/rr", func(t *testing.T) {
+				w := buildFor(t, f, topology, 2)
 				w.start(w.config("", w.http("rr")))
 				got := w.pages(n, 16)
 				if got["web1"] != n/2 || got["web2"] != n/2 {
@@ -25,9 +29,9 @@ func TestShortConnections(t *testing.T) {
 				}
 				w.tally(n, got)
 			})
-			t.Run("wrr", func(t *testing.T) {
-				w := build(t, topology, 2)
-				w.start(w.config("", w.http("wrr", realserver{address: lab.RIP(1), weight: 3}, realserver{address: lab.RIP(2), weight: 1})))
+			t.Run(topology+"/"+f.name+"/wrr", func(t *testing.T) {
+				w := buildFor(t, f, topology, 2)
+				w.start(w.config("", w.http("wrr", realserver{address: f.rip(1), weight: 3}, realserver{address: f.rip(2), weight: 1})))
 				n := n / 5
 				got := w.pages(n, 16)
 				// A cycle is four connections, and the last one may be cut short.
@@ -36,7 +40,7 @@ func TestShortConnections(t *testing.T) {
 				}
 				w.tally(n, got)
 			})
-		})
+		}
 	}
 }
 

@@ -89,20 +89,10 @@ func tooBig(p *frame.Packet) bool {
 
 // dontFragment has a UDP socket send with DF, also what is longer than the path's MTU as the kernel knows it; or without.
 func dontFragment(c net.Conn, f family, on bool) error {
-	raw, err := c.(*net.UDPConn).SyscallConn()
-	if err != nil {
-		return err
+	if !on { // ignores what ICMP says, and sets no DF
+		return sockopt(c, f, unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE)
 	}
-	level, name, value := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO
-	if f.name == "IPv6" {
-		level, name, value = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO
-	}
-	if !on {
-		value = unix.IP_PMTUDISC_INTERFACE // ignores what ICMP says, and sets no DF
-	}
-	var failed error
-	err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, name, value) })
-	return errors.Join(err, failed)
+	return sockopt(c, f, unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_DO) // of the same number in IPv6
 }
 
 // Jumbo frames pass like others: in one piece, whatever the slot of a ring holds.

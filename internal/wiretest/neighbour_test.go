@@ -23,7 +23,7 @@ type talk struct {
 func (w *world) serveTalks() {
 	w.t.Helper()
 	for _, h := range w.Webs {
-		ln, err := h.Listen("tcp4", "0.0.0.0:7")
+		ln, err := h.Listen("tcp", ":7") // of both families
 		w.must(err)
 		w.t.Cleanup(func() { ln.Close() })
 		go func() {
@@ -52,7 +52,7 @@ func (w *world) serveTalks() {
 // talk begins one.
 func (w *world) talk() *talk {
 	w.t.Helper()
-	c, err := w.Client.Dial(&net.Dialer{Timeout: patience}, "tcp4", lab.VIP+":7")
+	c, err := w.Client.Dial(&net.Dialer{Timeout: patience}, w.family.tcp, w.family.at(w.family.vip, "7"))
 	w.must(err)
 	w.t.Cleanup(func() { c.Close() })
 	k := &talk{Conn: c, r: bufio.NewReader(c)}
@@ -87,48 +87,51 @@ func TestMACChanges(t *testing.T) {
 		notify string // whether the realserver's kernel announces the change
 	}{{"announced", "1"}, {"asked", "0"}} {
 		t.Run(c.name, func(t *testing.T) {
-			w := build(t, "one-arm", 2)
-			w.serveTalks()
-			w.must(w.Webs[0].Sysctl("net.ipv4.conf.all.arp_notify", c.notify))
-			w.must(w.Webs[0].Sysctl("net.ipv4.conf.eth0.arp_notify", c.notify))
-			refresh := "1s"
-			if c.notify == "1" {
-				refresh = "1h" // so that nothing but the announcement can have told it
-			}
-			w.start(w.config("arp: {refresh: "+refresh+"}", on("tcp", 7, w.all())))
-			talks := []*talk{w.talk(), w.talk(), w.talk(), w.talk()}
-			captures := w.capture()
-			const mac = "02:00:00:00:01:aa"
-			w.must(w.Webs[0].SetMAC("eth0", mac))
-			for _, k := range talks {
-				w.must(k.say("again"))
-			}
-			w.logged("the realserver has another MAC", lab.RIP(1), mac)
-			w.eventually("the realserver is listed with its new MAC", func() bool {
-				r, _ := w.realserver(1)
-				return r.MAC == mac
-			})
-			if n := w.status().Counters["arp.eth0.changes"]; n < 3 {
-				t.Errorf("%d changes of neighbours were counted, not 2 of a new one and 1 of another MAC", n)
-			}
-			// With the new MAC known, nothing goes to the old one any more.
-			last := ""
-			for _, r := range w.records(captures["director"]) {
-				f := frame.Frame{Buf: r.Data}
-				if r.ToHost || len(r.Data) < frame.HeaderLen {
-					continue
+			eachFamily(t, 2, func(t *testing.T, w *world) {
+				w.serveTalks()
+				for _, dev := range []string{"all", "eth0"} {
+					w.must(w.Webs[0].Sysctl("net.ipv4.conf."+dev+".arp_notify", c.notify))
+					w.must(w.Webs[0].Sysctl("net.ipv6.conf."+dev+".ndisc_notify", c.notify))
 				}
-				if m := f.Dst().String(); m == lab.MAC(1) || m == mac {
-					if last == mac && m != mac && r.Data[12] == 8 && r.Data[13] == 0 {
-						t.Error("a frame went to the old MAC after one to the new")
+				refresh := "1s"
+				if c.notify == "1" {
+					refresh = "1h" // so that nothing but the announcement can have told it
+				}
+				w.start(w.config("arp: {refresh: "+refresh+"}", on("tcp", 7, w.all())))
+				talks := []*talk{w.talk(), w.talk(), w.talk(), w.talk()}
+				captures := w.capture()
+				const mac = "02:00:00:00:01:aa"
+				w.must(w.Webs[0].SetMAC("eth0", mac))
+				for _, k := range talks {
+					w.must(k.say("again"))
+				}
+				w.logged("the realserver has another MAC", w.family.rip(1), mac)
+				w.eventually("the realserver is listed with its new MAC", func() bool {
+					r, _ := w.realserver(1)
+					return r.MAC == mac
+				})
+				if n := w.status().Counters["arp.eth0.changes"]; n < 3 {
+					t.Errorf("%d changes of neighbours were counted, not 2 of a new one and 1 of another MAC", n)
+				}
+				// With the new MAC known, nothing goes to the old one any more.
+				last := ""
+				for _, r := range w.records(captures["director"]) {
+					f := frame.Frame{Buf: r.Data}
+					if r.ToHost || len(r.Data) < frame.HeaderLen {
+						continue
 					}
-					last = m
+					if m := f.Dst().String(); m == lab.MAC(1) || m == mac {
+						if last == mac && m != mac && toVIPFrame(&r) {
+							t.Error("a frame went to the old MAC after one to the new")
+						}
+						last = m
+					}
 				}
-			}
-			if last != mac {
-				t.Errorf("the last frame to web1 went to %q", last)
-			}
-			w.pagesByTalk(8)
+				if last != mac {
+					t.Errorf("the last frame to web1 went to %q", last)
+				}
+				w.pagesByTalk(8)
+			}, "one-arm")
 		})
 	}
 }
@@ -147,13 +150,19 @@ func (w *world) pagesByTalk(n int) {
 
 // A realserver goes: new connections are for the other, until it comes back.
 func TestRealserverGoes(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, realserverGoes, "one-arm")
+}
+
+func realserverGoes(t *testing.T, w *world) {
 	w.start(w.config("arp: {refresh: 1s}", w.http("rr")))
 	if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
 		t.Fatalf("rr spread 4 connections as %v", got)
 	}
+	for _, dev := range []string{"all", "eth0"} { // otherwise IPv6 addresses go with the interface
+		w.must(w.Webs[1].Sysctl("net.ipv6.conf."+dev+".keep_addr_on_down", "1"))
+	}
 	w.must(w.Webs[1].Down("eth0"))
-	w.logged("level=WARN", "the realserver does not answer ARP", lab.RIP(2), lab.MAC(2))
+	w.logged("level=WARN", "the realserver does not answer ARP", w.family.rip(2), lab.MAC(2))
 	if n := w.status().Counters["arp.eth0.failures"]; n != 1 {
 		t.Errorf("%d failures of realservers were counted, not 1", n)
 	}
@@ -164,7 +173,7 @@ func TestRealserverGoes(t *testing.T) {
 		t.Errorf("10 connections were spread as %v, though web2 is gone", got)
 	}
 	w.must(w.Webs[1].Up("eth0"))
-	w.must(w.Webs[1].DefaultRoute(lab.GatewayIP)) // it went with the interface
+	w.must(w.Webs[1].DefaultRoute(w.family.gateway)) // it went with the interface
 	w.eventually("the realserver is back", func() bool {
 		r, _ := w.realserver(2)
 		return r.Available && r.MAC == lab.MAC(2)

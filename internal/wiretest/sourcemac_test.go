@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
 	"shunt/internal/lab"
@@ -22,7 +21,7 @@ const clientMAC = "02:00:00:00:00:10"
 // privateMAC is that of the director's leg on the realservers' side, with two arms.
 const privateMAC = "02:00:00:00:00:03"
 
-// fromTo counts frames of IPv4 by their MAC addresses.
+// fromTo counts IP frames by their MAC addresses.
 func fromTo(records []netlab.Record, keep func(r *netlab.Record, p *frame.Packet) bool) map[string]int {
 	out := map[string]int{}
 	for i := range records {
@@ -35,20 +34,40 @@ func fromTo(records []netlab.Record, keep func(r *netlab.Record, p *frame.Packet
 	return out
 }
 
-func toVIP(p *frame.Packet) bool   { return p.Dst.Netip() == netip.MustParseAddr(lab.VIP) }
-func fromVIP(p *frame.Packet) bool { return p.Src.Netip() == netip.MustParseAddr(lab.VIP) }
+func toVIP(p *frame.Packet) bool   { return isVIP(p.Dst) && !discovery(p) }
+func fromVIP(p *frame.Packet) bool { return isVIP(p.Src) && !discovery(p) }
+
+// discovery reports whether a packet is of neighbour discovery, which is to IPv6 what ARP is to IPv4.
+func discovery(p *frame.Packet) bool {
+	return p.Proto == frame.ICMPv6 && p.ICMPType >= 133 && p.ICMPType <= 137
+}
+
+// isVIP reports whether an address is the usual VIP of either family.
+func isVIP(a frame.Addr) bool {
+	return a.Netip() == netip.MustParseAddr(lab.VIP) || a.Netip() == netip.MustParseAddr(lab.VIP6)
+}
+
+// toVIPFrame reports whether a frame that was recorded is for a VIP.
+func toVIPFrame(r *netlab.Record) bool {
+	f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
+	var p frame.Packet
+	return frame.Parse(&f, &p) == frame.OK && toVIP(&p)
+}
 
 // With one leg, frames that keep the client's MAC teach the switch that the client is behind the director's port: the
 // realserver's answers go there, and no connection comes about. That is why source_mac: auto is the default.
 func TestPreservedMACMisleadsSwitch(t *testing.T) {
-	w := build(t, "one-arm", 1)
+	eachFamily(t, 1, preservedMACMisleadsSwitch, "one-arm")
+}
+
+func preservedMACMisleadsSwitch(t *testing.T, w *world) {
 	// Nothing but the client's own frames may make anybody send: not a question for the gateway's MAC, whose answer would
 	// teach the switch better for a moment, and not a second SYN-ACK by a timer, which may come in such a moment.
-	w.neighbour(w.Webs[0], lab.GatewayIP, clientMAC)
+	w.neighbour(w.Webs[0], w.family.gateway, clientMAC)
 	w.must(w.Webs[0].Sysctl("net.ipv4.tcp_synack_retries", "0"))
 	w.start(w.config("source_mac: preserve", w.http("rr")))
 	captures := w.capture()
-	c, err := w.Client.Dial(&net.Dialer{Timeout: 2 * time.Second}, "tcp4", lab.VIP+":80")
+	c, err := w.Client.Dial(&net.Dialer{Timeout: 2 * time.Second}, w.family.tcp, w.family.at(w.family.vip, "80"))
 	var ne net.Error
 	if err == nil {
 		c.Close()
@@ -83,7 +102,10 @@ func TestPreservedMACMisleadsSwitch(t *testing.T) {
 
 // With two legs the client's MAC can stay, and does so unless told otherwise.
 func TestSourceMACTwoArms(t *testing.T) {
-	w := build(t, "two-arm", 1)
+	eachFamily(t, 1, sourceMACTwoArms, "two-arm")
+}
+
+func sourceMACTwoArms(t *testing.T, w *world) {
 	w.start(w.config("", w.http("rr")))
 	for policy, mac := range map[string]string{"auto": clientMAC, "preserve": clientMAC, "own": privateMAC} {
 		w.reload(w.config("source_mac: "+policy, w.http("rr")))
@@ -104,6 +126,6 @@ func (w *world) neighbour(h *netlab.Host, addr, mac string) {
 	hw, err := net.ParseMAC(mac)
 	w.must(err)
 	w.must(h.Netlink().NeighSet(&netlink.Neigh{
-		LinkIndex: link.Attrs().Index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT, IP: net.ParseIP(addr), HardwareAddr: hw,
+		LinkIndex: link.Attrs().Index, Family: w.family.number(), State: netlink.NUD_PERMANENT, IP: net.ParseIP(addr), HardwareAddr: hw,
 	}))
 }

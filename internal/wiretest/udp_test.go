@@ -6,50 +6,51 @@ import (
 	"net"
 	"testing"
 	"time"
-
-	"shunt/internal/lab"
 )
 
 // Datagrams of all sizes reach the realservers, which answer from the VIP, past the director. A flow stays with its
 // realserver, and flows are spread.
 func TestUDP(t *testing.T) {
-	for _, topology := range lab.Topologies {
-		t.Run(topology, func(t *testing.T) {
-			w := build(t, topology, 2)
-			for _, h := range w.Webs {
-				c, err := h.ListenPacket("udp4", lab.VIP+":9000")
-				w.must(err)
-				defer c.Close()
-				go echo(c, h.Name)
-			}
-			w.start(w.config("", on("udp", 9000, w.all())))
-			const flows, rounds = 20, 50
-			served := map[string]int{}
-			datagrams := 0
-			for flow := range flows {
-				c, err := w.Client.Dial(&net.Dialer{}, "udp4", lab.VIP+":9000")
-				w.must(err)
-				who := ""
-				for round := range rounds {
-					// 0 to 1400 bytes, the ends included.
-					datagram := bytes.Repeat([]byte{byte(round)}, (flow*rounds+round)*1400/(flows*rounds-1))
-					from := w.ask(c, datagram)
-					if who != "" && from != who {
-						t.Fatalf("flow %d went to %s and then to %s", flow, who, from)
-					}
-					who = from
-					datagrams++
+	eachFamily(t, 2, func(t *testing.T, w *world) {
+		w.serveEchoes()
+		w.start(w.config("", on("udp", 9000, w.all())))
+		const flows, rounds = 20, 50
+		served := map[string]int{}
+		datagrams := 0
+		for flow := range flows {
+			c, err := w.Client.Dial(&net.Dialer{}, w.family.udp, w.family.at(w.family.vip, "9000"))
+			w.must(err)
+			who := ""
+			for round := range rounds {
+				// 0 to 1400 bytes, the ends included.
+				datagram := bytes.Repeat([]byte{byte(round)}, (flow*rounds+round)*1400/(flows*rounds-1))
+				from := w.ask(c, datagram)
+				if who != "" && from != who {
+					t.Fatalf("flow %d went to %s and then to %s", flow, who, from)
 				}
-				served[who]++
-				w.must(c.Close())
+				who = from
+				datagrams++
 			}
-			if served["web1"] != flows/2 || served["web2"] != flows/2 {
-				t.Errorf("rr spread %d flows as %v", flows, served)
-			}
-			if n := w.status().Verdicts["forwarded"]; n != uint64(datagrams) {
-				t.Errorf("%d datagrams were sent and answered, %d frames forwarded", datagrams, n)
-			}
-		})
+			served[who]++
+			w.must(c.Close())
+		}
+		if served["web1"] != flows/2 || served["web2"] != flows/2 {
+			t.Errorf("rr spread %d flows as %v", flows, served)
+		}
+		if n := w.status().Verdicts["forwarded"]; n != uint64(datagrams) {
+			t.Errorf("%d datagrams were sent and answered, %d frames forwarded", datagrams, n)
+		}
+	})
+}
+
+// serveEchoes has all realservers echo datagrams to port 9000 of the VIP.
+func (w *world) serveEchoes() {
+	w.t.Helper()
+	for _, h := range w.Webs {
+		c, err := h.ListenPacket(w.family.udp, w.family.at(w.family.vip, "9000"))
+		w.must(err)
+		w.t.Cleanup(func() { c.Close() })
+		go echo(c, h.Name)
 	}
 }
 

@@ -104,18 +104,28 @@ func (p *tap) find(keep func(tagged) bool) (out []tagged) {
 // syn makes the first frame of a connection from the client to the VIP, in a VLAN unless that is 0.
 func (w *world) syn(vlan, port uint16) []byte {
 	w.t.Helper()
-	eth := &layers.Ethernet{SrcMAC: hardware(clientMAC), DstMAC: hardware(lab.DirectorMAC), EthernetType: layers.EthernetTypeIPv4}
-	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.ParseIP(lab.ClientIP), DstIP: net.ParseIP(lab.VIP)}
+	eth := &layers.Ethernet{SrcMAC: hardware(clientMAC), DstMAC: hardware(lab.DirectorMAC)}
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(port), DstPort: 80, Seq: 1, SYN: true, Window: 65535}
-	w.must(tcp.SetNetworkLayerForChecksum(ip))
+	typ, ip := w.ipHeader(layers.IPProtocolTCP)
+	w.must(tcp.SetNetworkLayerForChecksum(ip.(gopacket.NetworkLayer)))
+	eth.EthernetType = typ
 	all := []gopacket.SerializableLayer{eth, ip, tcp}
 	if vlan != 0 {
 		eth.EthernetType = layers.EthernetTypeDot1Q
-		all = []gopacket.SerializableLayer{eth, &layers.Dot1Q{VLANIdentifier: vlan, Type: layers.EthernetTypeIPv4}, ip, tcp}
+		all = []gopacket.SerializableLayer{eth, &layers.Dot1Q{VLANIdentifier: vlan, Type: typ}, ip, tcp}
 	}
 	b := gopacket.NewSerializeBuffer()
 	w.must(gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, all...))
 	return b.Bytes()
+}
+
+// ipHeader is the header of a packet from the client to the VIP, and its EtherType.
+func (w *world) ipHeader(proto layers.IPProtocol) (layers.EthernetType, gopacket.SerializableLayer) {
+	src, dst := net.ParseIP(w.family.client), net.ParseIP(w.family.vip)
+	if w.family.name == "IPv6" {
+		return layers.EthernetTypeIPv6, &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: proto, SrcIP: src, DstIP: dst}
+	}
+	return layers.EthernetTypeIPv4, &layers.IPv4{Version: 4, TTL: 64, Protocol: proto, SrcIP: src, DstIP: dst}
 }
 
 func hardware(s string) net.HardwareAddr {
@@ -126,12 +136,15 @@ func hardware(s string) net.HardwareAddr {
 // A leg with a VLAN speaks it in both directions, and nothing else. No interface of any host has the VLAN, so this is about
 // frames, not connections: the client and the realserver read and write them raw.
 func TestVLAN(t *testing.T) {
+	eachFamily(t, 2, vlanLeg, "one-arm")
+}
+
+func vlanLeg(t *testing.T, w *world) {
 	const vlan, other = 5, 6
-	w := build(t, "one-arm", 2)
-	vip, client := netip.MustParseAddr(lab.VIP), netip.MustParseAddr(lab.ClientIP)
+	vip, client := netip.MustParseAddr(w.family.vip), netip.MustParseAddr(w.family.client)
 	server, back := w.tap(w.Webs[0]), w.tap(w.Client)
 	wire := w.wire(w.Client)
-	reals := []realserver{{address: lab.RIP(1), weight: 1, mac: lab.MAC(1)}}
+	reals := []realserver{{address: w.family.rip(1), weight: 1, mac: lab.MAC(1)}}
 	w.start(w.config("legs:\n  - {interface: eth0, vlan: 5}", w.http("rr", reals...)))
 
 	// The announcements of the start are in the VLAN.
@@ -192,8 +205,11 @@ func toVIPTagged(f tagged) bool {
 
 // A leg without a VLAN does not answer, or forward, what is in one.
 func TestNoVLAN(t *testing.T) {
-	w := build(t, "one-arm", 1)
-	vip, client := netip.MustParseAddr(lab.VIP), netip.MustParseAddr(lab.ClientIP)
+	eachFamily(t, 1, noVLAN, "one-arm")
+}
+
+func noVLAN(t *testing.T, w *world) {
+	vip, client := netip.MustParseAddr(w.family.vip), netip.MustParseAddr(w.family.client)
 	server, back := w.tap(w.Webs[0]), w.tap(w.Client)
 	wire := w.wire(w.Client)
 	w.start(w.config("", w.http("rr")))

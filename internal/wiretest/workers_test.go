@@ -1,7 +1,6 @@
 package wiretest
 
 import (
-	"fmt"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -15,14 +14,16 @@ import (
 // With two workers each has its own turn of rr. As all connections of a client must be with one worker, those of the
 // clients of either worker alternate among themselves, whatever the other does.
 func TestTwoWorkers(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, twoWorkers, "two-arm")
+}
+
+func twoWorkers(t *testing.T, w *world) {
 	const workers, clients = 2, 8
 	var browsers [clients]*http.Client
 	var shard [clients]int
 	var members [workers]int
 	for i := range clients {
-		addr := fmt.Sprintf("192.168.10.%d", 21+i)
-		w.must(w.Client.Addr("eth0", addr+"/24"))
+		addr := w.moreClient(i)
 		browsers[i] = w.browse(addr)
 		shard[i] = ring.Shard(frame.AddrFrom(netip.MustParseAddr(addr)), workers)
 		members[shard[i]]++
@@ -31,7 +32,7 @@ func TestTwoWorkers(t *testing.T) {
 		t.Fatalf("the clients are divided as %v: choose other addresses", members)
 	}
 	w.start(w.config("workers: 2", w.http("rr")))
-	url := "http://" + lab.VIP + "/"
+	url := w.url
 	var last [workers]string
 	for i := range 8 * clients {
 		client := i * 5 % clients // now of one worker, now of the other
@@ -42,7 +43,7 @@ func TestTwoWorkers(t *testing.T) {
 		}
 		last[shard[client]] = p.From
 	}
-	const n, parallel = 2000, 16
+	const n, parallel = 1000, 16
 	var mu sync.Mutex
 	got := [workers]map[string]int{{}, {}}
 	var errs []error
