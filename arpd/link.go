@@ -43,6 +43,8 @@ type LinkConfig struct {
 	// LearnGratuitous has messages believed that nobody asked for: see Resolver.
 	LearnGratuitous bool
 
+	// Ours says which other MACs are our own: what comes from them is passed over. It is called for each frame; nil is none.
+	Ours func(frame.MAC) bool
 	// Changed tells what became of a neighbour.
 	Changed func(Neighbour)
 	// Conflict tells that somebody else claims a VIP.
@@ -127,6 +129,9 @@ type Link struct {
 func NewLink(conn Conn, cfg LinkConfig) *Link {
 	if cfg.Changed == nil {
 		cfg.Changed = func(Neighbour) {}
+	}
+	if cfg.Ours == nil {
+		cfg.Ours = func(frame.MAC) bool { return false }
 	}
 	if cfg.Conflict == nil {
 		cfg.Conflict = func(netip.Addr, frame.MAC) {}
@@ -370,7 +375,7 @@ func (l *Link) handle(b []byte) {
 		return
 	}
 	mac := *l.mac.Load()
-	if m.SenderMAC == mac || m.Source == mac {
+	if m.SenderMAC == mac || m.Source == mac || l.cfg.Ours(m.SenderMAC) {
 		return
 	}
 	now := time.Now()

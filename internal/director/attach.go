@@ -86,6 +86,7 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	}
 	d.exchange(l, fresh)
 	l.present = true
+	d.noteMACs()
 	d.log.Warn("the interface is there again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", fmt.Sprint(l.nets), "up", l.up)
 	if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
 		d.log.Error("the engine refused the leg", "error", err)

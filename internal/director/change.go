@@ -21,7 +21,11 @@ func (d *Director) Apply(changes []api.Change) error {
 	t := &translator{d: d, hops: map[forwarder.Hop]bool{}}
 	for i := range changes {
 		if err := t.add(&changes[i]); err != nil {
-			return refusal(i, err)
+			e := refusal(i, err)
+			if e.Code == api.CodeInvalid { // of which ipvsadm has no words but the kernel's
+				d.log.Warn("a change by the control socket is refused", "error", err)
+			}
+			return e
 		}
 	}
 	served, err := d.prepare(t)

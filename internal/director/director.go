@@ -48,6 +48,7 @@ type Director struct {
 	legs    []*leg
 	rings   []*ring.Engine
 	engine  *forwarder.Engine
+	macs    atomic.Pointer[map[frame.MAC]bool] // of all legs; the map is not changed
 	guard   *guard.Guard
 	control *control.Server
 	page    *statuspage.Server

@@ -191,6 +191,7 @@ func (d *Director) followLink(l *leg, attrs *netlink.LinkAttrs) {
 		mac := frame.MAC(attrs.HardwareAddr)
 		d.log.Warn("the interface has another MAC", "interface", l.ifi.Name, "mac", mac, "was", l.mac)
 		l.mac = mac
+		d.noteMACs()
 		changed = true
 		defer l.link.SetMAC(mac) // when the engine takes frames to it
 	}

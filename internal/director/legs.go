@@ -116,7 +116,7 @@ func interfaceNames() string {
 // errLocal says why a realserver cannot be this host itself, what IPVS calls Local: the frame would have to be given to the
 // host's own kernel, which does not have the VIP, and from which the guard keeps it.
 const errLocal = "realserver %s is this host: a director cannot be its own realserver, as its kernel does not have the VIP; run the " +
-	"server on another host, or in a network namespace with an address and a MAC of its own, such as a macvlan on a leg's interface"
+	"server on another host, or in a network namespace with an address and a MAC of its own (docs/running.md says how)"
 
 // refuseLocal refuses realservers that are this host itself.
 func refuseLocal(cfg *config.Config) error {
@@ -163,8 +163,21 @@ func (d *Director) networks() [][]netip.Prefix {
 	return out
 }
 
+// noteMACs notes the MACs of all legs, after one has changed: one leg may hear another, and is not to take it for a stranger.
+func (d *Director) noteMACs() {
+	macs := map[frame.MAC]bool{}
+	for _, l := range d.legs {
+		macs[l.mac] = true
+	}
+	d.macs.Store(&macs)
+}
+
+// isOurs reports whether a MAC is that of a leg.
+func (d *Director) isOurs(mac frame.MAC) bool { return (*d.macs.Load())[mac] }
+
 // openLinks opens ARP on every leg and starts it.
 func (d *Director) openLinks(ctx context.Context) error {
+	d.noteMACs()
 	for _, l := range d.legs {
 		conn, err := arpd.Dial(l.ifi, l.vlan)
 		if err != nil {
@@ -175,7 +188,7 @@ func (d *Director) openLinks(ctx context.Context) error {
 	for _, l := range d.legs {
 		l.link = arpd.NewLink(l.slot, arpd.LinkConfig{
 			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
-			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn,
+			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn, Ours: d.isOurs,
 			Changed:  func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
 			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})
