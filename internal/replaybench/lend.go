@@ -1,0 +1,108 @@
+package replaybench
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"shunt/forwarder"
+	"shunt/forwarder/frame"
+)
+
+// Slots is the number of frames that a Lender fills at a time.
+const Slots = 2048
+
+// A Lender gives frames to one worker.
+type Lender struct {
+	// Step is the time between two batches, of the clock that the frames bring along.
+	Step time.Duration
+
+	rig    *Rig
+	worker int
+	client func(i uint64) uint32 // of which client frame i is
+	turn   func(i uint64) uint16
+	flags  func(i uint64) uint8
+	next   uint64
+	slots  []frame.Frame
+	memory []byte
+}
+
+// Lend returns a Lender of ACKs for a worker; client tells of which client each is, counted from 0.
+func (r *Rig) Lend(worker int, client func(i uint64) uint32) *Lender {
+	l := &Lender{rig: r, worker: worker, client: client, Step: forwarder.BatchSize * 100 * time.Nanosecond,
+		turn:   func(uint64) uint16 { return 0 },
+		flags:  func(uint64) uint8 { return frame.ACK },
+		slots:  make([]frame.Frame, Slots),
+		memory: make([]byte, Slots*slot),
+	}
+	return l
+}
+
+// LendNew returns a Lender of SYNs, each of another flow, until it has been round all of clients*20,000.
+func (r *Rig) LendNew(worker int, clients uint32) *Lender {
+	l := r.Lend(worker, func(i uint64) uint32 { return uint32(i % uint64(clients)) })
+	l.turn = func(i uint64) uint16 { return uint16(1 + i/uint64(clients)%20_000) }
+	l.flags = func(uint64) uint8 { return frame.SYN }
+	return l
+}
+
+// Fill writes the next frames into the slots.
+func (l *Lender) Fill() {
+	for i := range l.slots {
+		b := l.memory[i*slot : i*slot+FrameLen]
+		l.rig.write(b, l.client(l.next), l.turn(l.next), l.flags(l.next))
+		l.slots[i] = frame.Frame{Buf: b, Wire: FrameLen, Out: frame.NoLeg}
+		l.next++
+	}
+}
+
+// Process gives the frames in the slots to the worker, batch by batch, and returns how many it sent on.
+func (l *Lender) Process() (sent int) {
+	w, now := l.rig.Worker(l.worker), &l.rig.now[l.worker]
+	for at := 0; at < len(l.slots); at += forwarder.BatchSize {
+		*now += int64(l.Step)
+		sent += len(w.Process(l.slots[at:min(at+forwarder.BatchSize, len(l.slots))], *now))
+	}
+	return sent
+}
+
+// Cost is what frames cost.
+type Cost struct {
+	Frames uint64
+	CPU    time.Duration // of the thread that ran Process
+	Wall   time.Duration
+}
+
+// PerFrame is the CPU time of a frame, in nanoseconds.
+func (c Cost) PerFrame() float64 { return float64(c.CPU) / float64(c.Frames) }
+
+// Run gives at least n frames and counts what Process takes. All of them must be forwarded.
+func (l *Lender) Run(n uint64) (Cost, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var c Cost
+	sent := uint64(0)
+	for c.Frames < n {
+		l.Fill()
+		start, cpu := time.Now(), threadTime()
+		sent += uint64(l.Process())
+		c.CPU += threadTime() - cpu
+		c.Wall += time.Since(start)
+		c.Frames += Slots
+	}
+	if sent < c.Frames*999/1000 {
+		return c, fmt.Errorf("of %d frames only %d were sent on", c.Frames, sent)
+	}
+	return c, nil
+}
+
+// threadTime is the CPU time of the calling thread.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		panic(err) // every Linux has it
+	}
+	return time.Duration(ts.Nano())
+}
