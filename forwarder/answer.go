@@ -65,7 +65,7 @@ func (w *Worker) reply(s *snapshot, f *frame.Frame, p *frame.Packet) ([]byte, in
 // post sends an answer of n bytes by the leg that the frame came in by.
 func (w *Worker) post(f *frame.Frame, b []byte, n int) {
 	w.answered++
-	w.out = append(w.out, frame.Frame{Buf: b[:n], Time: f.Time, Wire: int32(n), In: f.In, Out: f.In, TPID: f.TPID, TCI: f.TCI})
+	w.add(frame.Frame{Buf: b[:n], Time: f.Time, Wire: int32(n), In: f.In, Out: f.In, TPID: f.TPID, TCI: f.TCI})
 }
 
 // refuse answers a packet that is not scheduled as a host without a listener would: a RST to a TCP segment, port
@@ -207,7 +207,7 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 	}
 	binary.BigEndian.PutUint16(b[p.L4+2:], c)
 	f.Out = f.In
-	w.out = append(w.out, *f)
+	w.put(f)
 	return Echoed
 }
 

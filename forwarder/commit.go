@@ -112,7 +112,8 @@ func (c *Control) fillService(out *service, svc *serviceState) {
 	spec := &svc.spec
 	*out = service{present: true, persistent: spec.Persistence > 0, onePacket: spec.OnePacket,
 		hashed: scheduler.Hashed(spec.Scheduler), key: spec.Key(),
-		timeout: flow.Ticks(spec.Persistence), list: svc.list, sched: svc.sched}
+		timeout: flow.Ticks(spec.Persistence), list: svc.list, sched: svc.sched,
+		blind: len(svc.sched) > 0 && !scheduler.ReadsRequest(svc.sched[0])}
 	out.mask4, out.mask6 = prefixMask(spec.MaskBits)
 	if spec.Mark != 0 || len(spec.Matches) > 1 || len(spec.Matches) == 1 && spec.Matches[0].First != spec.Matches[0].Last && !spec.Matches[0].allPorts() {
 		out.group = true
@@ -134,7 +135,7 @@ func (c *Control) fillDest(out *dest, d *destState) {
 	}
 	mac := d.hop.mac
 	*out = dest{mac: mac, out: d.spec.Leg, available: d.available(), resolved: !mac.IsZero(), service: d.service.id,
-		mtu: c.mtu(d.spec.Leg), weight: d.spec.Weight, load: d.load, templates: d.templates}
+		mtu: c.mtu(d.spec.Leg), vlan: c.legs[d.spec.Leg].VLAN, weight: d.spec.Weight, load: d.load, templates: d.templates}
 	// Only now that the transaction succeeds: the workers read the load while it is under way.
 	d.load.SetThresholds(d.spec.Upper, d.spec.Lower)
 	d.load.SetUnreachable(mac.IsZero())

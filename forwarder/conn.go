@@ -113,7 +113,7 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 		w.end(old)
 		return w.onePacket(s, d, sid, f, p)
 	}
-	id := w.bind(s, sid, k, w.hashes[i], d, template, old)
+	id := w.bind(s, sid, k, w.search.Hashes[i], d, template, old, i)
 	if id == flow.None {
 		return TableFull
 	}
@@ -141,15 +141,20 @@ func (w *Worker) choose(s *snapshot, sid uint16, k *flow.Key, p *frame.Packet, n
 }
 
 // bind makes the entry of a new flow to destination d and counts it, in the place of flow old if that is one. It
-// returns None if the table has no room.
-func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint32, template, old flow.ID) flow.ID {
+// returns None if the table has no room. i is the place of the flow in the batch, below 0 if it is not what the batch was
+// searched for.
+func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint32, template, old flow.ID, i int) flow.ID {
 	load := s.dests[d].load
 	load.Open()
 	if template != flow.None {
 		w.table.Entry(template).Control++ // before Put, which must not end it to make room
 	}
 	w.end(old)
-	id := w.table.Put(k, h, flow.Ticks(3e9), !s.settings.RefuseWhenFull)
+	search := &w.search
+	if i < 0 {
+		search, i = nil, 0
+	}
+	id := w.table.PutFound(k, h, flow.Ticks(3e9), !s.settings.RefuseWhenFull, search, i)
 	if id == flow.None {
 		load.Close(false)
 		if template != flow.None {
@@ -170,6 +175,9 @@ func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint3
 
 // ask has the scheduler of a service choose.
 func (w *Worker) ask(svc *service, k *flow.Key, p *frame.Packet, now int64) int {
+	if svc.blind {
+		return svc.sched[w.index].Schedule(&w.request) // whatever it says
+	}
 	w.request = scheduler.Request{Client: p.Src.Netip(), Virtual: p.Dst.Netip(), ClientPort: k.ClientPort, Now: now}
 	return svc.sched[w.index].Schedule(&w.request)
 }
@@ -197,22 +205,28 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 		next = flow.NextSCTP(e.State, sctpChunk(f, p))
 	}
 	if next != e.State {
-		inactive := e.Flags&flow.Inactive != 0
-		if active := flow.IsActive(kind, next); active == inactive {
-			if active {
-				s.dests[e.Dest].load.Activate()
-				e.Flags &^= flow.Inactive
-			} else {
-				s.dests[e.Dest].load.Deactivate()
-				e.Flags |= flow.Inactive
-			}
-		}
-		e.State = next
-		if e.Control != 0 && (kind == flow.TCP && next == flow.TCPEstablished || kind == flow.SCTP && next == flow.SCTPEstablished) {
-			w.table.Entry(flow.ID(e.Control - 1)).Flags |= flow.Assured
-		}
+		w.move(s, e, next)
 	}
 	w.table.Extend(id, e, s.timeouts.Of(kind, next))
+}
+
+// move changes the state of a flow, and the counts of active and inactive connections with it.
+func (w *Worker) move(s *snapshot, e *flow.Entry, next flow.State) {
+	kind := e.Kind()
+	inactive := e.Flags&flow.Inactive != 0
+	if active := flow.IsActive(kind, next); active == inactive {
+		if active {
+			s.dests[e.Dest].load.Activate()
+			e.Flags &^= flow.Inactive
+		} else {
+			s.dests[e.Dest].load.Deactivate()
+			e.Flags |= flow.Inactive
+		}
+	}
+	e.State = next
+	if e.Control != 0 && (kind == flow.TCP && next == flow.TCPEstablished || kind == flow.SCTP && next == flow.SCTPEstablished) {
+		w.table.Entry(flow.ID(e.Control - 1)).Flags |= flow.Assured
+	}
 }
 
 // sctpChunk returns the type of the chunk that decides: the first, or an ABORT bundled behind a cookie (set_sctp_state,

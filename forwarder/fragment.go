@@ -162,7 +162,7 @@ func (w *Worker) decideFirst(s *snapshot, i int, f *frame.Frame, now int64) Verd
 	k := &w.keys[i]
 	vip, _ := s.vips.find(p.Dst)
 	*k = flow.Key{Client: p.Src, VIP: vip, ClientPort: p.SrcPort, VirtualPort: p.DstPort, Kind: kind}
-	w.hashes[i], w.hints[i] = w.table.Hash(k), flow.None
+	w.search.Hashes[i], w.search.Hints[i] = w.table.Hash(k), flow.None
 	return w.decide(s, i, f, now)
 }
 

@@ -19,7 +19,6 @@ type pressure struct {
 	cursor  flow.ID // where dropEntries goes on
 	todo    int     // slots left to look at this second
 	random  uint64
-	touched uint64 // see Process
 }
 
 // advance looks once a second at how full the table is, and drops entries in bounded steps.

@@ -13,9 +13,12 @@ import (
 // now is the time of the batch in nanoseconds, not before that of any earlier batch. Process takes no lock, reads no
 // clock and allocates nothing.
 //
+// The frames of the batch themselves are changed: where all go on, what is returned is the batch.
+//
 // The work is done in three sweeps over the batch. The first reads every frame and has the connection table's index
 // fetched where its flow may be; the second finds the slot and has that fetched; the third decides, in order. That way
-// the memory answers for many frames at once.
+// the memory answers for many frames at once. Plain frames of known flows take the shortest way through all three: see
+// glance and known.
 func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	s, t := w.snap, w.table
 	if w.exact {
@@ -23,32 +26,33 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	} else {
 		t.SetTime(now)
 	}
-	w.out = w.out[:0]
+	w.out, w.batch, w.straight = w.out[:0], batch, 0
 	w.answers.reset(now)
 	w.tick(now)
 
 	for i := range batch {
+		if w.glance(s, i, &batch[i]) {
+			w.states[i] = isPlain
+			continue
+		}
 		w.states[i] = w.read(s, i, &batch[i])
-		w.hashes[i] = 0
+		w.search.Hashes[i] = 0
 		if w.states[i] == Forwarded {
-			w.hashes[i] = t.Hash(&w.keys[i])
+			w.search.Hashes[i] = t.Hash(&w.keys[i])
 		}
 	}
-	n := len(batch)
-	touched := t.Approach(w.hashes[:n])
-	for i := range batch {
-		w.hints[i] = t.Hint(w.hashes[i])
-		w.slots[i] = w.hints[i]
-		if w.hints[i] == flow.None && w.hashes[i] != 0 {
-			w.slots[i] = t.Place(w.hashes[i]) // probably a new flow's
-		}
-	}
-	touched += t.Touch(w.slots[:n])
-	w.pressed.touched = touched // so that the reads are not optimised away
+	t.Search(&w.search, len(batch))
 
 	for i := range batch {
 		v := w.states[i]
-		if v == Forwarded {
+		if v == isPlain {
+			if w.known(s, i, &batch[i]) {
+				w.verdicts[Forwarded]++
+				continue
+			}
+			w.unfold(i, &batch[i])
+			v = w.decide(s, i, &batch[i], now)
+		} else if v == Forwarded {
 			v = w.decide(s, i, &batch[i], now)
 		} else if v >= special {
 			v = w.decideSpecial(s, i, &batch[i], now)
@@ -62,6 +66,9 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 		t.Sweep(sweepBudget)
 	}
 	w.pressed.advance(w, now)
+	if w.straight >= 0 {
+		return batch[:w.straight]
+	}
 	return w.out
 }
 
@@ -70,6 +77,7 @@ const (
 	special    = 128 + iota
 	isICMP     // an ICMP message to a VIP
 	isFragment // a fragment to a VIP
+	isPlain    // a plain frame to a VIP: see glance
 )
 
 // held is the verdict of a fragment that waits for the first of its datagram: none yet.
@@ -166,8 +174,11 @@ func badSource(p *frame.Packet) bool {
 
 // decide finds the flow of the frame in place i, or makes it, and sends the frame on.
 func (w *Worker) decide(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
-	p, k, h, t := &w.packets[i], &w.keys[i], w.hashes[i], w.table
-	id := t.Lookup(k, h, w.hints[i])
+	p, k, h, t := &w.packets[i], &w.keys[i], w.search.Hashes[i], w.table
+	if t.Absent(&w.search, i) {
+		return w.newFlow(s, i, f, now, flow.None)
+	}
+	id := t.Lookup(k, h, w.search.Hints[i])
 	if id != flow.None {
 		e := t.Entry(id)
 		if opensConnection(p) && w.reuse(s, e) {
@@ -220,14 +231,31 @@ func (w *Worker) send(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Ver
 	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == d.out {
 		copy(b[6:12], s.legs[d.out].MAC[:])
 	}
-	// Out is written into the copy, for the same reason as the key in read.
-	w.out = append(w.out, *f)
-	o := &w.out[len(w.out)-1]
+	o := w.put(f)
 	o.Out = d.out
 	if o.In != o.Out || o.TPID != 0 {
 		retag(&s.legs[o.In], &s.legs[o.Out], o)
 	}
 	return Forwarded
+}
+
+// put has a frame of the batch sent, and returns it as it will be. As long as all of them are, they stay where they are.
+func (w *Worker) put(f *frame.Frame) *frame.Frame {
+	if n := w.straight; uint(n) < uint(len(w.batch)) && f == &w.batch[n] {
+		w.straight++
+		return f
+	}
+	return w.add(*f)
+}
+
+// add has a frame sent that may be none of the batch.
+func (w *Worker) add(f frame.Frame) *frame.Frame {
+	if w.straight >= 0 {
+		w.out = append(w.out, w.batch[:w.straight]...)
+		w.straight = -1
+	}
+	w.out = append(w.out, f)
+	return &w.out[len(w.out)-1]
 }
 
 // retag gives the frame the VLAN tag of the leg it leaves by; the priority stays (IEEE 802.1Q, 6.9).

@@ -64,6 +64,7 @@ type service struct {
 	mask6      frame.Addr
 	list       []uint32              // ids of the destinations, as the schedulers count them
 	sched      []scheduler.Scheduler // by worker
+	blind      bool                  // the scheduler does not read the request
 	key        ServiceKey
 }
 
@@ -100,6 +101,7 @@ type dest struct {
 	available bool // still a realserver of its service
 	resolved  bool // mac is known
 	service   uint16
+	vlan      uint16 // of its leg
 	weight    int32
 	mtu       uint32 // of its leg; the largest number if there is no limit
 	load      *scheduler.Load

@@ -12,6 +12,7 @@ import (
 type vipTable struct {
 	mask  uint64
 	slots []vipSlot
+	odd   octets // with which addresses begin that are VIPs or that nobody may send from, of IPv4
 }
 
 type vipSlot struct {
@@ -29,7 +30,7 @@ func newVIPTable(vips []vipSlot) vipTable {
 	for size < 2*len(vips) {
 		size *= 2
 	}
-	t := vipTable{mask: uint64(size - 1), slots: make([]vipSlot, size)}
+	t := vipTable{mask: uint64(size - 1), slots: make([]vipSlot, size), odd: oddOctets(vips)}
 	for _, v := range vips {
 		i := mix(v.addr) & t.mask
 		for t.slots[i].id != 0 {

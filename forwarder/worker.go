@@ -18,7 +18,7 @@ import (
 
 // BatchSize is the number of frames that a worker takes at a time: enough to share the cost of a system call, few
 // enough for the cache.
-const BatchSize = 64
+const BatchSize = flow.Batch
 
 // sweepBudget is how many groups of the table's slots a worker looks through between two batches at most.
 const sweepBudget = 32
@@ -56,11 +56,17 @@ type Worker struct {
 	// scratch of Process
 	packets [BatchSize]frame.Packet
 	keys    [BatchSize]flow.Key
-	hashes  [BatchSize]flow.Hash
-	hints   [BatchSize]flow.ID
-	slots   [BatchSize]flow.ID // to be fetched: the hints, and where new flows will probably be
+	search  flow.Search
+	plain   [BatchSize]plain
 	states  [BatchSize]Verdict
-	out     []frame.Frame
+	// What Process returns: the first straight frames of its batch, or, if that is below zero, out.
+	batch    []frame.Frame
+	straight int
+	out      []frame.Frame
+
+	headers [headerCache]header // Ethernet headers that passed: see glance
+	vip     vipSlot             // the one asked for last, as number
+
 	request scheduler.Request // here because it would escape to the heap
 	chosen  uint32            // the destination of the last packet that was sent to one
 	answers answers
@@ -238,6 +244,7 @@ func (w *Worker) adopt(s *snapshot) {
 		}
 	}
 	w.snap = &own
+	w.headers, w.vip = [headerCache]header{}, vipSlot{}
 	w.dests = w.counters.growDests(w.dests, e.numDests)
 	w.services = w.counters.growServices(w.services, e.numServices)
 	w.pressed.adopt()

@@ -77,10 +77,14 @@ func (l *Load) Close(active bool) {
 	} else {
 		c = l.conns.Add(^uint64(0))
 	}
-	defer l.changed()
-	if l.flags.Load()&overloaded == 0 {
-		return
+	if l.flags.Load()&overloaded != 0 {
+		l.relieve(c)
 	}
+	l.changed()
+}
+
+// relieve clears the overload flag if few enough of the connections c are left.
+func (l *Load) relieve(c uint64) {
 	total := int64(int32(c>>32)) + int64(int32(uint32(c)))
 	lower, upper := int64(l.lower.Load()), int64(l.upper.Load())
 	if lower != 0 && total < lower || lower == 0 && (upper == 0 || total*4 < upper*3) {

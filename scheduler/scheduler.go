@@ -84,3 +84,12 @@ type Scheduler interface {
 	// worker, and prev is not used again.
 	Take(prev Scheduler)
 }
+
+// ReadsRequest reports whether what s chooses depends on the request; to others an empty one may be given.
+func ReadsRequest(s Scheduler) bool {
+	switch s.(type) {
+	case *rr, *wrr, *least, *nq, *twos:
+		return false
+	}
+	return true
+}

@@ -20,21 +20,16 @@ func BenchmarkLookup(b *testing.B) {
 			rand.New(rand.NewPCG(1, 2)).Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 			b.ReportMetric(float64(tab.MemorySize())/float64(tab.Capacity()), "bytes/flow")
 			b.ResetTimer()
-			var hashes [64]Hash
-			var hints [64]ID
-			for i := 0; i < b.N; i += 64 {
-				base := i % (len(keys) - 64)
-				for j := range hashes {
-					hashes[j] = tab.Hash(&keys[base+j])
+			var s Search
+			for i := 0; i < b.N; i += Batch {
+				base := i % (len(keys) - Batch)
+				for j := range s.Hashes {
+					s.Hashes[j] = tab.Hash(&keys[base+j])
 				}
-				sum := tab.Approach(hashes[:])
-				for j := range hashes {
-					hints[j] = tab.Hint(hashes[j])
-				}
-				sum += tab.Touch(hints[:])
-				for j := range hashes {
-					if tab.Lookup(&keys[base+j], hashes[j], hints[j]) == None {
-						b.Fatal("lost a flow", sum)
+				tab.Search(&s, Batch)
+				for j := range s.Hashes {
+					if tab.Lookup(&keys[base+j], s.Hashes[j], s.Hints[j]) == None {
+						b.Fatal("lost a flow")
 					}
 				}
 			}

@@ -65,6 +65,7 @@ func (t *Table) arm(id ID, deadline uint32) {
 		due = now + uint16(max(ahead, 0))
 	}
 	t.lines[id/bucketSlots].setDue(id%bucketSlots, due)
+	t.mark(uint64(id / bucketSlots))
 	g := id / bucketSlots / groupBuckets
 	if int16(due-t.mins[g]) < 0 {
 		t.mins[g] = due
@@ -141,7 +142,7 @@ func (t *Table) sweepGroup(g int) {
 	now := uint16(t.now >> dueShift)
 	left := false // a template is left for the second round
 	end := min((g+1)*groupBuckets, len(t.lines))
-	// The entries that are due are found first, four at a time, and then fetched together, for the same reason as in Approach.
+	// The entries that are due are found first, four at a time, and then fetched together, for the same reason as in Search.
 	var due [groupBuckets * bucketSlots]ID
 	n := 0
 	least := uint64(horizon) * lanes // of the others, how long there is until they are due, in each lane
@@ -169,7 +170,7 @@ func (t *Table) sweepGroup(g int) {
 		next = min(next, uint16(least))
 	}
 	t.mins[g] = now + next
-	t.touched += t.Touch(due[:n])
+	t.touched += t.touch(due[:n])
 	for _, id := range due[:n] {
 		e := &t.entries[id]
 		switch {
@@ -224,44 +225,4 @@ func (t *Table) expire(id ID, e *Entry) bool {
 	t.count.Expired++
 	t.Delete(id)
 	return true
-}
-
-// makeRoom frees a slot in one of two buckets: that of a flow past its deadline, or if evict allows it that of an
-// embryonic or closing flow, the one due first. A flow with traffic both ways, or a template that has proved useful, is
-// never ended for a new one. The due times, which stand in the two lines that Put has read already, tell where to look,
-// so that a flood costs about one more cache line for each flow.
-func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
-	now := uint16(t.now >> dueShift)
-	buckets := [2]uint64{b1, b2}
-	for tried := uint32(0); tried != 1<<32-1; {
-		best, bit, least := None, uint32(0), int16(0)
-		for n, b := range buckets {
-			for i := range bucketSlots {
-				due := t.lines[b].dueAt(i)
-				mask := uint32(1) << (n*bucketSlots + i)
-				if left := int16(due - now); tried&mask == 0 && (best == None || left < least) {
-					best, bit, least = ID(b*bucketSlots+uint64(i)), mask, left
-				}
-			}
-		}
-		tried |= bit
-		if t.tag(best) == 0 {
-			continue // the table is full although this slot is free
-		}
-		e := &t.entries[best]
-		if int32(e.deadline-t.now) <= 0 {
-			if t.expire(best, e) {
-				return best
-			}
-			continue
-		}
-		if evict && e.evictable() {
-			t.owner.Expire(best, e, true)
-			t.count.Evicted++
-			t.Delete(best)
-			return best
-		}
-		t.arm(best, e.deadline) // an extended deadline: next time it comes later in the order
-	}
-	return None
 }

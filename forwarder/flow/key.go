@@ -60,12 +60,56 @@ type Key struct {
 	Kind        Kind
 }
 
+// A Short is the Key of a flow of IPv4 in the form in which entries hold it, so that it is compared at once.
+type Short struct {
+	ident ident
+	vip   uint16
+	kind  Kind
+}
+
+// ShortKey returns the key of a flow from an IPv4 client, in host order.
+func ShortKey(client uint32, clientPort, virtualPort, vip uint16, kind Kind) Short {
+	return Short{makeIdent(client, clientPort, virtualPort), vip, kind}
+}
+
+// Key returns the key that s stands for.
+func (s *Short) Key() Key {
+	return Key{Client: frame.AddrFrom4(s.ident.client()), VIP: s.vip, ClientPort: s.ident.cport(), VirtualPort: s.ident.vport(), Kind: s.kind}
+}
+
+// Kind returns the protocol.
+func (s *Short) Kind() Kind { return s.kind }
+
+// VIP returns the number of the VIP.
+func (s *Short) VIP() uint16 { return s.vip }
+
+// ident is a client's address, or 32 bits of it, and both ports.
+type ident uint64
+
+func makeIdent(client uint32, cport, vport uint16) ident {
+	return ident(vport)<<48 | ident(cport)<<32 | ident(client)
+}
+
+func (i ident) client() uint32 { return uint32(i) }
+func (i ident) cport() uint16  { return uint16(i >> 32) }
+func (i ident) vport() uint16  { return uint16(i >> 48) }
+
+func (k *Key) ident() ident { return makeIdent(compact(k.Client), k.ClientPort, k.VirtualPort) }
+
 // Hash is the keyed hash of a Key; see [Table.Hash].
 type Hash uint64
 
 // Hash returns the hash of k under the table's seed. Without the seed nobody can choose keys that meet in a bucket.
 func (t *Table) Hash(k *Key) Hash {
 	return hash(k, t.seed0, t.seed1)
+}
+
+// HashShort is the Hash of the key that s stands for.
+func (t *Table) HashShort(s *Short) Hash {
+	small := uint64(s.vip)<<48 | uint64(s.ident>>32&0xffff)<<32 | uint64(s.ident>>48)<<16 | uint64(s.kind)
+	hi, lo := bits.Mul64(uint64(s.ident&0xffffffff)|0xffff<<32^t.seed0, small^t.seed1)
+	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^t.seed0)
+	return Hash(hi ^ lo)
 }
 
 // spread makes a secret of a seed, so that a poor one, such as a small number, hashes as well as any (SplitMix64).

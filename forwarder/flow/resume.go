@@ -140,7 +140,7 @@ func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
 	if left := int32(e.deadline - t.now); left > longest || left < -longest || template && e.Packets > uint32(longest) {
 		return false
 	}
-	if k.Client.Is4() != (e.Flags&V6 == 0) || e.client != compact(k.Client) {
+	if k.Client.Is4() != (e.Flags&V6 == 0) || e.ident.client() != compact(k.Client) {
 		return false
 	}
 	switch {
@@ -154,7 +154,7 @@ func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
 		e.Flags |= Inactive
 	}
 	if e.Flags&Invalid != 0 {
-		return template && e.vport == 0xffff // its place is that of the port it had
+		return template && e.ident.vport() == 0xffff // its place is that of the port it had
 	}
 	b1, b2, want := t.where(t.Hash(k))
 	bucket := uint64(id / bucketSlots)

@@ -181,7 +181,7 @@ func exercise(t *testing.T, tab *Table, now int64) {
 		for i := range uint32(600) {
 			k := key4(10000 + i)
 			h := tab.Hash(&k)
-			if id := tab.Lookup(&k, h, tab.Hint(h)); id != None {
+			if id := tab.Lookup(&k, h, hint(tab, h)); id != None {
 				tab.Extend(id, tab.Entry(id), 10)
 				continue
 			}
@@ -363,12 +363,12 @@ func TestLayoutHasVersion(t *testing.T) {
 	}
 	k := Key{Client: frame.Addr{Hi: 5, Lo: 6}, VIP: 7, ClientPort: 8, VirtualPort: 9, Kind: TCP}
 	fmt.Fprintf(&b, "hash %x", hash(&k, 1, 2))
-	const layout2 = "Magic uint64@0 Version uint32@8 EntrySize uint32@12 LineSize uint32@16 _ uint32@20 Buckets uint64@24 OffLines uint64@32 " +
+	const layout3 = "Magic uint64@0 Version uint32@8 EntrySize uint32@12 LineSize uint32@16 _ uint32@20 Buckets uint64@24 OffLines uint64@32 " +
 		"OffEntries uint64@40 OffExt uint64@48 Size uint64@56 Capacity uint64@64 Seed0 uint64@72 Seed1 uint64@80 Epoch int64@88 " +
-		"Boot [16]uint8@96 Sum uint64@112 Now uint64@120 Count flow.Counters@128 tags [4]uint64@0 due [4]uint64@32 client uint32@0 " +
-		"cport uint16@4 vport uint16@6 vip uint16@8 kind flow.Kind@10 State flow.State@11 Dest uint32@12 deadline uint32@16 " +
+		"Boot [16]uint8@96 Sum uint64@112 Now uint64@120 Count flow.Counters@128 tags [4]uint64@0 due [4]uint64@32 ident flow.ident@0 " +
+		"vip uint16@8 kind flow.Kind@10 State flow.State@11 Dest uint32@12 deadline uint32@16 " +
 		"Packets uint32@20 Control uint32@24 Flags uint16@28 _ uint16@30 hash 9f6078317ef37c99"
-	if version != 2 || b.String() != layout2 {
+	if version != 3 || b.String() != layout3 {
 		t.Errorf("version %d has this layout:\n%s", version, &b)
 	}
 }

@@ -60,6 +60,14 @@ var tcpNext = [2][tcpEvents][tcpStates]State{{
 // NextTCP returns the state of a TCP flow after a segment with these flags. secure selects the table of secure_tcp. A
 // segment without any of SYN, FIN, ACK and RST closes the flow.
 func NextTCP(s State, flags uint8, secure bool) State {
+	table := &tcpByFlags[0]
+	if secure {
+		table = &tcpByFlags[1]
+	}
+	return table[flags&31][s&15]
+}
+
+func nextTCP(s State, flags uint8, secure bool) State {
 	var event int
 	switch {
 	case flags&frame.RST != 0:
@@ -81,6 +89,18 @@ func NextTCP(s State, flags uint8, secure bool) State {
 	}
 	return tcpNext[0][event][s]
 }
+
+// tcpByFlags is NextTCP for all that can come: by secure, the lower five flags and the state.
+var tcpByFlags = func() (all [2][32][16]State) {
+	for secure := range all {
+		for flags := range all[secure] {
+			for s := range all[secure][flags] {
+				all[secure][flags][s] = nextTCP(State(s), uint8(flags), secure == 1)
+			}
+		}
+	}
+	return all
+}()
 
 // Timeouts are the times after which a flow ends that sees no packet, by state, in ticks.
 type Timeouts struct {

@@ -11,7 +11,7 @@ import (
 
 const (
 	magic       = 0x0031776f6c667368 // "shflow1\0"
-	version     = 2                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
+	version     = 3                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
 	headerSize  = 4096
 	bucketSlots = 16
 
@@ -57,9 +57,6 @@ func (l *line) setDue(i ID, due uint16) {
 	l.due[i/4] = l.due[i/4]&^(0xffff<<shift) | uint64(due)<<shift
 }
 
-// dueAt returns the time of slot i.
-func (l *line) dueAt(i int) uint16 { return uint16(l.due[i/4] >> (i % 4 * 16)) }
-
 // ID is the number of a flow's slot. It names the flow until it is deleted or expires.
 type ID uint32
 
@@ -77,9 +74,7 @@ const (
 // An Entry is one flow or template, 32 bytes. Its identity cannot be changed from outside; the rest belongs to the
 // engine. A pointer to an Entry is valid until the entry is deleted.
 type Entry struct {
-	client   uint32
-	cport    uint16
-	vport    uint16
+	ident    ident
 	vip      uint16
 	kind     Kind
 	State    State
@@ -131,6 +126,7 @@ type Table struct {
 	entries []Entry
 	ext     []frame.Addr
 	mins    []uint16 // earliest due time of each group of buckets
+	marks   marks
 
 	seed0, seed1 uint64
 	buckets      uint64
@@ -226,25 +222,32 @@ func (t *Table) InUse(id ID) bool {
 // Key returns the identity of the entry in slot id, which must be in use.
 func (t *Table) Key(id ID) Key {
 	e := &t.entries[id]
-	k := Key{VIP: e.vip, ClientPort: e.cport, VirtualPort: e.vport, Kind: e.kind}
+	k := Key{VIP: e.vip, ClientPort: e.ident.cport(), VirtualPort: e.ident.vport(), Kind: e.kind}
 	if e.Flags&V6 != 0 {
 		k.Client = t.ext[id]
 	} else {
-		k.Client = frame.AddrFrom4(e.client)
+		k.Client = frame.AddrFrom4(e.ident.client())
 	}
 	return k
 }
 
 // where returns the two buckets and the tag of a hash.
-func (t *Table) where(h Hash) (b1, b2 uint64, tag uint16) {
-	b1, _ = bits.Mul64(uint64(h), t.buckets)
-	b2, _ = bits.Mul64(bits.RotateLeft64(uint64(h), 32)*0x9e3779b97f4a7c15, t.buckets)
-	tag = uint16(h)
-	if tag == 0 {
-		tag = 1
-	}
-	return
+func (t *Table) where(h Hash) (b1, b2 uint64, tag uint16) { return t.first(h), t.second(h), tagOf(h) }
+
+// first is the bucket in which most flows with this hash are: see Put.
+func (t *Table) first(h Hash) uint64 {
+	b, _ := bits.Mul64(uint64(h), t.buckets)
+	return b
 }
+
+// second is the other bucket in which a flow with this hash may be.
+func (t *Table) second(h Hash) uint64 {
+	b, _ := bits.Mul64(bits.RotateLeft64(uint64(h), 32)*0x9e3779b97f4a7c15, t.buckets)
+	return b
+}
+
+// tagOf is never 0, which is the tag of a free slot.
+func tagOf(h Hash) uint16 { return uint16(h) | 1 }
 
 const (
 	lanes = 0x0001000100010001
@@ -268,7 +271,7 @@ func zeroLanes(x uint64) uint64 {
 // Lookup returns the flow of key k, whose hash is h, or None. The hint is the answer of Hint for the same hash, however
 // long ago; None is always a valid hint. A flow whose deadline has passed is ended on the spot and not returned.
 func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
-	c := compact(k.Client)
+	c := k.ident()
 	if hint != None && t.is(hint, k, c) {
 		return t.alive(hint)
 	}
@@ -289,10 +292,10 @@ func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
 	return None
 }
 
-// is reports whether the entry in slot id has key k, whose client is c in short.
-func (t *Table) is(id ID, k *Key, c uint32) bool {
+// is reports whether the entry in slot id has key k, which is c in short.
+func (t *Table) is(id ID, k *Key, c ident) bool {
 	e := &t.entries[id]
-	if e.client != c || e.cport != k.ClientPort || e.vport != k.VirtualPort || e.vip != k.VIP || e.kind != k.Kind {
+	if e.ident != c || e.vip != k.VIP || e.kind != k.Kind {
 		return false
 	}
 	return e.Flags&V6 == 0 || t.ext[id] == k.Client
@@ -332,17 +335,21 @@ func (t *Table) overdue(id ID) ID {
 // may live; otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6; a
 // template remembers its timeout.
 func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
+	return t.PutFound(k, h, timeout, evict, nil, 0)
+}
+
+// PutFound is Put for flow i of the last Search, which has found where it goes; nil is no Search.
+func (t *Table) PutFound(k *Key, h Hash, timeout uint32, evict bool, s *Search, i int) ID {
 	b1, b2, tag := t.where(h)
-	id := None
-	if t.used < t.capacity {
-		f1, f2 := t.free(b1), t.free(b2)
-		b := b1
-		if f2 > f1 {
-			b, f1 = b2, f2
-		}
-		if f1 > 0 {
-			id = t.firstFree(b)
-		}
+	id, full := t.spot(s, i), t.used >= t.capacity
+	switch {
+	case id != None && (t.tag(id) != 0) != full: // it has become full since, or is not any more
+		id = None
+	case id != None && full && !t.vacate(id, evict):
+		id = None
+	}
+	if id == None && !full {
+		id = t.place(b1, b2)
 	}
 	if id == None {
 		if id = t.makeRoom(b1, b2, evict); id == None {
@@ -351,7 +358,7 @@ func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 		}
 	}
 	e := &t.entries[id]
-	*e = Entry{client: compact(k.Client), cport: k.ClientPort, vport: k.VirtualPort, vip: k.VIP, kind: k.Kind}
+	*e = Entry{ident: k.ident(), vip: k.VIP, kind: k.Kind}
 	if !k.Client.Is4() {
 		e.Flags = V6
 		t.ext[id] = k.Client
@@ -391,7 +398,7 @@ func (t *Table) Delete(id ID) {
 // port becomes 65535, as in ip_vs_check_template (ip_vs_conn.c).
 func (t *Table) Invalidate(id ID) {
 	e := &t.entries[id]
-	e.vport = 0xffff
+	e.ident |= 0xffff << 48
 	e.Flags |= Invalid
 }
 
@@ -402,21 +409,6 @@ func (t *Table) tag(id ID) uint16 {
 func (t *Table) setTag(id ID, tag uint16) {
 	w := &t.lines[id/bucketSlots].tags[id%bucketSlots/4]
 	shift := id % 4 * 16
+	t.mark(uint64(id / bucketSlots))
 	*w = *w&^(0xffff<<shift) | uint64(tag)<<shift
-}
-
-func (t *Table) free(b uint64) (n int) {
-	for _, w := range t.lines[b].tags {
-		n += bits.OnesCount64(zeroLanes(w))
-	}
-	return n
-}
-
-func (t *Table) firstFree(b uint64) ID {
-	for i, w := range t.lines[b].tags {
-		if m := zeroLanes(w); m != 0 {
-			return ID(b*bucketSlots + uint64(i*4) + uint64(bits.TrailingZeros64(m))/16)
-		}
-	}
-	return None
 }

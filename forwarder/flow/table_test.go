@@ -98,7 +98,19 @@ func TestAgainstMap(t *testing.T) {
 					t.Skip("there already")
 				}
 				timeout := timeouts.Draw(t, "timeout")
-				id := tab.Put(&k, h, timeout, false)
+				var id ID
+				if rapid.Bool().Draw(t, "searched") {
+					s := Search{Hashes: [Batch]Hash{5: h}}
+					tab.Search(&s, 6)
+					if rapid.Bool().Draw(t, "changed since") { // another flow comes and goes in the same buckets
+						other := k
+						other.VIP ^= 0x8000
+						tab.Delete(tab.Put(&other, h, timeout, false))
+					}
+					id = tab.PutFound(&k, h, timeout, false, &s, 5)
+				} else {
+					id = tab.Put(&k, h, timeout, false)
+				}
 				if id == None {
 					t.Fatalf("no room with %d flows", tab.Len())
 				}
@@ -110,11 +122,24 @@ func TestAgainstMap(t *testing.T) {
 			"lookup": func(t *rapid.T) {
 				k := keys.Draw(t, "key")
 				h := tab.Hash(&k)
-				hint := None
+				with := None
 				if rapid.Bool().Draw(t, "hint") {
-					hint = tab.Hint(h)
+					with = hint(tab, h)
 				}
-				got, want := tab.Lookup(&k, h, hint), live(k)
+				s := Search{Hashes: [Batch]Hash{3: h}}
+				tab.Search(&s, 4)
+				absent, known := tab.Absent(&s, 3), (*Entry)(nil)
+				if k.Client.Is4() {
+					short := ShortKey(k.Client.V4(), k.ClientPort, k.VirtualPort, k.VIP, k.Kind)
+					if short.Key() != k || tab.HashShort(&short) != h {
+						t.Fatalf("%v in short is %v, its hash %x, want %x", k, short.Key(), tab.HashShort(&short), h)
+					}
+					known = tab.Known(&short, s.Hints[3])
+				}
+				got, want := tab.Lookup(&k, h, with), live(k)
+				if want != nil && (absent || known != nil && known != tab.Entry(want.id)) || want == nil && known != nil {
+					t.Fatalf("%v: absent %v, known %v, want %v", k, absent, known, want)
+				}
 				if want == nil {
 					if got != None {
 						t.Fatalf("found %v, which is not there", k)
@@ -310,9 +335,9 @@ func TestOldHint(t *testing.T) {
 	k := key4(1)
 	h := tab.Hash(&k)
 	id := tab.Put(&k, h, 1000, false)
-	hint := tab.Hint(h)
+	with := hint(tab, h)
 	tab.Delete(id)
-	if hint != id || tab.Lookup(&k, h, hint) != None {
+	if with != id || tab.Lookup(&k, h, with) != None {
 		t.Fatal("a flow is found after its end")
 	}
 }
@@ -366,7 +391,7 @@ func TestNoAllocation(t *testing.T) {
 		k := key4(n % 900)
 		n++
 		h := tab.Hash(&k)
-		id := tab.Lookup(&k, h, tab.Hint(h))
+		id := tab.Lookup(&k, h, hint(tab, h))
 		if id == None {
 			id = tab.Put(&k, h, 50, true)
 		}
@@ -388,4 +413,11 @@ func TestTicksRoundUp(t *testing.T) {
 			t.Errorf("Ticks(%v) = %d, want %d", d, got, want)
 		}
 	}
+}
+
+// hint is what Search says of one hash.
+func hint(t *Table, h Hash) ID {
+	s := Search{Hashes: [Batch]Hash{h}}
+	t.Search(&s, 1)
+	return s.Hints[0]
 }

@@ -32,6 +32,7 @@ func FuzzParse(f *testing.F) {
 		before := bytes.Clone(buf)
 		p, problem := parse(fr)
 		sane(t, fr, p, problem)
+		glanced(t, fr, p, problem)
 
 		if problem == frame.OK && p.L4 != 0 && (p.Proto == frame.ICMP || p.Proto == frame.ICMPv6) {
 			var in, again frame.Packet
@@ -125,5 +126,38 @@ func saneInner(t *testing.T, f frame.Frame, in frame.Packet, problem frame.Probl
 	}
 	if only := (frame.Packet{Tuple: in.Tuple, V6: in.V6}); in != only {
 		t.Fatalf("more is set than the tuple: %#v", in)
+	}
+}
+
+// glanced checks that a Glance that says yes says what Parse says.
+func glanced(t *testing.T, f frame.Frame, p frame.Packet, problem frame.Problem) {
+	var plain frame.Plain
+	if !frame.Glance(&f, &plain) {
+		return
+	}
+	full := frame.Packet{FragID: 1, VLANs: 1, Fragment: true, Chunk: 1}
+	if plain.Packet(&f, &full); problem != frame.OK || full != p {
+		t.Fatalf("at a glance the frame is %#v, but it is %#v: %v", full, p, problem)
+	}
+}
+
+// TestGlance: what is plain is taken for plain, and nothing else.
+func TestGlance(t *testing.T) {
+	for _, s := range samples(t) {
+		f := whole(s.data)
+		p, problem := parse(f)
+		glanced(t, f, p, problem)
+		var plain frame.Plain
+		want := problem == frame.OK && !p.V6 && p.L3 == 14 && p.L4 == 34 && !p.Fragment && (p.Proto == frame.TCP || p.Proto == frame.UDP) && len(s.data) >= 54
+		if got := frame.Glance(&f, &plain); got != want {
+			t.Errorf("%s: plain at a glance: %v, want %v", s.name, got, want)
+		}
+		for i := range s.data { // one byte wrong
+			b := bytes.Clone(s.data)
+			b[i] ^= 0x41
+			f := whole(b)
+			p, problem := parse(f)
+			glanced(t, f, p, problem)
+		}
 	}
 }

@@ -1,0 +1,146 @@
+package forwarder
+
+import (
+	"encoding/binary"
+
+	"shunt/forwarder/flow"
+	"shunt/forwarder/frame"
+)
+
+// This file is the short way of a plain frame (frame.Glance) of a known flow. Every step of it looks whether all is as
+// usual, before anything is changed, and leaves the frame to the long way if not; so it decides nothing that read, decide
+// and forward would decide otherwise.
+
+// plain is what glance has found of a frame.
+type plain struct {
+	key   flow.Short
+	frame frame.Plain
+}
+
+// headerCache is how many Ethernet headers are remembered: there are as many as neighbours that send to us, mostly one.
+const headerCache = 8
+
+// A header is an Ethernet header that passed all checks, and where that frame came from. A frame that begins with the same
+// bytes passes them too. Those of the zero value are no frame's.
+type header struct {
+	first, last uint64 // its first and its last eight bytes, which overlap
+	from        uint64
+}
+
+// octets is a set of numbers below 256.
+type octets [4]uint64
+
+func (o *octets) add(n uint8)      { o[n>>6] |= 1 << (n & 63) }
+func (o *octets) has(n uint8) bool { return o[n>>6]>>(n&63)&1 != 0 }
+
+// oddOctets are those with which the addresses begin that badSource or isVIP find among those of IPv4.
+func oddOctets(vips []vipSlot) (o octets) {
+	for n := range 256 {
+		if n == 0 || n == 127 || n >= 224 {
+			o.add(uint8(n))
+		}
+	}
+	for i := range vips {
+		o.add(uint8(vips[i].addr.V4() >> 24)) // of IPv6 as well, which does no harm
+	}
+	return o
+}
+
+// glance reads the frame in place i if it is plain and to a VIP, and reports whether it is.
+func (w *Worker) glance(s *snapshot, i int, f *frame.Frame) bool {
+	q := &w.plain[i]
+	if !frame.Glance(f, &q.frame) {
+		return false
+	}
+	b := f.Data()
+	first, last := binary.LittleEndian.Uint64(b[0:8]), binary.LittleEndian.Uint64(b[6:14])
+	from := 1<<63 | uint64(f.In)<<32 | uint64(f.TPID)<<16 | uint64(f.TCI)
+	h := &w.headers[last>>40%headerCache]
+	if h.first != first || h.last != last || h.from != from {
+		if !w.pass(s, f, b) {
+			return false
+		}
+		h.first, h.last, h.from = first, last, from
+	}
+	to := frame.AddrFrom4(q.frame.Dst)
+	if w.vip.addr.Lo != to.Lo {
+		vip, ours := s.vips.find(to)
+		if !ours {
+			return false
+		}
+		w.vip = vipSlot{to, uint32(vip)}
+	}
+	if s.vips.odd.has(uint8(q.frame.Src >> 24)) {
+		p := frame.Packet{Tuple: frame.Tuple{Src: frame.AddrFrom4(q.frame.Src)}}
+		if badSource(&p) || s.isVIP(p.Src) {
+			return false
+		}
+	}
+	kind := flow.TCP
+	if q.frame.Proto == frame.UDP {
+		kind = flow.UDP
+	}
+	q.key = flow.ShortKey(q.frame.Src, q.frame.SrcPort, q.frame.DstPort, uint16(w.vip.id), kind)
+	w.search.Hashes[i] = w.table.HashShort(&q.key)
+	return true
+}
+
+// pass reports whether the Ethernet header of a frame without tags is one of ours, as read does.
+func (w *Worker) pass(s *snapshot, f *frame.Frame, b []byte) bool {
+	leg := &s.legs[f.In]
+	if s.guard.has(b[6:12]) {
+		return false
+	}
+	return leg.AnyMAC || macWord(b[0:6]) == macWord(leg.MAC[:]) && !wrongVLAN(leg, f, &frame.Packet{})
+}
+
+// unfold is what is to be done before the frame in place i goes the long way after all.
+func (w *Worker) unfold(i int, f *frame.Frame) {
+	q := &w.plain[i]
+	q.frame.Packet(f, &w.packets[i])
+	k := &w.keys[i]
+	k.Client.Hi, k.Client.Lo = 0, frame.AddrFrom4(q.frame.Src).Lo
+	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = q.key.VIP(), q.frame.SrcPort, q.frame.DstPort, q.key.Kind()
+}
+
+// known sends the frame in place i on if it is of a known flow and all is as usual, and reports whether it did.
+func (w *Worker) known(s *snapshot, i int, f *frame.Frame) bool {
+	q := &w.plain[i]
+	e := w.table.Known(&q.key, w.search.Hints[i])
+	if e == nil || q.frame.TCPFlags&frame.SYN != 0 {
+		return false
+	}
+	d := &s.dests[e.Dest]
+	if !d.available || !d.resolved || uint32(q.frame.Len) > d.mtu {
+		return false
+	}
+	c, bytes := &w.dests[e.Dest], uint64(q.frame.Len)
+	c.Packets++
+	c.Bytes += bytes
+	c = &w.services[d.service]
+	c.Packets++
+	c.Bytes += bytes
+	timeout := s.timeouts.UDP
+	if q.frame.Proto == frame.TCP {
+		next := flow.NextTCP(e.State, q.frame.TCPFlags, w.pressed.secure)
+		if next != e.State {
+			w.move(s, e, next)
+		}
+		timeout = s.timeouts.TCP[next]
+	}
+	w.table.Extend(w.search.Hints[i], e, timeout)
+	if e.Packets != ^uint32(0) {
+		e.Packets++
+	}
+	b := f.Data()
+	copy(b[0:6], d.mac[:])
+	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == d.out {
+		copy(b[6:12], s.legs[d.out].MAC[:])
+	}
+	o := w.put(f)
+	o.Out = d.out
+	if o.TPID|d.vlan != 0 {
+		retag(&s.legs[o.In], &s.legs[o.Out], o)
+	}
+	return true
+}
