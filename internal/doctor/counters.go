@@ -44,6 +44,7 @@ func (f *facts) checkCounters(r *Report) {
 	}
 	for _, loss := range []struct{ id, verdict, remedy string }{
 		{"too-big", "send: too big", "give all legs the MTU of the largest"},
+		{"above-mtu", "above MTU", "give all legs the MTU of the largest; the sender cannot be told, as its packets may be fragmented"},
 		{"queue-full", "send: queue full", "a faster link, or larger device queues (ethtool -G)"},
 		{"loop", "loop guard", "a realserver sends to a VIP: has it the VIP on lo? Is ip_forward on there? Is it a client itself?"},
 		{"vlan", "other VLAN", "vlan: of the leg must be the tag that the frames have; 0 is none"},

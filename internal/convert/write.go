@@ -1,0 +1,150 @@
+package convert
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"shunt/internal/config"
+)
+
+// placeholder is the interface where the file does not tell one.
+const placeholder = "eth0"
+
+// write makes the configuration. It is what `shunt check` accepts, or the error says why not.
+func (r *result) write(source, iface string) ([]byte, error) {
+	r.finish()
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Made from %s by `shunt convert`.\n", oneLine(source))
+	r.writeLegs(&b, iface)
+	if len(r.timeouts) > 0 {
+		fmt.Fprintf(&b, "ipvs:\n  timeouts: {%s}\n", strings.Join(r.timeouts, ", "))
+	}
+	live := 0
+	b.WriteString("services:\n")
+	for _, s := range r.services {
+		if len(s.refused) == 0 {
+			live++
+		}
+		s.write(&b)
+	}
+	order := map[string]int{} // of the files, as they were first spoken of
+	for _, n := range r.notes {
+		if _, known := order[n.File]; !known {
+			order[n.File] = len(order)
+		}
+	}
+	slices.SortStableFunc(r.notes, func(x, y Note) int { return cmp.Or(order[x.File]-order[y.File], x.Line-y.Line) })
+	if live == 0 {
+		return b.Bytes(), errors.New("nothing that shunt could serve was found")
+	}
+	if _, err := config.Parse("the result", b.Bytes()); err != nil {
+		return b.Bytes(), fmt.Errorf("the result has to be corrected by hand: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// writeLegs names the interface that has the VIPs, if it is known.
+func (r *result) writeLegs(b *bytes.Buffer, iface string) {
+	comment := ""
+	if iface == "" {
+		for _, s := range r.services {
+			if name := r.ifaces[s.addr]; name != "" {
+				iface = name
+				comment = "  # as the VIPs had it; if the realservers are behind another, add that as a second leg"
+				break
+			}
+		}
+	}
+	if iface == "" {
+		iface = placeholder
+		comment = "  # to be looked at: which interface have clients and realservers in front of them?"
+	}
+	fmt.Fprintf(b, "legs:\n  - interface: %s%s\n", quote(iface), comment)
+}
+
+// write writes a service, as a comment if it was refused.
+func (s *service) write(out *bytes.Buffer) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  # %s:%d\n", oneLine(s.file), s.line)
+	if s.mark != 0 {
+		fmt.Fprintf(&b, "  - mark: %d\n    matches: [{address: VIP, port: PORT}]\n", s.mark)
+	} else {
+		port := fmt.Sprint(s.port)
+		if s.port == 0 {
+			port = "all"
+		}
+		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.addr.String()), s.proto, port)
+	}
+	if s.scheduler != "" {
+		fmt.Fprintf(&b, "    scheduler: %s\n", quote(s.scheduler))
+	}
+	if len(s.flags) > 0 {
+		fmt.Fprintf(&b, "    flags: [%s]\n", strings.Join(s.flags, ", "))
+	}
+	if s.persistence > 0 {
+		fmt.Fprintf(&b, "    persistence: %d\n", s.persistence)
+		if s.mask > 0 {
+			fmt.Fprintf(&b, "    persistence_mask: %d\n", s.mask)
+		}
+	}
+	if s.onePacket {
+		b.WriteString("    one_packet: true\n")
+	}
+	b.WriteString("    realservers:\n")
+	for i := range s.reals {
+		s.reals[i].write(&b)
+	}
+	text := b.String()
+	if len(s.refused) > 0 {
+		text = "  # Not converted: " + oneLine(strings.Join(s.refused, "; ")) + "\n"
+		for line := range strings.Lines(b.String()) {
+			text += "  #" + strings.TrimPrefix(line, " ")
+		}
+	}
+	out.WriteString(text)
+}
+
+func (x *real) write(b *strings.Builder) {
+	comment := ""
+	if x.refused != "" {
+		fmt.Fprintf(b, "      # not converted: %s\n", oneLine(x.refused))
+		comment = "#"
+	}
+	fmt.Fprintf(b, "      %s- {address: %s, weight: %d", comment, quote(x.addr.String()), x.weight)
+	if x.upper > 0 {
+		fmt.Fprintf(b, ", upper: %d", x.upper)
+	}
+	if x.lower > 0 {
+		fmt.Fprintf(b, ", lower: %d", x.lower)
+	}
+	b.WriteString("}\n")
+}
+
+// quote writes text such that YAML takes it for text: plain where that is safe, else as JSON does.
+func quote(s string) string {
+	plain := s != "" && strings.IndexFunc(s, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_')
+	}) < 0
+	_, err := netip.ParseAddr(s)
+	if plain && (err == nil || s[0] >= 'a' && s[0] <= 'z' && s != "true" && s != "false" && s != "null" && s != "yes" && s != "no" && s != "on" && s != "off") {
+		return s
+	}
+	b, _ := json.Marshal(s)
+	return string(b)
+}
+
+// oneLine makes text fit for a comment.
+func oneLine(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c == 0x85 || c == 0x2028 || c == 0x2029 {
+			return ' '
+		}
+		return c
+	}, s)
+}
