@@ -6,7 +6,7 @@ BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once install clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire install clean
 
 all: build
 
@@ -43,6 +43,12 @@ bench:
 # Every benchmark once, so that it keeps working.
 bench-once:
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+# shunt, a bare loop and every peer that is installed, over real wires, in turns: tables and plots in bench/results.
+ROUNDS ?= 5
+bench-wire: build
+	$(GO) build -o $(BIN)/shuntbench ./bench/shuntbench
+	$(BIN)/shuntbench wire --shunt $(BIN)/shunt --rounds $(ROUNDS) --out bench/results
 
 PREFIX ?= /usr/local
 install: build

@@ -1,0 +1,202 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A peer is a forwarder that is measured.
+type peer struct {
+	name    string
+	install string   // how to have it, if it is not ours
+	program string   // looked up on PATH
+	args    []string // of its process; none if the kernel does it
+	version []string // arguments that make it tell its version
+	cpu     int      // the processor that its process is held on; -1: it chooses itself
+	settle  time.Duration
+	tcp     bool // measured with real TCP too
+	// lost tells how many frames it says that it has lost; nil if it cannot tell.
+	lost func() (uint64, error)
+	// rules, if any, are given to nft in the director, and taken away again.
+	rules string
+}
+
+const (
+	shuntName = "shunt"
+	bareName  = "bare loop"
+	testpmd   = "testpmd"
+	netsniff  = "netsniff-ng"
+	nftName   = "nftables fwd"
+)
+
+// peers lists all that could be measured. self is this program, shunt the one under test, dir has room for its files.
+func peers(self, shunt, dir string) ([]peer, error) {
+	socket := filepath.Join(dir, "shunt.sock")
+	config := filepath.Join(dir, "shunt.yaml")
+	if err := os.WriteFile(config, []byte(shuntConfig(socket)), 0o644); err != nil {
+		return nil, err
+	}
+	return []peer{
+		{name: shuntName, program: shunt, args: []string{"run", "-c", config}, version: []string{"--version"}, cpu: forwarderCPU,
+			settle: time.Second, tcp: true, lost: func() (uint64, error) { return shuntLost(socket) }},
+		{name: bareName, program: self, args: []string{"bareloop", "--in", "eth0", "--out", "eth1", "--vip", vip, "--mac", realMAC}, cpu: forwarderCPU,
+			settle: 500 * time.Millisecond},
+		{name: testpmd, install: "apt-get install dpdk dpdk-dev", program: "dpdk-testpmd", version: []string{"--version"}, cpu: -1, settle: 3 * time.Second,
+			args: strings.Fields("--no-huge -m 1024 --no-pci --no-telemetry --lcores 0@0,1@1 --vdev=net_af_packet0,iface=eth0,qdisc_bypass=1 " +
+				"--vdev=net_af_packet1,iface=eth1,qdisc_bypass=1 -- --total-num-mbufs=16384 --forward-mode=mac --eth-peer=1," + realMAC)},
+		{name: netsniff, install: "apt-get install netsniff-ng", program: "netsniff-ng", args: strings.Fields("--in eth0 --out eth1 -s -S 2MiB -M"),
+			version: []string{"-v"}, cpu: forwarderCPU, settle: time.Second},
+		{name: nftName, install: "apt-get install nftables", program: "nft", version: []string{"--version"}, tcp: true, rules: fmt.Sprintf(
+			"table netdev peer { chain in { type filter hook ingress device eth0 priority 0; ip daddr %s tcp dport 80 "+
+				"ether daddr set jhash ip saddr . tcp sport mod 2 map { 0: %s, 1: %s } fwd to eth1; } }", vip, realMAC, realMAC)},
+	}, nil
+}
+
+// shuntConfig has the settings that everybody has: all defaults but the socket.
+func shuntConfig(socket string) string {
+	return fmt.Sprintf(`legs:
+  - interface: eth0
+  - interface: eth1
+control: {socket: %s}
+log: {level: warn, format: text}
+services:
+  - {address: %s, port: 80, scheduler: wlc, realservers: [{address: %s, mac: "%s"}]}
+`, socket, vip, rip, realMAC)
+}
+
+// shuntLost asks the running director for the frames that it took note of losing.
+func shuntLost(socket string) (uint64, error) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
+	}}
+	resp, err := client.Get("http://shunt/v1/status")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var s struct {
+		Verdicts map[string]uint64 `json:"verdicts"`
+		Counters map[string]uint64 `json:"counters"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		return 0, err
+	}
+	n := uint64(0)
+	for name, v := range s.Verdicts {
+		if name != "forwarded" {
+			n += v
+		}
+	}
+	for name, v := range s.Counters {
+		if strings.HasSuffix(name, ".ring_full") {
+			n += v
+		}
+	}
+	return n, nil
+}
+
+// A running peer.
+type running struct {
+	peer
+	lab   *lab
+	cmd   *exec.Cmd
+	stdin io.Closer
+	out   *tail
+	died  chan error
+}
+
+// tail keeps the end of what a process says.
+type tail struct{ b []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if n := len(t.b) - 2048; n > 0 {
+		t.b = t.b[n:]
+	}
+	return len(p), nil
+}
+
+// launch starts p in the director. cpu overrides the processor it is held on, where -1 lets it use both.
+func (l *lab) launch(p peer, cpu int) (*running, error) {
+	r := &running{peer: p, lab: l, out: &tail{}, died: make(chan error, 1)}
+	if p.rules != "" {
+		cmd := exec.Command(p.program, "-f", "-")
+		cmd.Stdin, cmd.Stderr, cmd.Stdout = strings.NewReader(p.rules), r.out, r.out
+		if err := l.director.Start(cmd); err != nil {
+			return nil, err
+		}
+		if err := cmd.Wait(); err != nil {
+			return nil, fmt.Errorf("%s: %w: %s", p.name, err, r.out.b)
+		}
+		return r, nil
+	}
+	r.cmd = exec.Command(p.program, p.args...)
+	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
+	var err error
+	if r.stdin, err = r.cmd.StdinPipe(); err != nil { // testpmd ends with its input
+		return nil, err
+	}
+	if err := start(l.director, cpu, r.cmd); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	go func() { r.died <- r.cmd.Wait() }()
+	select {
+	case err := <-r.died:
+		return nil, fmt.Errorf("%s ended at once: %v: %s", p.name, err, r.out.b)
+	case <-time.After(p.settle):
+	}
+	return r, nil
+}
+
+// used is the CPU time of the process so far, in seconds.
+func (r *running) used() (float64, error) {
+	if r.cmd == nil {
+		return 0, nil
+	}
+	return cpuTime(r.cmd.Process.Pid)
+}
+
+// stop ends it.
+func (r *running) stop() error {
+	if r.cmd == nil {
+		cmd := exec.Command(r.program, "delete", "table", "netdev", "peer")
+		if err := r.lab.director.Start(cmd); err != nil {
+			return err
+		}
+		return cmd.Wait()
+	}
+	_ = r.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-r.died:
+		return nil
+	case <-time.After(5 * time.Second):
+		_ = r.cmd.Process.Kill()
+		<-r.died
+		return errors.New(r.name + " did not end in time")
+	}
+}
+
+// versionOf asks an installed program for its version: the first line that has a digit.
+func versionOf(p peer) string {
+	if len(p.version) == 0 {
+		return ""
+	}
+	out, _ := exec.Command(p.program, p.version...).CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if strings.ContainsAny(line, "0123456789") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
