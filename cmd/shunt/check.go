@@ -10,6 +10,7 @@ import (
 
 func checkCmd() *cobra.Command {
 	var path string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "check -c FILE",
 		Short:   "Validate a configuration without running it",
@@ -17,19 +18,42 @@ func checkCmd() *cobra.Command {
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(path)
-			if err != nil {
+			if err != nil && !asJSON {
 				return err
 			}
 			realservers := 0
-			for _, s := range cfg.Services {
-				realservers += len(s.Realservers)
+			if err == nil {
+				for _, s := range cfg.Services {
+					realservers += len(s.Realservers)
+				}
+			}
+			if asJSON {
+				r := checked{File: path, Valid: err == nil, Errors: config.Errors(err)}
+				if err == nil {
+					r.Legs, r.Services, r.Realservers = len(cfg.Legs), len(cfg.Services), realservers
+				}
+				if e := writeJSON(cmd.OutOrStdout(), r); e != nil || err == nil {
+					return e
+				}
+				return exitStatus(1)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid: %d legs, %d services, %d realservers\n", path, len(cfg.Legs), len(cfg.Services), realservers)
 			return nil
 		},
 	}
 	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts: the errors with file, line and column")
 	return cmd
+}
+
+// checked is what check tells scripts.
+type checked struct {
+	File        string         `json:"file"`
+	Valid       bool           `json:"valid"`
+	Legs        int            `json:"legs"`
+	Services    int            `json:"services"`
+	Realservers int            `json:"realservers"`
+	Errors      []config.Error `json:"errors"`
 }
 
 // configFlag adds -c, without which there is nothing to do.

@@ -75,7 +75,7 @@ func rootCmd() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("shunt {{.Version}}\n")
-	root.AddCommand(runCmd(), checkCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), labCmd(),
+	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), labCmd(),
 		realserverCmd(), doctorCmd(), convertCmd())
 	return root
 }

@@ -35,8 +35,9 @@ type Status struct {
 // Service is one virtual service and what it has done since it was made.
 type Service struct {
 	Name        string       `json:"name"`
-	Protocol    string       `json:"protocol"` // TCP, UDP, SCTP
-	Address     string       `json:"address"`  // VIP:port
+	Protocol    string       `json:"protocol"`       // TCP, UDP, SCTP
+	Address     string       `json:"address"`        // VIP:port
+	Mark        uint32       `json:"mark,omitempty"` // by which changes name it, if it has one
 	Scheduler   string       `json:"scheduler"`
 	Counts      Counts       `json:"counts"`
 	Rates       Rates        `json:"rates"`
@@ -56,6 +57,8 @@ type Realserver struct {
 	MAC       string `json:"mac,omitempty"`
 	Leg       string `json:"leg,omitempty"`
 	Weight    int32  `json:"weight"`
+	Upper     int32  `json:"upper,omitempty"` // threshold; 0 is none
+	Lower     int32  `json:"lower,omitempty"`
 	Active    int32  `json:"active"`
 	Inactive  int32  `json:"inactive"`
 	Available bool   `json:"available"`         // neither overloaded nor unreachable

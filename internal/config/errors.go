@@ -11,10 +11,11 @@ import (
 
 // An Error is one thing that is wrong with a configuration file.
 type Error struct {
-	File         string
-	Line, Column int // counted from 1; 0 if the error has no place
-	Message      string
-	Excerpt      string // lines of the file around the place, marked; may be empty
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"` // counted from 1; 0 if the error has no place
+	Column  int    `json:"column,omitempty"`
+	Message string `json:"message"`
+	Excerpt string `json:"excerpt,omitempty"` // lines of the file around the place, marked; may be empty
 }
 
 // Error is the message behind its place, and the excerpt on lines of its own.
@@ -28,6 +29,24 @@ func (e *Error) Error() string {
 		s += "\n" + e.Excerpt
 	}
 	return s
+}
+
+// Errors lists what is in an error of Load or Parse, one by one.
+func Errors(err error) []Error {
+	out := []Error{}
+	var one *Error
+	switch joined, ok := err.(interface{ Unwrap() []error }); {
+	case err == nil:
+	case ok:
+		for _, e := range joined.Unwrap() {
+			out = append(out, Errors(e)...)
+		}
+	case errors.As(err, &one):
+		out = append(out, *one)
+	default:
+		out = append(out, Error{Message: err.Error()})
+	}
+	return out
 }
 
 // source is the text that errors point into.

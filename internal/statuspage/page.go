@@ -3,20 +3,18 @@ package statuspage
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"html/template"
-	"net/netip"
 	"os"
 	"slices"
-	"strings"
-	"time"
 
 	"shunt/forwarder"
 	"shunt/internal/api"
+	"shunt/internal/figures"
 )
 
 var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"count": count, "short": short, "bits": bits, "size": size, "seconds": seconds, "spark": spark, "bar": bar, "ago": ago,
+	"count": count, "short": figures.Short, "bits": figures.Bits, "size": figures.Size, "seconds": figures.Seconds, "ago": figures.Ago,
+	"spark": spark, "bar": bar,
 }).ParseFS(assets, "assets/page.html"))
 
 // view is what page.html shows.
@@ -24,7 +22,7 @@ type view struct {
 	*api.Overview
 	Host     string
 	Uptime   string
-	Warnings []warning
+	Warnings []figures.Warning
 	All      tile
 	Load     float64 // of the table, 0 to 1
 	P50, P99 float64 // seconds in the director
@@ -32,9 +30,6 @@ type view struct {
 	Losses   []verdict
 	Others   []verdict
 }
-
-// warning is something that an operator should do something about.
-type warning struct{ Title, Text string }
 
 // tile is the last rates, and their charts.
 type tile struct {
@@ -54,7 +49,7 @@ type service struct {
 type realserver struct {
 	*api.Realserver
 	tile
-	State State
+	State figures.State
 	Share float64 // of the service's connections, 0 to 1
 }
 
@@ -64,32 +59,14 @@ type verdict struct {
 	Rate          float64
 }
 
-// State is a realserver's in a word, with what it means and a class of colours.
-type State struct{ Word, Class, Meaning string }
-
-// StateOf tells how a realserver fares.
-func StateOf(r *api.Realserver) State {
-	switch {
-	case r.MAC == "":
-		return State{"no answer", "bad", "its MAC is not known: it does not answer ARP or neighbour discovery"}
-	case r.Drained:
-		return State{"drained", "off", "of weight 0, and its time to drain is over"}
-	case !r.Available:
-		return State{"full", "warn", "at its upper threshold: it gets no new connections for now"}
-	case r.Weight == 0:
-		return State{"draining", "off", "of weight 0: it gets no new connections"}
-	}
-	return State{"up", "good", "takes connections"}
-}
-
 var host = func() string { h, _ := os.Hostname(); return h }()
 
 // render makes the page. The history's mutex is held.
 func render(h *history) ([]byte, error) {
 	o := &h.last
 	v := view{
-		Overview: o, Host: host, Uptime: ago(o.Now.Sub(o.Started)), All: h.tile("", ""),
-		Warnings: warnings(o),
+		Overview: o, Host: host, Uptime: figures.Ago(o.Now.Sub(o.Started)), All: h.tile("", ""),
+		Warnings: figures.Warnings(o),
 	}
 	minute := o.Latency.Since(&h.latency[0])
 	v.P50, v.P99 = minute.Quantile(0.5), minute.Quantile(0.99)
@@ -123,7 +100,7 @@ func (h *history) service(s *api.Service) service {
 	out := service{Service: s, tile: h.tile(s.Name, ""), Of: len(s.Realservers)}
 	for i := range s.Realservers {
 		r := &s.Realservers[i]
-		row := realserver{Realserver: r, tile: h.tile(s.Name, r.Address), State: StateOf(r)}
+		row := realserver{Realserver: r, tile: h.tile(s.Name, r.Address), State: figures.StateOf(r)}
 		if row.State.Class == "good" {
 			out.Up++
 		}
@@ -138,18 +115,8 @@ func (h *history) service(s *api.Service) service {
 		}
 	}
 	// The order of the schedulers is the newest first; people look for an address.
-	slices.SortStableFunc(out.Rows, func(a, b realserver) int { return byAddress(a.Address, b.Address) })
+	slices.SortStableFunc(out.Rows, func(a, b realserver) int { return figures.ByAddress(a.Address, b.Address) })
 	return out
-}
-
-// byAddress compares addresses with ports by their numbers.
-func byAddress(a, b string) int {
-	x, errX := netip.ParseAddrPort(a)
-	y, errY := netip.ParseAddrPort(b)
-	if errX != nil || errY != nil {
-		return cmp.Compare(a, b)
-	}
-	return x.Compare(y)
 }
 
 // frames lists the verdicts that there were: those that are losses, and the others.
@@ -168,53 +135,4 @@ func (h *history) frames() (losses, others []verdict) {
 	}
 	slices.SortStableFunc(losses, func(a, b verdict) int { return cmp.Compare(b.Frames, a.Frames) })
 	return losses, others
-}
-
-// recent is how long a conflict is warned of after its last message.
-const recent = 10 * time.Minute
-
-// warnings lists what an operator should look at, the worst first.
-func warnings(o *api.Overview) []warning {
-	var out []warning
-	say := func(title, format string, args ...any) {
-		out = append(out, warning{title, fmt.Sprintf(format, args...)})
-	}
-	for _, c := range o.Conflicts {
-		switch {
-		case o.Now.Sub(c.Last) > recent:
-		case c.Realserver != "":
-			say("Conflict over "+c.VIP, "Realserver %s (%s) answers ARP for the VIP on %s: clients go past the director. There, set arp_ignore=1 and arp_announce=2.",
-				c.Realserver, c.MAC, c.Leg)
-		default:
-			say("Conflict over "+c.VIP, "%s on %s claims the VIP: clients go there or here by chance. Find that host by its MAC.", c.MAC, c.Leg)
-		}
-	}
-	for i := range o.Legs {
-		if l := &o.Legs[i]; !l.Up {
-			say("Leg "+l.Name+" is down", "Nothing is forwarded by interface %s until it is up.", l.Interface)
-		}
-	}
-	for i := range o.Services {
-		s := &o.Services[i]
-		if !slices.ContainsFunc(s.Realservers, func(r api.Realserver) bool { return StateOf(&r).Class == "good" }) {
-			say("Service "+s.Name+" has no realserver", "None takes new connections: see their states below.")
-		}
-	}
-	if o.Capacity > 0 && o.Flows > o.Capacity/10*9 {
-		say("The connection table is nearly full", "%s of %s entries. Raise flows in the configuration.", count(o.Flows), count(o.Capacity))
-	}
-	for i := range o.Legs {
-		if l := &o.Legs[i]; l.RingFull > 0 {
-			say("Frames were dropped at the ring of "+l.Name, "%s since the start. Raise ring.slots for bursts, workers for a steady load.", count(l.RingFull))
-		}
-	}
-	if o.Reload.Error != "" {
-		say("The last reload was refused", "The old configuration stays in force. %s", firstLine(o.Reload.Error))
-	}
-	return out
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
 }

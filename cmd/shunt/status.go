@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"shunt/internal/api"
+	"shunt/internal/config"
+	"shunt/internal/figures"
+)
+
+func statusCmd() *cobra.Command {
+	var socket string
+	var asJSON, all bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "How the running director is, on one screen",
+		Long: "Tell how the running director is: warnings, services with the state of their realservers, what became of frames, the\n" +
+			"connection table, rings. The exit status is 1 if no director answers.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := watched{api.NewClient(socket)}.Overview(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), o)
+			}
+			host, _ := os.Hostname()
+			return figures.Print(cmd.OutOrStdout(), &o, host, all)
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", config.DefaultSocket, "control socket of the director")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "all of /v1/overview, for scripts")
+	cmd.Flags().BoolVar(&all, "all", false, "every realserver, also of services with many")
+	return cmd
+}
+
+// writeJSON writes v for scripts.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"shunt/internal/api"
+	"shunt/internal/config"
+	"shunt/internal/top"
+)
+
+// watched is the director that `shunt top` looks at.
+type watched struct{ *api.Client }
+
+func (w watched) Overview(ctx context.Context) (o api.Overview, err error) {
+	err = w.Get(ctx, "/v1/overview", &o)
+	return o, err
+}
+
+func topCmd() *cobra.Command {
+	var socket string
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Watch the running director, and drain realservers",
+		Long: "Show services and realservers with their rates, what becomes of frames, rings and the connection table, anew every\n" +
+			"second. Keys sort, filter, and drain the selected realserver after a question; ? shows them.\n\n" +
+			"Colours are left out if NO_COLOR is set.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if interval < 100*time.Millisecond || interval > time.Hour {
+				return usageError{fmt.Errorf("--interval %s: write 100ms to 1h", interval)}
+			}
+			d := watched{api.NewClient(socket)}
+			first, err := d.Overview(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd())) || os.Getenv("TERM") == "dumb" {
+				return errors.New("top needs a terminal; shunt status says the same once")
+			}
+			host, _ := os.Hostname()
+			_, err = tea.NewProgram(top.New(d, host, first, interval), tea.WithContext(cmd.Context())).Run()
+			if errors.Is(err, tea.ErrProgramKilled) && cmd.Context().Err() != nil {
+				return nil // ended by a signal
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", config.DefaultSocket, "control socket of the director")
+	cmd.Flags().DurationVar(&interval, "interval", time.Second, "between two looks")
+	return cmd
+}

@@ -1,0 +1,94 @@
+// Package figures is what the status page, `shunt status` and `shunt top` have in common: how numbers are written, how a realserver
+// fares in a word, and what an operator is to be warned of.
+package figures
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"shunt/internal/api"
+)
+
+// State is a realserver's in a word, with what it means and a class of colours.
+type State struct{ Word, Class, Meaning string }
+
+// StateOf tells how a realserver fares.
+func StateOf(r *api.Realserver) State {
+	switch {
+	case r.MAC == "":
+		return State{"no answer", "bad", "its MAC is not known: it does not answer ARP or neighbour discovery"}
+	case r.Drained:
+		return State{"drained", "off", "of weight 0, and its time to drain is over"}
+	case !r.Available:
+		return State{"full", "warn", "at its upper threshold: it gets no new connections for now"}
+	case r.Weight == 0:
+		return State{"draining", "off", "of weight 0: it gets no new connections"}
+	}
+	return State{"up", "good", "takes connections"}
+}
+
+// ByAddress compares addresses with ports by their numbers.
+func ByAddress(a, b string) int {
+	x, errX := netip.ParseAddrPort(a)
+	y, errY := netip.ParseAddrPort(b)
+	if errX != nil || errY != nil {
+		return cmp.Compare(a, b)
+	}
+	return x.Compare(y)
+}
+
+// A Warning is something that an operator should do something about.
+type Warning struct{ Title, Text string }
+
+// recent is how long a conflict is warned of after its last message.
+const recent = 10 * time.Minute
+
+// Warnings lists what an operator should look at, the worst first.
+func Warnings(o *api.Overview) []Warning {
+	var out []Warning
+	say := func(title, format string, args ...any) {
+		out = append(out, Warning{title, fmt.Sprintf(format, args...)})
+	}
+	for _, c := range o.Conflicts {
+		switch {
+		case o.Now.Sub(c.Last) > recent:
+		case c.Realserver != "":
+			say("Conflict over "+c.VIP, "Realserver %s (%s) answers ARP for the VIP on %s: clients go past the director. There, set arp_ignore=1 and arp_announce=2.",
+				c.Realserver, c.MAC, c.Leg)
+		default:
+			say("Conflict over "+c.VIP, "%s on %s claims the VIP: clients go there or here by chance. Find that host by its MAC.", c.MAC, c.Leg)
+		}
+	}
+	for i := range o.Legs {
+		if l := &o.Legs[i]; !l.Up {
+			say("Leg "+l.Name+" is down", "Nothing is forwarded by interface %s until it is up.", l.Interface)
+		}
+	}
+	for i := range o.Services {
+		s := &o.Services[i]
+		if !slices.ContainsFunc(s.Realservers, func(r api.Realserver) bool { return StateOf(&r).Class == "good" }) {
+			say("Service "+s.Name+" has no realserver", "None takes new connections: see their states below.")
+		}
+	}
+	if o.Capacity > 0 && o.Flows > o.Capacity/10*9 {
+		say("The connection table is nearly full", "%s of %s entries. Raise flows in the configuration.", Count(o.Flows, " "), Count(o.Capacity, " "))
+	}
+	for i := range o.Legs {
+		if l := &o.Legs[i]; l.RingFull > 0 {
+			say("Frames were dropped at the ring of "+l.Name, "%s since the start. Raise ring.slots for bursts, workers for a steady load.", Count(l.RingFull, " "))
+		}
+	}
+	if o.Reload.Error != "" {
+		say("The last reload was refused", "The old configuration stays in force. %s", firstLine(o.Reload.Error))
+	}
+	return out
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}

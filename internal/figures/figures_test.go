@@ -1,0 +1,91 @@
+package figures
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"shunt/internal/api"
+)
+
+func TestStates(t *testing.T) {
+	for want, r := range map[string]api.Realserver{
+		"no answer": {Weight: 1, Available: true},
+		"drained":   {MAC: "x", Available: true, Drained: true},
+		"full":      {MAC: "x", Weight: 1},
+		"draining":  {MAC: "x", Available: true},
+		"up":        {MAC: "x", Available: true, Weight: 1},
+	} {
+		if got := StateOf(&r).Word; got != want {
+			t.Errorf("%+v is %q, want %q", r, got, want)
+		}
+	}
+}
+
+func TestFormats(t *testing.T) {
+	for got, want := range map[string]string{
+		Count(0, " "): "0", Count(999, " "): "999", Count(uint64(1234567), "_"): "1_234_567",
+		Short(0): "0", Short(0.5): "0.50", Short(999): "999", Short(1000): "1k", Short(12345): "12.3k", Short(2.5e9): "2.50G",
+		Bits(125): "1\u00a0kbit/s", Bits(1): "8\u00a0bit/s", Size(1_500_000): "1.50\u00a0MB", Size(3): "3\u00a0B",
+		Seconds(0): "–", Seconds(12.5e-6): "12.5\u00a0µs", Seconds(0.25): "250\u00a0ms", Seconds(1): "1\u00a0s",
+		Ago(59 * time.Second): "59 s", Ago(61 * time.Second): "1 min 1 s", Ago(25 * time.Hour): "1 d 1 h", Ago(2 * time.Hour): "2 h 0 min",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// example is a director with a service of three realservers, and one of many.
+func example() api.Overview {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	o := api.Overview{
+		Status: api.Status{Version: "v1", Started: start, Config: "/etc/shunt/shunt.yaml", Flows: 120, Capacity: 1000,
+			Verdicts: map[string]uint64{"forwarded": 12345, "no service": 3}, Counters: map[string]uint64{"table.bytes": 65_000}},
+		Now: start.Add(time.Hour), Workers: 2, Reload: api.Reload{Last: start.Add(59 * time.Minute)},
+		Latency: api.Latency{Bounds: []float64{1e-5, 1e-4}, Counts: []uint64{900, 100, 0}},
+		Legs:    []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 7, Received: 5000, Sent: 4000}, {Name: "eth1", Interface: "eth1", RingFull: 9}},
+		Services: []api.Service{
+			{Name: "web", Protocol: "TCP", Address: "192.168.10.100:80", Scheduler: "wlc", Rates: api.Rates{Flows: 10, Packets: 100, Bytes: 125_000},
+				Realservers: []api.Realserver{
+					{Address: "10.10.0.12:80", MAC: "02:00:00:00:01:02", Weight: 1, Active: 3, Inactive: 14, Available: true, Rates: api.Rates{Flows: 10}},
+					{Address: "10.10.0.9:80", Weight: 1},
+					{Address: "10.10.0.10:80", MAC: "02:00:00:00:01:03", Available: true},
+				}},
+			{Name: "TCP 192.168.10.101:80", Protocol: "TCP", Address: "192.168.10.101:80", Scheduler: "rr"},
+		},
+	}
+	for i := range 20 {
+		o.Services[1].Realservers = append(o.Services[1].Realservers,
+			api.Realserver{Address: "10.10.1." + Count(i+1, "") + ":80", MAC: "02:00:00:00:02:02", Weight: int32(min(i, 1)), Available: true})
+	}
+	return o
+}
+
+func TestPrint(t *testing.T) {
+	o := example()
+	var b strings.Builder
+	if err := Print(&b, &o, "lb1", false); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/status.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	b.Reset()
+	if err := Print(&b, &o, "lb1", true); err != nil || strings.Count(b.String(), "  10.10.1.") != 20 {
+		t.Errorf("with all: %v\n%s", err, b.String())
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	if err := Print(full, &o, "lb1", true); err == nil {
+		t.Error("a full disk is no error")
+	}
+}

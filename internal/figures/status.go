@@ -1,0 +1,125 @@
+package figures
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"shunt/forwarder"
+	"shunt/internal/api"
+)
+
+// manyServers is how many realservers of a service Print shows one by one; of more it shows those that do not take
+// connections.
+const manyServers = 8
+
+// Print tells how a director is on one screen: `shunt status`. With all, every realserver is shown.
+func Print(w io.Writer, o *api.Overview, host string, all bool) error {
+	p := &printer{w: w}
+	p.line("shunt %s on %s, up %s, %d worker%s, %s", o.Version, host, Ago(o.Now.Sub(o.Started)), o.Workers, plural(o.Workers), reloads(o))
+	for _, w := range Warnings(o) {
+		p.line("! %s. %s", w.Title, w.Text)
+	}
+	for i := range o.Services {
+		p.service(&o.Services[i], all)
+	}
+	p.line("")
+	p.frames(o)
+	load := 0.0
+	if o.Capacity > 0 {
+		load = 100 * float64(o.Flows) / float64(o.Capacity)
+	}
+	p.line("table    %s of %s entries (%.0f %%), %s", Count(o.Flows, " "), Count(o.Capacity, " "), load, Size(o.Counters["table.bytes"]))
+	for i := range o.Legs {
+		l := &o.Legs[i]
+		state := "up"
+		if !l.Up {
+			state = "DOWN"
+		}
+		p.line("leg      %s %s, received %s, sent %s, ring %d of %d slots in use, %s dropped there, %s not sent", l.Name, state,
+			Count(l.Received, " "), Count(l.Sent, " "), l.InUse, l.Slots, Count(l.RingFull, " "), Count(l.NotSent, " "))
+	}
+	if n := o.Latency.Count(); n > 0 {
+		p.line("latency  half of %s sampled frames below %s, 99 %% below %s", Count(n, " "), Seconds(o.Latency.Quantile(0.5)), Seconds(o.Latency.Quantile(0.99)))
+	}
+	return p.err
+}
+
+// printer keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func plural(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return "s"
+}
+
+func reloads(o *api.Overview) string {
+	if o.Reload.Last.IsZero() {
+		return o.Config
+	}
+	return fmt.Sprintf("%s (read again %s ago)", o.Config, Ago(o.Now.Sub(o.Reload.Last)))
+}
+
+func (p *printer) service(s *api.Service, all bool) {
+	up := 0
+	rows := slices.Clone(s.Realservers)
+	slices.SortStableFunc(rows, func(a, b api.Realserver) int { return ByAddress(a.Address, b.Address) })
+	for i := range rows {
+		if StateOf(&rows[i]).Class == "good" {
+			up++
+		}
+	}
+	name := s.Name
+	if what := s.Protocol + " " + s.Address; !strings.Contains(name, s.Address) {
+		name += "  " + what
+	}
+	p.line("\n%s  %s  %d of %d up  %d conn/s  %d pkt/s  %s", name, s.Scheduler, up, len(rows), s.Rates.Flows, s.Rates.Packets, Bits(float64(s.Rates.Bytes)))
+	many := len(rows) > manyServers && !all
+	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	for i := range rows {
+		r := &rows[i]
+		state := StateOf(r)
+		if many && state.Class == "good" {
+			continue
+		}
+		_, err := fmt.Fprintf(t, "  %s\t%s\tweight %d\t%d active\t%d inactive\t%d conn/s\t%s\n", r.Address, state.Word, r.Weight, r.Active, r.Inactive, r.Rates.Flows, cmp.Or(r.MAC, "no MAC"))
+		p.keep(err)
+	}
+	p.keep(t.Flush())
+	if many && up > 0 {
+		p.line("  and %d that are up: --all shows them", up)
+	}
+}
+
+func (p *printer) keep(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *printer) frames(o *api.Overview) {
+	parts := []string{}
+	for v := range forwarder.NumVerdicts {
+		if n := o.Verdicts[v.String()]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", v, Count(n, " ")))
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "none yet")
+	}
+	p.line("frames   %s", strings.Join(parts, ", "))
+}
