@@ -41,6 +41,8 @@ type world struct {
 	ports    uint32        // the last one that a browser connected from
 	dial     time.Duration // how long a browser waits for a connection
 	family   family        // of the services
+
+	stopServer []func() // of the realservers, by their number from 0
 }
 
 // browse makes a browser that connects from one of the client's addresses, each time from another port: a port that comes
@@ -86,6 +88,7 @@ func build(t *testing.T, topology string, webs int) *world {
 			t.Fatal(err)
 		}
 		t.Cleanup(stop)
+		w.stopServer = append(w.stopServer, stop)
 	}
 	return w
 }
