@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"shunt/internal/config"
 	"shunt/internal/doctor"
 )
 
@@ -48,7 +47,7 @@ func doctorCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&opt.Config, "config", "c", "", "configuration file (default: the running director's)")
-	cmd.Flags().StringVar(&opt.Socket, "socket", config.DefaultSocket, "control socket of the director")
+	cmd.Flags().StringVar(&opt.Socket, "socket", defaultSocket(), "control socket of the director")
 	cmd.Flags().DurationVar(&opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers, twice")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"shunt/internal/api"
-	"shunt/internal/config"
 	"shunt/internal/explain"
 )
 
@@ -49,7 +48,7 @@ func explainCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "explain this configuration instead of the running director")
-	cmd.Flags().StringVar(&socket, "socket", config.DefaultSocket, "control socket of the director")
+	cmd.Flags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd
 }

@@ -11,9 +11,6 @@ import (
 	"shunt/internal/remote"
 )
 
-// socketVariable names the control socket for ipvsadm, whose options leave no room for one.
-const socketVariable = "SHUNT_SOCKET"
-
 func ipvsadmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ipvsadm [OPTION]...",
@@ -33,9 +30,5 @@ func ipvsadmCmd() *cobra.Command {
 }
 
 func runIpvsadm(ctx context.Context, args []string) int {
-	socket := os.Getenv(socketVariable)
-	if socket == "" {
-		socket = config.DefaultSocket
-	}
-	return ipvsadm.Run(args, os.Stdin, os.Stdout, os.Stderr, remote.New(ctx, socket))
+	return ipvsadm.Run(args, os.Stdin, os.Stdout, os.Stderr, remote.New(ctx, defaultSocket()))
 }

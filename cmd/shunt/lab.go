@@ -24,7 +24,7 @@ func labCmd() *cobra.Command {
 		Long: "Make a client, a director and two realservers in network namespaces, run `shunt run` on the director, fetch pages\n" +
 			"through it and prove from captures of every hop what happened. Everything is removed at the end.\n\n" +
 			"Without root it opens a user namespace of its own.",
-		Example: "  shunt lab\n  shunt lab --topology two-arm --keep\n  shunt lab exec client shunt lab get http://192.168.10.100/",
+		Example: "  shunt lab\n  shunt lab --topology two-arm --keep\n  shunt lab --family both --report report.html\n  shunt lab exec client shunt lab get http://192.168.10.100/",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt.Out = cmd.OutOrStdout()
@@ -35,6 +35,7 @@ func labCmd() *cobra.Command {
 	cmd.Flags().StringVar(&opt.Family, "family", "4", "addresses: 4, 6 or both")
 	cmd.Flags().BoolVar(&opt.Keep, "keep", false, "leave it standing until Ctrl-C, for shunt lab exec")
 	cmd.Flags().StringVar(&opt.Captures, "captures", "", "folder for the captures (default lab-captures/TOPOLOGY)")
+	cmd.Flags().StringVar(&opt.Report, "report", "", "write a page about the run to this file: topology, trail, tables, proof")
 	cmd.Flags().IntVar(&opt.Fetches, "fetches", 8, "number of pages to fetch, 2 to 1000")
 	cmd.AddCommand(labExecCmd(), labGetCmd())
 	return cmd

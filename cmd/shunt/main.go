@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"shunt/internal/config"
 )
 
 // version is set when the binary is built.
@@ -79,6 +82,12 @@ func rootCmd() *cobra.Command {
 		realserverCmd(), doctorCmd(), convertCmd())
 	return root
 }
+
+// socketVariable names the control socket for those who do not want to say --socket each time.
+const socketVariable = "SHUNT_SOCKET"
+
+// defaultSocket is where the director is asked if no --socket is given.
+func defaultSocket() string { return cmp.Or(os.Getenv(socketVariable), config.DefaultSocket) }
 
 // noCommand is for commands that have others below them: it refuses a name that none of these has.
 func noCommand(name string) cobra.PositionalArgs {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -29,8 +31,11 @@ func realserverFlags(cmd *cobra.Command, opt *realserver.Options, vips, gateways
 	cmd.Flags().StringVar(&opt.Interface, "interface", "", "by which the director's frames come (default: the one towards the gateway)")
 }
 
+// stateVariable names the file for those who do not want to say --state each time: the laboratory, whose hosts share one /run.
+const stateVariable = "SHUNT_REALSERVER_STATE"
+
 func stateFlag(cmd *cobra.Command, opt *realserver.Options) {
-	cmd.Flags().StringVar(&opt.State, "state", realserver.DefaultState, "file that notes what was there before")
+	cmd.Flags().StringVar(&opt.State, "state", cmp.Or(os.Getenv(stateVariable), realserver.DefaultState), "file that notes what was there before")
 }
 
 func realserverApplyCmd() *cobra.Command {

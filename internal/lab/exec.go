@@ -37,8 +37,9 @@ type outcome struct {
 	Error  string
 }
 
-// serveExec starts commands on the hosts of a network, until stop.
-func serveExec(dir string, n *Network) (stop func(), err error) {
+// serveExec starts commands on the hosts of a network, until stop. env is what their environment has beside the caller's; dir
+// is for their files, as all hosts share one /run.
+func serveExec(dir string, n *Network, env []string) (stop func(), err error) {
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, execSocket), Net: "unix"})
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func serveExec(dir string, n *Network) (stop func(), err error) {
 			}
 			go func() {
 				defer c.Close()
-				o := serveOne(c, n)
+				o := serveOne(c, n, dir, env)
 				_ = json.NewEncoder(c).Encode(o)
 			}()
 		}
@@ -61,7 +62,7 @@ func serveExec(dir string, n *Network) (stop func(), err error) {
 }
 
 // serveOne starts one command and waits for its end.
-func serveOne(c *net.UnixConn, n *Network) outcome {
+func serveOne(c *net.UnixConn, n *Network, dir string, env []string) outcome {
 	fail := func(err error) outcome { return outcome{Status: 1, Error: err.Error()} }
 	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(3*4))
 	k, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
@@ -98,7 +99,8 @@ func serveOne(c *net.UnixConn, n *Network) outcome {
 	}
 	e := exec.Command(path, cmd.Args[1:]...)
 	e.Stdin, e.Stdout, e.Stderr = files[0], files[1], files[2]
-	e.Dir, e.Env = cmd.Dir, append(cmd.Env, "SHUNT_LAB_HOST="+cmd.Host)
+	e.Dir, e.Env = cmd.Dir, append(cmd.Env, "SHUNT_LAB_HOST="+cmd.Host, "SHUNT_REALSERVER_STATE="+filepath.Join(dir, cmd.Host+"-realserver.json"))
+	e.Env = append(e.Env, env...)
 	if err := h.Start(e); err != nil {
 		return fail(err)
 	}

@@ -73,13 +73,15 @@ func TestTopologies(t *testing.T) {
 		t.Run(topology+", both families", func(t *testing.T) {
 			var out buffer
 			captures := t.TempDir()
-			err := Run(t.Context(), Options{Topology: topology, Family: "both", Captures: captures, Fetches: 4, Out: &out, Binary: binary})
+			report := filepath.Join(t.TempDir(), "report.html")
+			err := Run(t.Context(), Options{Topology: topology, Family: "both", Captures: captures, Fetches: 4, Out: &out, Binary: binary, Report: report})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out.String())
 			}
 			if !strings.Contains(out.String(), "VERDICT: direct routing works: 8 pages") || strings.Contains(out.String(), "FAILED") {
 				t.Errorf("unexpected output:\n%s", out.String())
 			}
+			checkReport(t, topology, report)
 			files, err := filepath.Glob(filepath.Join(captures, "*.pcap"))
 			if err != nil || len(files) < 4 {
 				t.Fatalf("captures %v, %v", files, err)
@@ -102,6 +104,31 @@ func TestTopologies(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// checkReport looks whether the page has the drawing, every step of both trails, the proof and the tables, and needs nothing
+// from elsewhere.
+func checkReport(t *testing.T, topology, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	steps := map[string]int{"one-arm": 6, "two-arm": 8}[topology]
+	for what, want := range map[string]int{
+		`<span class="n">`: 2 * steps, "<circle ": steps, "<svg ": 1, "<rect ": map[string]int{"one-arm": 4 + 1, "two-arm": 5 + 2}[topology],
+		"it works: 8 checks passed": 1, `<li>`: 8 + 2*4, "as it left the director": 2, "<td>TCP</td>": 8, "<td>web1</td>": 2,
+	} {
+		if got := strings.Count(page, what); got != want {
+			t.Errorf("the report has %q %d times, want %d", what, got, want)
+		}
+	}
+	for _, foreign := range []string{"src=", "href=", "@import", "url(", "<script"} {
+		if strings.Contains(page, foreign) {
+			t.Errorf("the report is not self-contained: it has %q", foreign)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type proof struct {
 
 // claim prints one claim, and why it does not hold.
 func (s *session) claim(what string, wrong []string) {
+	s.seen.claims = append(s.seen.claims, claim{what, wrong})
 	if len(wrong) == 0 {
 		s.proof.passed++
 		s.printf("  [ok]     %s\n", what)
@@ -84,16 +85,20 @@ func (s *session) check(c captured) {
 // trail follows the SYN of a connection, and the answer to it, from hop to hop.
 func (s *session) trail(c captured, page Page) {
 	there, back := s.net.ways(page.From)
+	t := trail{page: page}
+	defer func() { s.seen.trails = append(s.seen.trails, t) }()
 	s.printf("The trail of the connection from port %d, its SYN:\n", page.Port)
 	for i, h := range there {
 		if r := c.of(h, request(page.vip(), page.Port)); len(r) > 0 {
 			s.printf("  %d  %s\n", i+1, line(h, &r[0]))
+			t.steps = append(t.steps, step{i + 1, h, r[0]})
 		}
 	}
 	s.printf("and the way back, past the director:\n")
 	for i, h := range back {
 		if r := c.of(h, reply(page.vip(), page.Port)); len(r) > 0 {
 			s.printf("  %d  %s\n", len(there)+i+1, line(h, &r[0]))
+			t.steps = append(t.steps, step{len(there) + i + 1, h, r[0]})
 		}
 	}
 	s.printf("\n")

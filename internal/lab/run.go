@@ -24,6 +24,7 @@ type Options struct {
 	Fetches  int
 	Out      io.Writer
 	Binary   string // the shunt that is to be the director
+	Report   string // file for a page about the run; "" : none
 }
 
 // ErrFailed means that the laboratory ran, and that something it showed was not as it should be.
@@ -36,8 +37,10 @@ type session struct {
 	dir      string // of the run: configuration and sockets
 	captures map[string]*netlab.Capture
 	director *Director
+	socket   string // of the director
 	pages    []Page
 	proof    proof
+	seen     seen // for the report
 }
 
 // settle is how long the captures may take to see the end of the last connection.
@@ -74,13 +77,13 @@ func Run(ctx context.Context, opt Options) error {
 		defer stop()
 	}
 	s.drawing()
-	socket := filepath.Join(dir, "shunt.sock")
+	s.socket = filepath.Join(dir, "shunt.sock")
 	logFile, err := os.Create(filepath.Join(opt.Captures, "director.log"))
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
-	s.director, err = s.net.Start(opt.Binary, dir, s.net.Config("rr", socket, "log: {format: text}\n", "tcp/80"), socket, logFile)
+	s.director, err = s.net.Start(opt.Binary, dir, s.net.Config("rr", s.socket, "log: {format: text}\narp: {refresh: 2s}\n", "tcp/80"), s.socket, logFile)
 	if err != nil {
 		return err
 	}
@@ -95,6 +98,11 @@ func Run(ctx context.Context, opt Options) error {
 	time.Sleep(settle)
 	s.check(s.records())
 	s.verdict()
+	if opt.Report != "" {
+		if err := s.report(ctx); err != nil {
+			return errors.Join(err, s.director.Stop())
+		}
+	}
 	if opt.Keep {
 		s.keep(ctx)
 	}
@@ -200,6 +208,7 @@ func (s *session) table(ctx context.Context) error {
 		return err
 	}
 	slices.SortFunc(conns, func(a, b api.Connection) int { return a.Client.Compare(b.Client) })
+	s.seen.connections = conns
 	s.printf("The director's connection table:\n  pro expire state       source             virtual            destination\n")
 	for _, c := range conns {
 		s.printf("  %-3s %02d:%02d  %-11s %-18s %-18s %s\n", c.Protocol, int(c.Expires)/60, int(c.Expires)%60, c.State, c.Client, c.Virtual, c.Realserver)
@@ -229,9 +238,14 @@ func (s *session) verdict() {
 	s.printf("VERDICT: direct routing works: %d pages, %d checks passed\n", len(s.pages), s.proof.passed)
 }
 
+// environment lets commands on the laboratory's hosts find the director.
+func (s *session) environment() []string {
+	return []string{"SHUNT_SOCKET=" + s.socket, "SHUNT_LAB_CONFIG=" + s.director.ConfigPath, fmt.Sprintf("SHUNT_LAB_PID=%d", s.director.cmd.Process.Pid)}
+}
+
 // keep leaves everything standing until ctx is done, and serves `shunt lab exec`.
 func (s *session) keep(ctx context.Context) {
-	stop, err := serveExec(s.dir, s.net)
+	stop, err := serveExec(s.dir, s.net, s.environment())
 	if err != nil {
 		s.printf("shunt lab exec does not work: %v\n", err)
 	} else {
