@@ -6,7 +6,7 @@ BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once bench-wire install clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-replay bench-compare install clean
 
 all: build
 
@@ -49,6 +49,16 @@ ROUNDS ?= 5
 bench-wire: build
 	$(GO) build -o $(BIN)/shuntbench ./bench/shuntbench
 	$(BIN)/shuntbench wire --shunt $(BIN)/shunt --rounds $(ROUNDS) --out bench/results
+
+# What a frame costs without wires: a table, plots and CPU profiles in bench/results.
+bench-replay:
+	$(GO) run ./bench/replay --rounds $(ROUNDS) --out bench/results
+
+# What a change did: make bench-compare BASE=main BENCH=Process COUNT=6
+BASE     ?=
+PACKAGES ?= ./forwarder
+bench-compare:
+	@./bench/compare '$(BASE)' '$(BENCH)' '$(COUNT)' $(PACKAGES)
 
 PREFIX ?= /usr/local
 install: build

@@ -78,7 +78,7 @@ func rootCmd() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("shunt {{.Version}}\n")
-	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), labCmd(),
+	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), benchCmd(), labCmd(),
 		realserverCmd(), doctorCmd(), convertCmd())
 	return root
 }

@@ -2,6 +2,7 @@ package replaybench
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"time"
 
@@ -86,9 +87,9 @@ func (l *Lender) Run(n uint64) (Cost, error) {
 	sent := uint64(0)
 	for c.Frames < n {
 		l.Fill()
-		start, cpu := time.Now(), threadTime()
+		start, cpu := time.Now(), ThreadTime()
 		sent += uint64(l.Process())
-		c.CPU += threadTime() - cpu
+		c.CPU += ThreadTime() - cpu
 		c.Wall += time.Since(start)
 		c.Frames += Slots
 	}
@@ -98,11 +99,27 @@ func (l *Lender) Run(n uint64) (Cost, error) {
 	return c, nil
 }
 
-// threadTime is the CPU time of the calling thread.
-func threadTime() time.Duration {
+// ThreadTime is the CPU time of the calling thread, to which the goroutine must be locked.
+func ThreadTime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
 		panic(err) // every Linux has it
 	}
 	return time.Duration(ts.Nano())
+}
+
+// LendRandom returns a Lender of ACKs of n clients in uniformly random order, the same at every call.
+func (r *Rig) LendRandom(worker int, n uint32) *Lender {
+	random := rand.New(rand.NewPCG(uint64(worker)+1, 2))
+	return r.Lend(worker, func(uint64) uint32 { return random.Uint32N(n) })
+}
+
+// LendFlood returns a Lender of SYNs that each begin a flow, for a table of this capacity that it has filled.
+func (r *Rig) LendFlood(worker int, capacity int) *Lender {
+	l := r.LendNew(worker, uint32(capacity))
+	for range 2*capacity/Slots + 1 {
+		l.Fill()
+		l.Process()
+	}
+	return l
 }

@@ -25,7 +25,10 @@ type built struct {
 
 // build makes the engine that `shunt run` would, with one worker, legs that take frames to any MAC, and a clock that
 // begins with the capture.
-func build(cfg *config.Config, epoch int64) (*built, error) {
+func build(cfg *config.Config, epoch int64) (*built, error) { return buildFor(cfg, epoch, true) }
+
+// buildFor is build with or without the exact ends of flows that make two replays the same.
+func buildFor(cfg *config.Config, epoch int64, exact bool) (*built, error) {
 	plan, neighbours, err := cfg.Plan(networks(cfg))
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func build(cfg *config.Config, epoch int64) (*built, error) {
 		}
 	}
 	b.engine, err = forwarder.New(forwarder.Config{
-		Legs: legs, Workers: 1, Flows: cfg.Flows, Seed: seed, Epoch: epoch, Exact: true, Settings: cfg.Settings,
+		Legs: legs, Workers: 1, Flows: cfg.Flows, Seed: seed, Epoch: epoch, Exact: exact, Settings: cfg.Settings,
 		Clock: func() time.Time { return time.Unix(0, epoch) },
 	})
 	if err != nil {

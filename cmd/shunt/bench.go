@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shunt/internal/config"
+	"shunt/internal/replayrun"
+)
+
+func benchCmd() *cobra.Command {
+	var path string
+	var opt replayrun.BenchOptions
+	var asJSON bool
+	var megabytes int
+	cmd := &cobra.Command{
+		Use:   "bench -c FILE CAPTURE",
+		Short: "Measure how fast a capture goes through a configuration",
+		Long: "Read a capture into memory, give it to the datapath again and again, and report what a frame costs: CPU time of one\n" +
+			"worker, without reading the file and without a network. It needs no privileges. The capture is what `shunt replay`\n" +
+			"takes; in the first round, which is not counted, its flows begin, and in the others they go on.",
+		Example: "  shunt bench -c shunt.yaml in.pcap\n" +
+			"  shunt bench -c shunt.yaml --duration 10s --json in.pcapng.gz",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{fmt.Errorf("bench: name one capture, or - for standard input; there are %d arguments", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if opt.Duration <= 0 || opt.Duration > time.Hour {
+				return usageError{fmt.Errorf("bench: --duration %v: must be more than 0 and at most 1h", opt.Duration)}
+			}
+			if megabytes < 1 || megabytes > 1<<20 {
+				return usageError{fmt.Errorf("bench: --memory %d: must be 1 to %d MiB", megabytes, 1<<20)}
+			}
+			cfg, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			opt.Config, opt.Input, opt.Stdin, opt.Memory = cfg, args[0], os.Stdin, megabytes<<20
+			if isTerminal(cmd.ErrOrStderr()) {
+				opt.Progress = cmd.ErrOrStderr()
+			}
+			r, err := replayrun.Bench(cmd.Context(), opt)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return r.WriteJSON(cmd.OutOrStdout())
+			}
+			return r.WriteText(cmd.OutOrStdout())
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().DurationVar(&opt.Duration, "duration", 3*time.Second, "for how long to measure")
+	cmd.Flags().IntVar(&megabytes, "memory", replayrun.DefaultBenchMemory>>20, "the most MiB of frames to keep")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
+	return cmd
+}
