@@ -38,7 +38,7 @@ fuzz:
 BENCH ?= .
 COUNT ?= 5
 bench:
-	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -benchmem ./forwarder/... ./scheduler
+	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -benchmem ./forwarder/... ./scheduler ./internal/replaybench
 
 # Every benchmark once, so that it keeps working.
 bench-once:

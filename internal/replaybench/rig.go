@@ -116,7 +116,7 @@ func (r *Rig) write(b []byte, n uint32, turn uint16, flags uint8) {
 
 // Establish makes a flow of each of the first n clients with a SYN and an ACK. The table must have room for them.
 func (r *Rig) Establish(worker int, n int) error {
-	l := r.Lend(worker, func(i uint64) uint32 { return uint32(i / 2) })
+	l := r.Lend(worker, func(i uint64) uint32 { return uint32(i / 2 % uint64(n)) })
 	l.flags = func(i uint64) uint8 { return []uint8{frame.SYN, frame.ACK}[i%2] }
 	l.Step = time.Microsecond
 	for given := 0; given < 2*n; given += len(l.slots) {
