@@ -27,6 +27,7 @@ type Config struct {
 	Ring     Ring
 	Control  Control
 	HTTP     HTTP
+	StateDir string // where connections are kept for the next start; "" : nowhere
 
 	src    *source
 	static map[netip.Addr]frame.MAC // MACs that the file gives
@@ -99,6 +100,7 @@ const (
 	DefaultAnnounce = 60 * time.Second
 	DefaultRefresh  = 30 * time.Second
 	DefaultWatch    = 30 * time.Second
+	DefaultState    = "/run/shunt/shunt.state" // if there is no socket to name it after
 	DefaultSocket   = "/run/shunt/shunt.sock"
 	DefaultPersist  = 360 * time.Second
 )

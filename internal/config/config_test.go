@@ -162,6 +162,7 @@ func TestWrong(t *testing.T) {
 		{"syntax", "    port: 80\n", "    port: [80\n", "shunt.yaml:7:5: ',' or ']' must be specified"},
 		{"text for a number", "weight: 2", "weight: heavy", "shunt.yaml:10:17: "},
 		{"weight", "weight: 2", "weight: 65536", "shunt.yaml:10:17: weight is 65536: it must be from 0 to 65535"},
+		{"state", "services:\n", "state_dir: run/shunt\nservices:\n", "shunt.yaml:3:12: the directory \"run/shunt\" must be an absolute path, or off"},
 		{"negative weight", "weight: 2", "weight: -1", "shunt.yaml:10:17: weight is -1"},
 		{"port", "port: 80", "port: 70000", "shunt.yaml:6:11: port is 70000: ports go from 1 to 65535"},
 		{"range", "port: 80", `port: "90-80"`, "shunt.yaml:6:11: port is 90-80"},
@@ -306,4 +307,20 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("the engine refuses what is valid here: %v", err)
 		}
 	})
+}
+
+// TestStateDir: each director has a directory of its own, without being told.
+func TestStateDir(t *testing.T) {
+	for _, c := range []struct{ more, want string }{
+		{"", "/run/shunt/shunt.state"},
+		{"control: {socket: /run/shunt/second.sock}\n", "/run/shunt/second.state"},
+		{"control: {socket: off}\n", "/run/shunt/shunt.state"},
+		{"state_dir: /dev/shm/x\n", "/dev/shm/x"},
+		{"state_dir: off\n", ""},
+	} {
+		cfg, err := Parse("shunt.yaml", []byte(c.more+good))
+		if err != nil || cfg.StateDir != c.want {
+			t.Errorf("%q: the directory is %q, want %q: %v", c.more, cfg.StateDir, c.want, err)
+		}
+	}
 }

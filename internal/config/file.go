@@ -19,6 +19,7 @@ type file struct {
 	Ring      ringFile      `yaml:"ring"`
 	Control   controlFile   `yaml:"control"`
 	HTTP      httpFile      `yaml:"http"`
+	StateDir  string        `yaml:"state_dir"`
 	IPVS      ipvsFile      `yaml:"ipvs"`
 	Templates any           `yaml:"x-templates"` // for anchors; not looked at
 }

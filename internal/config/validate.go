@@ -55,6 +55,7 @@ func (v *validator) config(f *file) *Config {
 	}
 	c.Control = v.control(&f.Control)
 	c.HTTP.Listen = v.listen("$.http.listen", f.HTTP.Listen)
+	c.StateDir = v.stateDir(f.StateDir, c.Control.Socket)
 	v.duration("$.ipvs.lblc_expiration", f.IPVS.LblcExpiration, 0, time.Second, maxPersistence) // also if no service has them
 	v.duration("$.ipvs.lblcr_expiration", f.IPVS.LblcrExpiration, 0, time.Second, maxPersistence)
 	c.Settings = v.settings(f)
@@ -136,6 +137,21 @@ func (v *validator) listen(path string, x any) string {
 		return ""
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// stateDir is beside the control socket and has its name, so that several directors of one host have several.
+func (v *validator) stateDir(dir, socket string) string {
+	switch {
+	case dir == "off":
+		return ""
+	case dir == "" && socket == "":
+		return DefaultState
+	case dir == "":
+		return strings.TrimSuffix(socket, ".sock") + ".state"
+	case !strings.HasPrefix(dir, "/"):
+		v.wrong("$.state_dir", "the directory %q must be an absolute path, or off", dir)
+	}
+	return dir
 }
 
 func (v *validator) settings(f *file) forwarder.Settings {

@@ -50,9 +50,8 @@ func Listen(path string, mode os.FileMode, group string, d Director, log *slog.L
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("control socket: %w; choose another place under control.socket, or \"off\"", err)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("control socket %s: a director answers there already; end it, or give this one another name and socket", path)
+	if err := Free(path); err != nil {
+		return nil, err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		_ = os.Remove(path) // left by a director that was killed; if it cannot be removed Listen says so
@@ -73,6 +72,15 @@ func Listen(path string, mode os.FileMode, group string, d Director, log *slog.L
 		}
 	})
 	return s, nil
+}
+
+// Free returns an error if a director answers at path.
+func Free(path string) error {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return fmt.Errorf("control socket %s: a director answers there already; end it, or give this one another name and socket", path)
+	}
+	return nil
 }
 
 func restrict(path string, mode os.FileMode, group string) error {

@@ -125,7 +125,11 @@ func (d *Director) start(ctx context.Context) error {
 		d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
 	}
 	d.setTargets(neighbours)
-	d.awaitNeighbours(neighbours, resolveWait)
+	wait := resolveWait
+	if d.engine.Taken().Flows > 0 {
+		wait = resumeWait
+	}
+	d.awaitNeighbours(neighbours, wait)
 	d.logPlan(plan)
 	d.installGuard(vips)
 	for _, r := range d.rings {
@@ -178,7 +182,7 @@ func (d *Director) build(plan forwarder.Plan) error {
 		return fmt.Errorf("CLOCK_MONOTONIC: %w", err)
 	}
 	var err error
-	d.engine, err = forwarder.New(forwarder.Config{
+	d.engine, err = d.newEngine(forwarder.Config{
 		Legs: legs, Workers: d.cfg.Workers, Flows: max(d.cfg.Flows/d.cfg.Workers, config.MinFlows), Epoch: now.Nano(), Settings: d.cfg.Settings,
 	})
 	if err != nil {

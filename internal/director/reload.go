@@ -125,6 +125,7 @@ func (d *Director) warnRestart(cfg *config.Config) {
 		changed bool
 	}{
 		{"flows", old.Flows != cfg.Flows},
+		{"state_dir", old.StateDir != cfg.StateDir},
 		{"workers", old.Workers != cfg.Workers},
 		{"ring", old.Ring != cfg.Ring},
 		{"control", old.Control != cfg.Control},

@@ -19,6 +19,7 @@ func (d *Director) watch(ctx context.Context) {
 	defer tick.Stop()
 	dropped := make([]uint64, len(d.legs))
 	var last forwarder.Stats
+	spoilt := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,6 +27,10 @@ func (d *Director) watch(ctx context.Context) {
 		case <-second.C:
 			if err := d.engine.Maintain(); err != nil {
 				d.log.Error("the engine could not be maintained", "error", err)
+			}
+			if err := d.engine.StateError(); err != nil && !spoilt {
+				spoilt = true
+				d.log.Error("the connections of this director will not outlive it", "error", err)
 			}
 			continue
 		case <-tick.C:

@@ -235,7 +235,7 @@ func (w *world) checkErrors(c *netlab.Capture, web int) (n int) {
 }
 
 // The director knows nothing of a flow, but its scheduler goes by a hash: an error about it reaches the realserver of its
-// client all the same. Here the realserver speaks first, as after a restart of the director.
+// client all the same. Here the realserver speaks first, as after a restart of a director that keeps nothing.
 func TestPathMTUByHash(t *testing.T) {
 	for _, scheduler := range []string{"sh", "mh"} {
 		t.Run(scheduler, func(t *testing.T) {
@@ -252,13 +252,13 @@ func TestPathMTUByHash(t *testing.T) {
 				}
 				svc := on("udp", 9000, w.all())
 				svc.scheduler = scheduler
-				w.start(w.config("workers: 2", svc))
+				w.start(w.config("workers: 2\nstate_dir: off", svc))
 				c, err := w.Client.Dial(&net.Dialer{}, w.family.udp, w.family.at(w.family.vip, "9000"))
 				w.must(err)
 				defer c.Close()
 				who := w.ask(c, []byte("who?"))
 				w.stop()
-				w.start(w.config("workers: 2", svc))
+				w.start(w.config("workers: 2\nstate_dir: off", svc))
 				if n := w.status().Flows; n != 0 {
 					t.Fatalf("%d flows after a restart", n)
 				}

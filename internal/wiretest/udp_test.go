@@ -32,7 +32,7 @@ func TestUDP(t *testing.T) {
 				datagrams++
 			}
 			served[who]++
-			w.must(c.Close())
+			defer c.Close() // not before, or a later flow might have the same port, and be this one
 		}
 		if served["web1"] != flows/2 || served["web2"] != flows/2 {
 			t.Errorf("rr spread %d flows as %v", flows, served)
