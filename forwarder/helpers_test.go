@@ -105,8 +105,11 @@ func (k talk) icmp(typ, code uint8, rest ...byte) frame.Frame {
 
 // icmpError is what a router tells the VIP about a packet that went back to the client: the packet too big message, of
 // which each family has one.
-func (k talk) icmpError(proto frame.Proto) frame.Frame {
-	quote := make([]byte, 20)
+func (k talk) icmpError(proto frame.Proto) frame.Frame { return k.icmpErrorQuoting(proto, 20) }
+
+// icmpErrorQuoting is one that quotes n bytes of the transport segment.
+func (k talk) icmpErrorQuoting(proto frame.Proto, n int) frame.Frame {
+	quote := make([]byte, n)
 	k.back().ports(quote)
 	rest := append([]byte{0, 0, 5, 0}, k.back().packet(proto, quote)...)
 	if k.virtual.Addr().Is6() {

@@ -2,6 +2,7 @@ package forwarder_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -65,9 +66,66 @@ type modelKey struct {
 }
 
 type model struct {
-	now      int64 // in nanoseconds
-	services map[string]*modelService
-	flows    map[modelKey]*modelFlow
+	now       int64 // in nanoseconds
+	services  map[string]*modelService
+	flows     map[modelKey]*modelFlow
+	datagrams map[modelDatagram]*modelPieces
+}
+
+// modelDatagram tells datagrams apart whose fragments come. Ports do not: only the first fragment has them.
+type modelDatagram struct {
+	client netip.Addr
+	id     uint16
+}
+
+// modelPieces are the fragments of a datagram that have come, of three that it has.
+type modelPieces struct {
+	got     [3]bool
+	decided bool // the first has come
+	server  int
+	until   int64
+}
+
+// fragment returns the realservers that go out when a fragment comes: its own, and those of the fragments before it that
+// waited for the first.
+func (m *model) fragment(s *modelService, talk talk, id uint16, piece int) (out []int) {
+	k := modelDatagram{talk.client.Addr(), id}
+	d := m.datagrams[k]
+	if d == nil {
+		d = &modelPieces{until: m.now + int64(30*time.Second)}
+		if talk.virtual.Addr().Is6() {
+			d.until = m.now + int64(60*time.Second)
+		}
+		m.datagrams[k] = d
+	}
+	if d.got[piece] {
+		return nil // it came before
+	}
+	d.got[piece] = true
+	waiting := 0
+	if piece == 0 {
+		for _, got := range d.got[1:] {
+			if got {
+				waiting++
+			}
+		}
+		d.decided, d.server = true, m.packet(s, modelKey{talk, frame.UDP}, "")
+	}
+	if d.got == [3]bool{true, true, true} {
+		delete(m.datagrams, k)
+	}
+	if !d.decided || d.server == 0 {
+		return nil
+	}
+	return slices.Repeat([]int{d.server}, 1+waiting)
+}
+
+// problem returns the realserver that an ICMP error about a flow goes to, 0 for none. It leaves no trace.
+func (m *model) problem(k modelKey) int {
+	if f := m.flows[k]; f != nil {
+		return f.server
+	}
+	return 0
 }
 
 // wholeSteps rounds to the steps, of four ticks, in which an exact engine counts ended flows out.
@@ -85,6 +143,11 @@ func (m *model) expire() {
 	for k, f := range m.flows {
 		if f.deadline <= ticks(m.now) {
 			delete(m.flows, k)
+		}
+	}
+	for k, d := range m.datagrams {
+		if d.until <= m.now {
+			delete(m.datagrams, k)
 		}
 	}
 }
@@ -137,7 +200,7 @@ func engineList(r *rig) (lines []string) {
 	return lines
 }
 
-// TestModel lets packets of a few clients, time and changes of weight come in any order, and compares the engine with the
+// TestModel lets packets and fragments of a few clients, ICMP errors about them, time and changes of weight come in any order, and compares the engine with the
 // model after each.
 func TestModel(t *testing.T) {
 	kinds := []struct {
@@ -151,7 +214,7 @@ func TestModel(t *testing.T) {
 		exact := rapid.Bool().Draw(t, "exact") // whether ended flows go at once or when somebody comes by
 		r := newRig(t, func(c *forwarder.Config) { c.Exact = exact })
 		defer r.Close()
-		m := &model{services: map[string]*modelService{}, flows: map[modelKey]*modelFlow{}}
+		m := &model{services: map[string]*modelService{}, flows: map[modelKey]*modelFlow{}, datagrams: map[modelDatagram]*modelPieces{}}
 		for _, k := range kinds {
 			key := r.serve(k.service, 1, 2, 3)
 			m.services[key.String()] = &modelService{servers: []int{1, 2, 3}, weights: map[int]int32{1: 1, 2: 1, 3: 1}, flows: map[int]uint64{}}
@@ -184,6 +247,42 @@ func TestModel(t *testing.T) {
 				}
 				if !slices.Equal(got, want) {
 					t.Fatalf("%q go to realservers %v, want %v", what, got, want)
+				}
+			},
+			"fragments": func(t *rapid.T) {
+				k := rapid.SampledFrom([]int{1, 3}).Draw(t, "family")
+				talk := kinds[k].talk(rapid.Uint16Range(1024, 1027).Draw(t, "client's port"), 80)
+				id := rapid.Uint16Range(0, 1).Draw(t, "id")
+				pieces := talk.pieces(talk.udp(data(200)...), id, 64, 128)
+				key := kinds[k].service.Key()
+				for range rapid.IntRange(1, 4).Draw(t, "fragments") {
+					n := rapid.IntRange(0, 2).Draw(t, "which")
+					want := m.fragment(m.services[key.String()], talk, id, n)
+					var got []int
+					for _, o := range r.give(pieces[n]) {
+						if n := serverOf(o); n != 0 {
+							got = append(got, n)
+						}
+					}
+					if !slices.Equal(got, want) {
+						t.Fatalf("fragment %d of datagram %d from %v goes to realservers %v, want %v", n, id, talk.client, got, want)
+					}
+				}
+			},
+			"ICMP": func(t *rapid.T) {
+				k := rapid.SampledFrom(kinds).Draw(t, "service")
+				talk := k.talk(rapid.Uint16Range(1024, 1027).Draw(t, "client's port"), 80)
+				key := k.service.Key()
+				problem := talk.icmpError(key.Proto)
+				if rapid.Bool().Draw(t, "short") { // eight bytes of the transport header are quoted
+					problem = talk.icmpErrorQuoting(key.Proto, 8)
+				}
+				var got int
+				for _, o := range r.give(problem) {
+					got = serverOf(o)
+				}
+				if want := m.problem(modelKey{talk, key.Proto}); got != want {
+					t.Fatalf("an error about the flow of %v goes to realserver %d, want %d", talk.client, got, want)
 				}
 			},
 			"time": func(t *rapid.T) {

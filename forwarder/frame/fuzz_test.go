@@ -161,3 +161,36 @@ func TestGlance(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseInner reads any bytes as what an ICMP error of a family quotes.
+func FuzzParseInner(f *testing.F) {
+	for _, s := range innerSamples(f) {
+		p, problem := parse(whole(s.data))
+		if problem != frame.OK {
+			f.Fatalf("%s: %v", s.name, problem)
+		}
+		f.Add(s.data[p.L4+8:], p.V6)
+	}
+	f.Fuzz(func(t *testing.T, quote []byte, v6 bool) {
+		p := frame.Packet{Tuple: frame.Tuple{Proto: frame.ICMP}, L3: 14, L4: 34}
+		if v6 {
+			p = frame.Packet{Tuple: frame.Tuple{Proto: frame.ICMPv6}, L3: 14, L4: 54, V6: true}
+		}
+		data := append(make([]byte, p.L4+8), quote...)
+		p.Len = uint32(len(data)) - uint32(p.L3)
+		fr := whole(data)
+		var in frame.Packet
+		problem := frame.ParseInner(&fr, &p, &in)
+		saneInner(t, fr, in, problem)
+		if problem != frame.OK {
+			return
+		}
+		// What is behind the ports does not matter, and of the whole packet, seen from the other end, Parse reads the same.
+		var again frame.Packet
+		fr = whole(append(data, 1, 2, 3))
+		p.Len += 3
+		if frame.ParseInner(&fr, &p, &again) != frame.OK || again != in {
+			t.Fatalf("with three bytes more %#v becomes %#v", in, again)
+		}
+	})
+}
