@@ -122,7 +122,6 @@ func (d *Director) start(ctx context.Context) error {
 		if d.page, err = statuspage.Listen(a, d, d.log); err != nil {
 			return err
 		}
-		d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
 	}
 	d.setTargets(neighbours)
 	wait := resolveWait
@@ -143,6 +142,10 @@ func (d *Director) start(ctx context.Context) error {
 	d.wg.Go(func() { d.watch(ctx) })
 	d.wg.Go(func() { d.followInterfaces(ctx) })
 	d.setVIPs(vips)
+	if d.page != nil {
+		d.page.Serve()
+		d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
+	}
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
 		"workers", len(d.rings), "flows", d.cfg.Flows)
 	return nil

@@ -153,6 +153,10 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f.asked != 0 {
+		t.Error("the director was asked before it is served")
+	}
+	s.Serve()
 	defer func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -214,6 +218,23 @@ func TestServer(t *testing.T) {
 	if _, err := Listen(s.Addr().String(), f, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "http.listen") {
 		t.Errorf("listening twice: %v", err)
 	}
+}
+
+// One that was never served gives its address back.
+func TestNeverServed(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s, err := Listen("127.0.0.1:0", &fake{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := Listen(s.Addr().String(), &fake{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
 }
 
 // On an address that others reach, any name will do.

@@ -30,34 +30,40 @@ type Director interface {
 //go:embed assets
 var assets embed.FS
 
-// A Server answers on one address. Close ends it.
+// A Server has one address, on which it answers from Serve until Close.
 type Server struct {
-	ln      net.Listener
-	http    http.Server
-	history *history
-	stop    context.CancelFunc
-	wg      sync.WaitGroup
+	ln   net.Listener
+	d    Director
+	log  *slog.Logger
+	http http.Server
+	stop context.CancelFunc
+	wg   sync.WaitGroup
 }
 
-// Listen answers for d on addr, an address and a port, until Close.
+// Listen takes addr, an address and a port. d, of which is told, is not asked before Serve.
 func Listen(addr string, d Director, log *slog.Logger) (*Server, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w; choose another address, or \"off\"", err)
 	}
+	return &Server{ln: ln, d: d, log: log, stop: func() {}}, nil
+}
+
+// Serve answers from now on. It is called once.
+func (s *Server) Serve() {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Server{ln: ln, history: newHistory(d), stop: stop}
+	s.stop = stop
+	h := newHistory(s.d)
 	s.http = http.Server{
-		Handler: guard(handler(s.history, d), loopback(ln.Addr())), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 14, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: guard(handler(h, s.d), loopback(s.ln.Addr())), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 14, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	s.wg.Go(func() { s.history.run(ctx) })
+	s.wg.Go(func() { h.run(ctx) })
 	s.wg.Go(func() {
-		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the status page ended", "address", addr, "error", err)
+		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the status page ended", "address", s.ln.Addr(), "error", err)
 		}
 	})
-	return s, nil
 }
 
 // Addr is where it listens.
@@ -71,6 +77,9 @@ func (s *Server) Close() error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = s.http.Close()
+	}
+	if closed := s.ln.Close(); closed != nil && !errors.Is(closed, net.ErrClosed) { // it was never served
+		err = errors.Join(err, closed)
 	}
 	s.wg.Wait()
 	return err
