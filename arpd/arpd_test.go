@@ -527,16 +527,21 @@ func TestFilter(t *testing.T) {
 			vlan, tag uint16
 			typ       uint32
 			ours      bool
-		}{{0, 0, 0, true}, {0, 0, 2, true}, {0, 0, 3, false}, {0, 0, 4, false}, {0, 5, 0, false}, {5, 5, 1, true}, {5, 0, 0, false}, {5, 6, 0, false}} {
-			prog := filter(c.vlan)
+			tpid      uint16 // of the leg; the frame's is 0x8100
+		}{
+			{0, 0, 0, true, 0x8100}, {0, 0, 2, true, 0x8100}, {0, 0, 3, false, 0x8100}, {0, 0, 4, false, 0x8100}, {0, 5, 0, false, 0x8100},
+			{5, 5, 1, true, 0x8100}, {5, 0, 0, false, 0x8100}, {5, 6, 0, false, 0x8100}, {5, 5, 0, false, 0x88a8},
+			{0, 0xe000, 0, true, 0x8100}, {5, 0xe005, 0, true, 0x8100}, // with a priority
+		} {
+			prog := filter(c.vlan, c.tpid)
 			for i, in := range prog {
 				if e, ok := in.(bpf.LoadExtension); ok {
 					v := uint32(c.tag)
 					switch e.Num {
 					case bpf.ExtType:
 						v = c.typ
-					case bpf.ExtVLANTagPresent:
-						v = min(v, 1)
+					case bpf.ExtVLANProto:
+						v = 0x8100
 					}
 					prog[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v}
 				}

@@ -27,10 +27,15 @@ type packetConn struct {
 	dropped uint64 // as far as it was read
 }
 
-// Dial opens the ARP and NDP frames of one interface, of one VLAN or, if vlan is 0, the untagged. It needs no address on the
-// interface.
+// Dial opens the ARP and NDP frames of one interface, of one VLAN (802.1Q) or, if vlan is 0, those that are of none. It needs no
+// address on the interface.
 func Dial(ifi *net.Interface, vlan uint16) (Conn, error) {
-	prog, err := bpf.Assemble(filter(vlan))
+	return DialTagged(ifi, vlan, frame.EtherTypeVLAN)
+}
+
+// DialTagged is Dial for a VLAN whose tags are of the type tpid: 0x8100 for 802.1Q, 0x88a8 for 802.1ad.
+func DialTagged(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
+	prog, err := bpf.Assemble(filter(vlan, tpid))
 	if err != nil {
 		return nil, fmt.Errorf("ARP on %s: %w", ifi.Name, err)
 	}
@@ -47,24 +52,23 @@ func Dial(ifi *net.Interface, vlan uint16) (Conn, error) {
 }
 
 // filter lets in ARP and neighbour solicitations and advertisements that are for this host or a group, of one VLAN: the
-// kernel takes the tag out of the frame, but tells the filter (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG in
-// linux/filter.h).
-func filter(vlan uint16) []bpf.Instruction {
+// kernel takes the tag out of the frame, but tells the filter (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TPID in
+// linux/filter.h). A tag of VLAN 0 has a priority, and is of no VLAN.
+func filter(vlan, tpid uint16) []bpf.Instruction {
 	accept, reject := bpf.RetConstant{Val: 0xffff}, bpf.RetConstant{Val: 0}
 	p := []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtType},
 		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: unix.PACKET_MULTICAST, SkipTrue: 1}, // host, broadcast, multicast
 		reject,
-		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
+		bpf.LoadExtension{Num: bpf.ExtVLANTag}, // 0 if there is none
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(vlan), SkipTrue: 1},
+		reject,
 	}
-	if vlan == 0 {
-		p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1}, reject)
-	} else {
+	if vlan != 0 {
 		p = append(p,
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1}, reject,
-			bpf.LoadExtension{Num: bpf.ExtVLANTag},
-			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(vlan), SkipTrue: 1}, reject,
+			bpf.LoadExtension{Num: bpf.ExtVLANProto},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(tpid), SkipTrue: 1}, reject,
 		)
 	}
 	return append(p,

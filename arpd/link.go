@@ -2,6 +2,7 @@ package arpd
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -35,6 +36,7 @@ type LinkConfig struct {
 	Addr     netip.Addr // the director's own IPv4 address on this interface, from which it asks; may be invalid
 	Addr6    netip.Addr // likewise of IPv6
 	VLAN     uint16     // 0: untagged
+	TPID     uint16     // of the VLAN's tags; 0 is 0x8100 (802.1Q)
 	Announce time.Duration
 	Watch    time.Duration // how often the VIPs are asked for, to find others who answer: see Announcer
 	Refresh  time.Duration
@@ -330,6 +332,9 @@ func (l *Link) report() {
 
 func (l *Link) send(m *Message) {
 	b, err := m.Frame(l.cfg.VLAN)
+	if err == nil && l.cfg.VLAN != 0 && l.cfg.TPID != 0 {
+		binary.BigEndian.PutUint16(b[12:], l.cfg.TPID)
+	}
 	if err == nil {
 		_, err = l.conn.Write(b)
 	}

@@ -16,10 +16,19 @@ type Leg struct {
 	Name string
 	MAC  frame.MAC
 	VLAN uint16 // 0: untagged
+	TPID uint16 // of the VLAN's tags; 0 is 0x8100 (802.1Q), and 0x88a8 is 802.1ad
 	// MTU is the length of the longest IP packet that leaves by the leg, in bytes; 0 is no limit, or not known.
 	MTU uint32
 	// AnyMAC takes frames to any MAC: for captures, which were made at another host.
 	AnyMAC bool
+}
+
+// tpid is the type of the leg's tags.
+func (l *Leg) tpid() uint16 {
+	if l.TPID == 0 {
+		return frame.EtherTypeVLAN
+	}
+	return l.TPID
 }
 
 // A Match is a range of ports of one address and protocol.

@@ -154,12 +154,14 @@ func (s *snapshot) isVIP(a frame.Addr) bool {
 	return ok
 }
 
-// wrongVLAN reports whether the frame is of another VLAN than the leg's.
+// wrongVLAN reports whether the frame is of another VLAN than the leg's. One that has a second tag within is of a network
+// within the VLAN, which the leg is not in; one of VLAN 0 has a priority, and is of none (IEEE 802.1Q, 9.6).
 func wrongVLAN(leg *Leg, f *frame.Frame, p *frame.Packet) bool {
-	if f.TPID != 0 {
-		return f.TCI&0xfff != leg.VLAN
+	vlan := f.TCI & 0xfff
+	if f.TPID == 0 {
+		vlan = 0
 	}
-	return leg.VLAN != 0 || p.VLANs != 0
+	return vlan != leg.VLAN || p.VLANs != 0 || vlan != 0 && f.TPID != leg.tpid()
 }
 
 // badSource reports whether nobody may send from the source address: a group, the broadcast, the unspecified or a
@@ -267,8 +269,6 @@ func retag(in, out *Leg, f *frame.Frame) {
 		f.TPID, f.TCI = 0, 0
 		return
 	}
-	if f.TPID == 0 {
-		f.TPID = frame.EtherTypeVLAN
-	}
+	f.TPID = out.tpid()
 	f.TCI = f.TCI&0xf000 | out.VLAN
 }

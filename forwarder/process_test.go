@@ -113,6 +113,7 @@ func TestRetag(t *testing.T) {
 	for _, c := range []struct {
 		name              string
 		in, out           uint16 // VLANs of the legs
+		inTPID, outTPID   uint16
 		leg               frame.Leg
 		tpid, tci         uint16
 		wantTPID, wantTCI uint16
@@ -123,11 +124,16 @@ func TestRetag(t *testing.T) {
 		{name: "priority only to tagged", in: 0, out: 9, leg: 1, tpid: 0x8100, tci: 0x6000, wantTPID: 0x8100, wantTCI: 0x6009},
 		{name: "priority only to untagged", in: 0, out: 0, leg: 1, tpid: 0x8100, tci: 0x6000},
 		{name: "priority only, back by the leg it came by", in: 0, out: 9, leg: 0, tpid: 0x8100, tci: 0x6000},
-		{name: "the tag of a provider bridge", in: 7, out: 9, leg: 1, tpid: 0x88a8, tci: 7, wantTPID: 0x88a8, wantTCI: 9},
+		{name: "the tag of a provider bridge", in: 7, inTPID: 0x88a8, out: 9, outTPID: 0x88a8, leg: 1, tpid: 0x88a8, tci: 7, wantTPID: 0x88a8, wantTCI: 9},
+		{name: "from a provider bridge", in: 7, inTPID: 0x88a8, out: 9, leg: 1, tpid: 0x88a8, tci: 0x6007, wantTPID: 0x8100, wantTCI: 0x6009},
+		{name: "to a provider bridge", in: 7, out: 9, outTPID: 0x88a8, leg: 1, tpid: 0x8100, tci: 0x6007, wantTPID: 0x88a8, wantTCI: 0x6009},
 		{name: "back by the leg it came by", in: 7, out: 9, leg: 0, tpid: 0x8100, tci: 0xa007, wantTPID: 0x8100, wantTCI: 0xa007},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := start(t, func(cfg *forwarder.Config) { cfg.Legs[0].VLAN, cfg.Legs[1].VLAN = c.in, c.out })
+			r := start(t, func(cfg *forwarder.Config) {
+				cfg.Legs[0].VLAN, cfg.Legs[1].VLAN = c.in, c.out
+				cfg.Legs[0].TPID, cfg.Legs[1].TPID = c.inTPID, c.outTPID
+			})
 			someServices(r)
 			moveServers(r, c.leg)
 			f := talk4(40000, 80).tcp(frame.SYN)

@@ -71,6 +71,13 @@ func innerTag(f frame.Frame) frame.Frame {
 	return frame.Frame{Buf: b, Wire: int32(len(b))}
 }
 
+// inVLAN gives the leg that frames come in and leave by a VLAN.
+func inVLAN(vlan, tpid uint16) func(*rig) {
+	return func(r *rig) {
+		r.must(r.SetLeg(0, forwarder.Leg{Name: "public", MAC: legMAC[0], VLAN: vlan, TPID: tpid}))
+	}
+}
+
 // limited gives the leg that frames come in and leave by an MTU.
 func limited(mtu uint32) func(*rig) {
 	return func(r *rig) { r.must(r.SetLeg(0, forwarder.Leg{Name: "public", MAC: legMAC[0], MTU: mtu})) }
@@ -113,6 +120,17 @@ func verdictTable() []verdictCase {
 		{forwarder.NotOurs, "another address, half a header", nil, from(client4+":1", "203.0.113.11:80").whole(frame.TCP, make([]byte, 10))},
 		{forwarder.WrongVLAN, "a tag on a leg that has none", nil, tagged(syn, 7)},
 		{forwarder.WrongVLAN, "a tag in the frame", nil, innerTag(syn)},
+		{forwarder.Forwarded, "a priority, and no VLAN", nil, tagged(syn, 0xe000)},
+		{forwarder.WrongVLAN, "a priority, and a tag in the frame", nil, tagged(innerTag(syn), 0xe000)},
+		{forwarder.Forwarded, "the leg's VLAN, with a priority", inVLAN(7, 0), tagged(syn, 0xe007)},
+		{forwarder.WrongVLAN, "the leg's VLAN, with another within", inVLAN(7, 0), tagged(innerTag(syn), 7)},
+		{forwarder.WrongVLAN, "a priority only, on a leg that has a VLAN", inVLAN(7, 0), tagged(syn, 0xe000)},
+		{forwarder.WrongVLAN, "the leg's VLAN, but of the other kind", inVLAN(7, frame.EtherTypeQinQ), tagged(syn, 7)},
+		{forwarder.Forwarded, "802.1ad", inVLAN(7, frame.EtherTypeQinQ), func() frame.Frame {
+			f := tagged(syn, 7)
+			f.TPID = frame.EtherTypeQinQ
+			return f
+		}()},
 		{forwarder.WrongVLAN, "no tag on a leg that has one", func(r *rig) {
 			r.must(r.SetLeg(0, forwarder.Leg{MAC: legMAC[0], VLAN: 7}))
 		}, syn},

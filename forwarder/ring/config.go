@@ -55,6 +55,11 @@ type LegConfig struct {
 	Leg   frame.Leg
 	Index int
 	Name  string
+
+	// Shared says that other legs have this interface too. Then the frames that come in by this one are those of its VLAN
+	// alone, with tags of type TPID; of VLAN 0, those of none.
+	Shared     bool
+	VLAN, TPID uint16
 }
 
 // Config describes an Engine. Zero fields other than Legs take their defaults.

@@ -14,9 +14,11 @@ import (
 
 // Sizes of programs.
 const (
-	maxProgram = unix.BPF_MAXINSNS // instructions
-	minProgram = 128               // below this all of IP is let in: the frame of the program alone has some 60
-	takeAll    = 0xffffffff        // bytes of the frame to keep
+	maxProgram = unix.BPF_MAXINSNS - vlanProgram // instructions
+	// vlanProgram is how many go before, at most: see ofVLAN.
+	vlanProgram = 7
+	minProgram  = 128        // below this all of IP is let in: the frame of the program alone has some 60
+	takeAll     = 0xffffffff // bytes of the frame to keep
 )
 
 // fprog makes of a program what setsockopt(2) wants. The program must not be empty.
@@ -192,6 +194,28 @@ func loadFold() []bpf.Instruction {
 	return p
 }
 
+// ofVLAN writes what goes before the filter of a leg that shares its interface: frames of other VLANs are not let in, those of
+// its own go on. The kernel has taken the tag out of the frame, and tells of it.
+func ofVLAN(lc *LegConfig) ([]bpf.RawInstruction, error) {
+	if !lc.Shared {
+		return nil, nil
+	}
+	p := []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtVLANTag}, // 0 if there is none
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(lc.VLAN), SkipTrue: 1},
+		bpf.RetConstant{},
+	}
+	if lc.VLAN != 0 {
+		p = append(p,
+			bpf.LoadExtension{Num: bpf.ExtVLANProto},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(lc.TPID), SkipTrue: 1},
+			bpf.RetConstant{},
+		)
+	}
+	return bpf.Assemble(p)
+}
+
 // leafSpans is how many ranges are compared one after the other at the end of the search.
 const leafSpans = 4
 
@@ -272,11 +296,15 @@ func (e *Engine) SetFilter(prog []bpf.RawInstruction) error {
 	if e.res.closed {
 		return ErrClosed
 	}
-	for _, l := range e.legs {
+	for i, l := range e.legs {
 		if l.rx < 0 {
 			continue
 		}
-		if err := attachFilter(l.rx, prog); err != nil {
+		vlan, err := ofVLAN(&e.cfg.Legs[i])
+		if err == nil {
+			err = attachFilter(l.rx, append(vlan, prog...))
+		}
+		if err != nil {
 			return fmt.Errorf("ring: interface %s: %w", l.name, err)
 		}
 	}

@@ -44,6 +44,8 @@ type Leg struct {
 	Name      string
 	Interface string
 	VLAN      uint16         // 0: untagged
+	TPID      uint16         // of its tags: 0x8100 (802.1Q) or 0x88a8 (802.1ad)
+	Shared    bool           // other legs have the same interface, each with another VLAN
 	Public    bool           // VIPs are answered for and announced here
 	Networks  []netip.Prefix // of the realservers behind it; empty: the interface's own
 }

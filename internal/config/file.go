@@ -33,6 +33,7 @@ type legFile struct {
 	Name      string   `yaml:"name"`
 	Interface string   `yaml:"interface"`
 	VLAN      *int     `yaml:"vlan"`
+	Protocol  string   `yaml:"vlan_protocol"`
 	Public    *bool    `yaml:"public"`
 	Networks  []string `yaml:"networks"`
 }

@@ -188,7 +188,10 @@ func (v *validator) legs(files []legFile) []Leg {
 		v.wrong("$.legs", "there are %d legs; a director has 32 at most", len(files))
 	}
 	var legs []Leg
-	names, interfaces := map[string]bool{}, map[string]bool{}
+	names, interfaces, shared := map[string]bool{}, map[string]bool{}, map[string]int{}
+	for _, f := range files {
+		shared[f.Interface]++
+	}
 	public := false
 	for i, f := range files {
 		path := fmt.Sprintf("$.legs[%d]", i)
@@ -196,16 +199,27 @@ func (v *validator) legs(files []legFile) []Leg {
 		if l.Interface == "" {
 			v.wrong(path, "the leg has no interface: write interface: and the name that `ip link` shows")
 		}
+		l.TPID = frame.EtherTypeVLAN
+		if v.choice(path+".vlan_protocol", f.Protocol, "802.1Q", "802.1ad") == "802.1ad" {
+			l.TPID = frame.EtherTypeQinQ
+		}
+		l.Shared = l.Interface != "" && shared[l.Interface] > 1
 		if l.Name == "" {
-			l.Name = l.Interface
+			if l.Name = l.Interface; l.Shared && l.VLAN != 0 {
+				l.Name += fmt.Sprintf(".%d", l.VLAN)
+			}
 		}
 		if l.Name != "" && names[l.Name] {
 			v.wrong(path+".name", "a leg named %q exists already", l.Name)
 		}
-		if l.Interface != "" && interfaces[l.Interface] {
-			v.wrong(path+".interface", "interface %s has a leg already; each interface is one leg", l.Interface)
+		at := l.Interface
+		if l.VLAN != 0 {
+			at += fmt.Sprintf(" %d %x", l.VLAN, l.TPID)
 		}
-		names[l.Name], interfaces[l.Interface] = true, true
+		if l.Interface != "" && interfaces[at] {
+			v.wrong(path+".interface", "interface %s has a leg of VLAN %d already: several legs of one interface differ in vlan:", l.Interface, l.VLAN)
+		}
+		names[l.Name], interfaces[at] = true, true
 		for j, n := range f.Networks {
 			p, err := netip.ParsePrefix(n)
 			if err != nil {

@@ -71,7 +71,7 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	err := l.readAddresses()
 	var conn arpd.Conn
 	if err == nil {
-		conn, err = arpd.Dial(ifi, l.vlan)
+		conn, err = arpd.DialTagged(ifi, l.vlan, l.tpid)
 	}
 	var fresh []*ring.Sockets
 	if err == nil {

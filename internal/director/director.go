@@ -158,7 +158,7 @@ func (d *Director) openRings() error {
 	}
 	rc := ring.Config{Slots: d.cfg.Ring.Slots, SlotSize: d.cfg.Ring.SlotSize, Busy: busy}
 	for i, l := range d.legs {
-		rc.Legs = append(rc.Legs, ring.LegConfig{Leg: frame.Leg(i), Index: l.ifi.Index, Name: l.ifi.Name})
+		rc.Legs = append(rc.Legs, ring.LegConfig{Leg: frame.Leg(i), Index: l.ifi.Index, Name: l.ifi.Name, Shared: l.shared, VLAN: l.vlan, TPID: l.tpid})
 	}
 	if d.cfg.Workers > 1 {
 		// Any number will do that no other director has; the process's own is a good guess.

@@ -21,9 +21,12 @@ type leg struct {
 	name  string
 	iface string // the interface's name in the configuration
 	vlan  uint16
+	tpid  uint16
 	isPub bool
-	slot  *arpd.Slot
-	link  *arpd.Link
+	// shared says that other legs have the interface too. Its addresses are those of the leg without a VLAN.
+	shared bool
+	slot   *arpd.Slot
+	link   *arpd.Link
 
 	// Guarded by the director's mu, once it has started.
 	ifi     *net.Interface // the present one, or the last
@@ -52,6 +55,9 @@ func (l *leg) readAddresses() error {
 		return err
 	}
 	l.addresses = addresses{}
+	if l.shared && l.vlan != 0 {
+		return nil
+	}
 	for _, a := range addrs {
 		p, err := netip.ParsePrefix(a.String())
 		if err != nil {
@@ -73,7 +79,7 @@ func (l *leg) readAddresses() error {
 
 // engineLeg is the leg as the engine knows it.
 func (l *leg) engineLeg() forwarder.Leg {
-	return forwarder.Leg{Name: l.name, MAC: l.mac, VLAN: l.vlan, MTU: uint32(max(l.ifi.MTU, 0))}
+	return forwarder.Leg{Name: l.name, MAC: l.mac, VLAN: l.vlan, TPID: l.tpid, MTU: uint32(max(l.ifi.MTU, 0))}
 }
 
 // findLegs looks up the interfaces of the configuration.
@@ -86,7 +92,7 @@ func (d *Director) findLegs() error {
 		if len(ifi.HardwareAddr) != 6 {
 			return d.cfg.LegError(i, "interface", "leg %s: interface %s has no Ethernet address: the director forwards by MAC", c.Name, c.Interface)
 		}
-		l := &leg{id: frame.Leg(i), name: c.Name, iface: c.Interface, vlan: c.VLAN, isPub: c.Public,
+		l := &leg{id: frame.Leg(i), name: c.Name, iface: c.Interface, vlan: c.VLAN, tpid: c.TPID, shared: c.Shared, isPub: c.Public,
 			ifi: ifi, mac: frame.MAC(ifi.HardwareAddr), present: true, up: ifi.Flags&net.FlagRunning != 0}
 		if err := l.readAddresses(); err != nil {
 			return d.cfg.LegError(i, "interface", "leg %s: its addresses cannot be read: %v", c.Name, err)
@@ -179,7 +185,7 @@ func (d *Director) isOurs(mac frame.MAC) bool { return (*d.macs.Load())[mac] }
 func (d *Director) openLinks(ctx context.Context) error {
 	d.noteMACs()
 	for _, l := range d.legs {
-		conn, err := arpd.Dial(l.ifi, l.vlan)
+		conn, err := arpd.DialTagged(l.ifi, l.vlan, l.tpid)
 		if err != nil {
 			return err
 		}
@@ -187,7 +193,7 @@ func (d *Director) openLinks(ctx context.Context) error {
 	}
 	for _, l := range d.legs {
 		l.link = arpd.NewLink(l.slot, arpd.LinkConfig{
-			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
+			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, TPID: l.tpid, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
 			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn, Ours: d.isOurs,
 			Changed:  func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
 			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },

@@ -102,6 +102,8 @@ func (d *Director) sameLegs(cfg *config.Config) error {
 				key = "name"
 			case c.VLAN != was.VLAN:
 				key = "vlan"
+			case c.TPID != was.TPID:
+				key = "vlan_protocol"
 			case c.Public != was.Public:
 				key = "public"
 			default:

@@ -27,6 +27,7 @@ type tap struct {
 // tagged is a frame without its tag. vlan is -1 if there was none.
 type tagged struct {
 	vlan int
+	tag  [2]uint16 // TPID and TCI
 	data []byte
 }
 
@@ -69,24 +70,26 @@ func (p *tap) read(fd int, stop chan struct{}) {
 			continue
 		}
 		p.mu.Lock()
-		p.seen = append(p.seen, tagged{vlanOf(oob[:oobn]), bytes.Clone(buf[:n])})
+		vlan, tag := vlanOf(oob[:oobn])
+		p.seen = append(p.seen, tagged{vlan, tag, bytes.Clone(buf[:n])})
 		p.mu.Unlock()
 	}
 }
 
 // vlanOf reads struct tpacket_auxdata (linux/if_packet.h).
-func vlanOf(oob []byte) int {
+func vlanOf(oob []byte) (vlan int, tag [2]uint16) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return -1
+		return -1, tag
 	}
 	for _, m := range messages {
 		if m.Header.Level == unix.SOL_PACKET && m.Header.Type == unix.PACKET_AUXDATA && len(m.Data) >= 20 &&
 			binary.NativeEndian.Uint32(m.Data)&unix.TP_STATUS_VLAN_VALID != 0 {
-			return int(binary.NativeEndian.Uint16(m.Data[16:]) & 0xfff)
+			tag = [2]uint16{binary.NativeEndian.Uint16(m.Data[18:]), binary.NativeEndian.Uint16(m.Data[16:])}
+			return int(tag[1] & 0xfff), tag
 		}
 	}
-	return -1
+	return -1, tag
 }
 
 // find returns the frames that keep says yes to.
@@ -238,4 +241,93 @@ func noVLAN(t *testing.T, w *world) {
 	w.eventually("the frame of a VLAN is counted", func() bool { return w.status().Verdicts["other VLAN"] == 1 })
 	// A real connection, so that the end of the one that the realserver half knows does not matter.
 	w.pages(2, 1)
+}
+
+// tag puts tags before what a frame without any has, the outer one first.
+func tag(f []byte, tags ...uint32) []byte {
+	out := bytes.Clone(f[:12])
+	for _, t := range tags {
+		out = binary.BigEndian.AppendUint32(out, t)
+	}
+	return append(out, f[12:]...)
+}
+
+// Several VLANs of one interface, each a leg with realservers of its own, of both kinds of tags: each frame goes out by the
+// leg of its realserver with that one's tag, and keeps its priority. What is in another VLAN, or in a VLAN within one, is not
+// taken. No kernel here has VLAN devices: frames are written and read raw, and the capture of one port is looked at for tags.
+func TestSeveralVLANsOfOneInterface(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	vip, client := netip.MustParseAddr(lab.VIP), netip.MustParseAddr(lab.ClientIP)
+	// The second realserver, which asks and answers in VLAN 7 of a provider's tags.
+	taps := []*tap{w.tap(w.Webs[0]), w.tap(w.Webs[1])}
+	back, from, far := w.tap(w.Client), w.wire(w.Client), w.wire(w.Webs[1])
+	reals := []realserver{{address: lab.RIP(1), weight: 1, mac: lab.MAC(1)}, {address: "10.70.0.12", weight: 1}}
+	w.start(w.config(`legs:
+  - {interface: eth0, vlan: 5, networks: [10.10.0.0/25]}
+  - {interface: eth0, vlan: 7, vlan_protocol: 802.1ad, networks: [10.70.0.0/24]}
+  - {interface: eth0}
+workers: 2
+arp: {announce: 0}`, w.http("rr", reals...)))
+
+	asked := func(f tagged) bool {
+		m, err := arpd.Parse(f.data)
+		return err == nil && !m.Reply && m.Target == netip.MustParseAddr("10.70.0.12")
+	}
+	w.eventually("the realserver of VLAN 7 is asked for", func() bool { return len(taps[1].find(asked)) > 0 })
+	for _, f := range taps[1].find(asked) {
+		if f.tag != [2]uint16{0x88a8, 7} || !bytes.Equal(f.data[28:32], []byte{0, 0, 0, 0}) {
+			t.Errorf("it is asked for with tag %#x and %x", f.tag, f.data)
+		}
+	}
+	answer := arpd.Message{Reply: true, SenderMAC: mac(lab.MAC(2)), Sender: netip.MustParseAddr("10.70.0.12"), TargetMAC: mac(lab.DirectorMAC),
+		Target: netip.IPv4Unspecified(), Source: mac(lab.MAC(2)), Destination: mac(lab.DirectorMAC)}
+	b, err := answer.Frame(0)
+	w.must(err)
+	far.send(tag(b, 0x8100_0007)) // of the other kind: not heard
+	far.send(tag(b, 0x88a8_0006)) // another VLAN
+	w.eventually("it is resolved by its answer", func() bool {
+		far.send(tag(b, 0x88a8_0007))
+		return w.service().Realservers[0].MAC != "" && w.service().Realservers[1].MAC != ""
+	})
+	if c := w.status().Counters; c["arp.eth0.received"] != 0 || c["arp.eth0.5.received"] != 0 || c["arp.eth0.7.received"] == 0 {
+		t.Errorf("ARP was received as %v", c)
+	}
+
+	// By the public leg, VLAN 5, there come connections with some priority.
+	question := arpd.Message{SenderMAC: mac(clientMAC), Sender: client, Target: vip, Source: mac(clientMAC), Destination: arpd.Broadcast}
+	q, err := question.Frame(0)
+	w.must(err)
+	for _, tags := range [][]uint32{{}, {0x8100_0007}, {0x88a8_0005}, {0x88a8_0005, 0x8100_0005}, {0x8100_a005}} {
+		from.send(tag(q, tags...))
+	}
+	answered := func(f tagged) bool {
+		m, err := arpd.Parse(f.data)
+		return err == nil && m.Reply && m.Sender == vip && m.Target == client
+	}
+	w.eventually("a question in VLAN 5 is answered", func() bool { return len(back.find(answered)) > 0 })
+	for i, tags := range [][]uint32{{0x8100_0006}, {0x88a8_0005}, {0x8100_0005, 0x8100_0009}, {0x8100_a005}, {0x8100_6005}} {
+		from.send(tag(w.syn(0, uint16(40000+i)), tags...))
+	}
+	got := func() []tagged { return append(taps[0].find(toVIPTagged), taps[1].find(toVIPTagged)...) }
+	w.eventually("the two connections of VLAN 5 are forwarded", func() bool { return len(got()) >= 2 })
+	seen := map[[2]uint16]bool{}
+	for _, f := range got() {
+		seen[f.tag] = true
+		if port := binary.BigEndian.Uint16(f.data[34:]); port != 40003 && port != 40004 {
+			t.Errorf("a frame from port %d was forwarded", port)
+		}
+	}
+	// Which of the two has which depends on nothing but the order of the realservers; priorities 5 and 3 stay.
+	if !seen[[2]uint16{0x8100, 0xa005}] && !seen[[2]uint16{0x8100, 0x6005}] || !seen[[2]uint16{0x88a8, 0xa007}] && !seen[[2]uint16{0x88a8, 0x6007}] || len(seen) != 2 {
+		t.Errorf("the frames have the tags %v", seen)
+	}
+	if n := w.status().Verdicts["other VLAN"]; n != 1 { // the one with a VLAN within; the others are left to other legs
+		t.Errorf("%d frames of other VLANs were counted", n)
+	}
+	if n := len(back.find(answered)); n != 1 {
+		t.Errorf("%d questions were answered", n)
+	}
+	if got := w.tables(); len(got) != 1 {
+		t.Errorf("the guard's tables are %v", got)
+	}
 }
