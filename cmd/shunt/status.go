@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"shunt/internal/api"
-	"shunt/internal/config"
 	"shunt/internal/figures"
 )
 
@@ -33,7 +32,7 @@ func statusCmd() *cobra.Command {
 			return figures.Print(cmd.OutOrStdout(), &o, host, all)
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", config.DefaultSocket, "control socket of the director")
+	cmd.Flags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "all of /v1/overview, for scripts")
 	cmd.Flags().BoolVar(&all, "all", false, "every realserver, also of services with many")
 	return cmd

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/term"
 
 	"shunt/internal/api"
-	"shunt/internal/config"
 	"shunt/internal/top"
 )
 
@@ -54,7 +53,7 @@ func topCmd() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", config.DefaultSocket, "control socket of the director")
+	cmd.Flags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director")
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "between two looks")
 	return cmd
 }

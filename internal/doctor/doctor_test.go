@@ -114,7 +114,7 @@ WARNING  small  [w]
 
 ok       all else
 
-1 errors, 1 warnings
+1 error, 1 warning
 `
 	if r.Status() != StatusErrors || b.String() != want {
 		t.Errorf("status %d, report:\n%s", r.Status(), b.String())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // Severity of a finding.
@@ -42,6 +43,9 @@ type Report struct {
 func (r *Report) find(severity Severity, id, what, evidence, remedy string) {
 	r.Findings = append(r.Findings, Finding{severity, id, what, evidence, remedy})
 }
+
+// notLooked begins what could not be looked at, and is no fault.
+const notLooked = "not looked at: "
 
 func (r *Report) well(format string, args ...any) {
 	r.Well = append(r.Well, fmt.Sprintf(format, args...))
@@ -85,7 +89,11 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "%-8s %s  [%s]\n         evidence: %s\n         remedy:   %s\n\n", label, f.What, f.ID, f.Evidence, f.Remedy)
 	}
 	for _, s := range r.Well {
-		fmt.Fprintf(w, "ok       %s\n", s)
+		label := "ok"
+		if strings.HasPrefix(s, notLooked) {
+			label = "-"
+		}
+		fmt.Fprintf(w, "%-8s %s\n", label, s)
 	}
-	fmt.Fprintf(w, "\n%d errors, %d warnings\n", r.Count(Error), r.Count(Warning))
+	fmt.Fprintf(w, "\n%s, %s\n", plural(r.Count(Error), "error"), plural(r.Count(Warning), "warning"))
 }

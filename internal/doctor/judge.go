@@ -151,7 +151,7 @@ func (f *facts) judge(r *Report, results []*result, noAddress []string) {
 		if far > 0 {
 			r.well("the way back by the gateway: %s arrived", plural(far, "answer"))
 		} else {
-			r.well("not looked at: the way back by the gateway, as this host has no address outside of the realservers' networks")
+			r.well(notLooked + "the way back by the gateway, as this host has no address outside of the realservers' networks")
 		}
 	}
 }

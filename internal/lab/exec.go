@@ -37,10 +37,16 @@ type outcome struct {
 	Error  string
 }
 
-// serveExec starts commands on the hosts of a network, until stop. env is what their environment has beside the caller's; dir
-// is for their files, as all hosts share one /run.
-func serveExec(dir string, n *Network, env []string) (stop func(), err error) {
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, execSocket), Net: "unix"})
+// execPlace is what commands are told beside what they are.
+type execPlace struct {
+	binary string   // which one "shunt" is
+	dir    string   // for their files, as all hosts share one /run
+	env    []string // beside the caller's
+}
+
+// serveExec starts commands on the hosts of a network, until stop.
+func serveExec(n *Network, place execPlace) (stop func(), err error) {
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(place.dir, execSocket), Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +59,7 @@ func serveExec(dir string, n *Network, env []string) (stop func(), err error) {
 			}
 			go func() {
 				defer c.Close()
-				o := serveOne(c, n, dir, env)
+				o := serveOne(c, n, &place)
 				_ = json.NewEncoder(c).Encode(o)
 			}()
 		}
@@ -62,7 +68,7 @@ func serveExec(dir string, n *Network, env []string) (stop func(), err error) {
 }
 
 // serveOne starts one command and waits for its end.
-func serveOne(c *net.UnixConn, n *Network, dir string, env []string) outcome {
+func serveOne(c *net.UnixConn, n *Network, place *execPlace) outcome {
 	fail := func(err error) outcome { return outcome{Status: 1, Error: err.Error()} }
 	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(3*4))
 	k, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
@@ -93,14 +99,12 @@ func serveOne(c *net.UnixConn, n *Network, dir string, env []string) outcome {
 	}
 	path := cmd.Args[0]
 	if path == "shunt" {
-		if exe, err := os.Executable(); err == nil {
-			path = exe
-		}
+		path = place.binary
 	}
 	e := exec.Command(path, cmd.Args[1:]...)
 	e.Stdin, e.Stdout, e.Stderr = files[0], files[1], files[2]
-	e.Dir, e.Env = cmd.Dir, append(cmd.Env, "SHUNT_LAB_HOST="+cmd.Host, "SHUNT_REALSERVER_STATE="+filepath.Join(dir, cmd.Host+"-realserver.json"))
-	e.Env = append(e.Env, env...)
+	e.Dir, e.Env = cmd.Dir, append(cmd.Env, "SHUNT_LAB_HOST="+cmd.Host, "SHUNT_REALSERVER_STATE="+filepath.Join(place.dir, cmd.Host+"-realserver.json"))
+	e.Env = append(e.Env, place.env...)
 	if err := h.Start(e); err != nil {
 		return fail(err)
 	}

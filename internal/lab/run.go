@@ -245,7 +245,7 @@ func (s *session) environment() []string {
 
 // keep leaves everything standing until ctx is done, and serves `shunt lab exec`.
 func (s *session) keep(ctx context.Context) {
-	stop, err := serveExec(s.dir, s.net, s.environment())
+	stop, err := serveExec(s.net, execPlace{s.Binary, s.dir, s.environment()})
 	if err != nil {
 		s.printf("shunt lab exec does not work: %v\n", err)
 	} else {
