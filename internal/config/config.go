@@ -28,6 +28,7 @@ type Config struct {
 	Control  Control
 	HTTP     HTTP
 	StateDir string // where connections are kept for the next start; "" : nowhere
+	ProcDir  string // where the kernel's files about IPVS are imitated; "" : nowhere
 
 	src    *source
 	static map[netip.Addr]frame.MAC // MACs that the file gives

@@ -163,6 +163,7 @@ func TestWrong(t *testing.T) {
 		{"text for a number", "weight: 2", "weight: heavy", "shunt.yaml:10:17: "},
 		{"weight", "weight: 2", "weight: 65536", "shunt.yaml:10:17: weight is 65536: it must be from 0 to 65535"},
 		{"state", "services:\n", "state_dir: run/shunt\nservices:\n", "shunt.yaml:3:12: the directory \"run/shunt\" must be an absolute path, or off"},
+		{"proc", "services:\n", "proc_dir: /proc\nservices:\n", "shunt.yaml:3:11: the directory \"/proc\" must be an absolute path that is not below /proc, or off"},
 		{"negative weight", "weight: 2", "weight: -1", "shunt.yaml:10:17: weight is -1"},
 		{"port", "port: 80", "port: 70000", "shunt.yaml:6:11: port is 70000: ports go from 1 to 65535"},
 		{"range", "port: 80", `port: "90-80"`, "shunt.yaml:6:11: port is 90-80"},

@@ -20,6 +20,7 @@ type file struct {
 	Control   controlFile   `yaml:"control"`
 	HTTP      httpFile      `yaml:"http"`
 	StateDir  string        `yaml:"state_dir"`
+	ProcDir   string        `yaml:"proc_dir"`
 	IPVS      ipvsFile      `yaml:"ipvs"`
 	Templates any           `yaml:"x-templates"` // for anchors; not looked at
 }

@@ -55,6 +55,12 @@ func (v *validator) config(f *file) *Config {
 	}
 	c.Control = v.control(&f.Control)
 	c.HTTP.Listen = v.listen("$.http.listen", f.HTTP.Listen)
+	if c.ProcDir = f.ProcDir; c.ProcDir == "off" {
+		c.ProcDir = ""
+	}
+	if c.ProcDir != "" && (!strings.HasPrefix(c.ProcDir, "/") || c.ProcDir == "/proc" || strings.HasPrefix(c.ProcDir, "/proc/")) {
+		v.wrong("$.proc_dir", "the directory %q must be an absolute path that is not below /proc, or off", c.ProcDir)
+	}
 	c.StateDir = v.stateDir(f.StateDir, c.Control.Socket)
 	v.duration("$.ipvs.lblc_expiration", f.IPVS.LblcExpiration, 0, time.Second, maxPersistence) // also if no service has them
 	v.duration("$.ipvs.lblcr_expiration", f.IPVS.LblcrExpiration, 0, time.Second, maxPersistence)

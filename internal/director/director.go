@@ -140,6 +140,9 @@ func (d *Director) start(ctx context.Context) error {
 		d.wg.Go(func() { d.work(ctx, i, r) })
 	}
 	d.wg.Go(func() { d.watch(ctx) })
+	if dir := d.cfg.ProcDir; dir != "" {
+		d.wg.Go(func() { d.procFiles(ctx, dir) })
+	}
 	d.wg.Go(func() { d.followInterfaces(ctx) })
 	d.setVIPs(vips)
 	if d.page != nil {

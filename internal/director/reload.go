@@ -127,6 +127,7 @@ func (d *Director) warnRestart(cfg *config.Config) {
 		changed bool
 	}{
 		{"flows", old.Flows != cfg.Flows},
+		{"proc_dir", old.ProcDir != cfg.ProcDir},
 		{"state_dir", old.StateDir != cfg.StateDir},
 		{"workers", old.Workers != cfg.Workers},
 		{"ring", old.Ring != cfg.Ring},

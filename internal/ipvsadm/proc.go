@@ -12,20 +12,33 @@ import (
 	"time"
 )
 
-// WriteProc writes net/ip_vs, net/ip_vs_stats and net/ip_vs_conn below dir, as the kernel shows them below /proc, for
-// programs that read those and can be told of another /proc, such as node_exporter with --path.procfs. A reader finds each
-// file as it was or as it is, never half of it. If there is an error no file is changed, except when a rename fails.
-func WriteProc(dir string, d Director) (err error) {
+// ProcFiles are the names of the files of WriteProc.
+var ProcFiles = []string{"ip_vs", "ip_vs_stats", "ip_vs_conn"}
+
+var procWriters = map[string]func(io.Writer, Director) error{
+	"ip_vs": writeServices, "ip_vs_stats": writeStats, "ip_vs_conn": writeConnections,
+}
+
+// WriteProc writes files below dir/net, as the kernel shows them below /proc/net, for programs that read those and can be
+// told of another /proc, such as node_exporter with --path.procfs: those of ProcFiles that are named, or all. A reader finds
+// each file as it was or as it is, never half of it. If there is an error no file is changed, except when a rename fails.
+func WriteProc(dir string, d Director, files ...string) (err error) {
+	if len(files) == 0 {
+		files = ProcFiles
+	}
+	for _, dir := range []string{dir, filepath.Join(dir, "net")} {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return err
+		}
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			err = os.Chmod(dir, 0o755) // others are to read it, whatever the umask is
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
 	dir = filepath.Join(dir, "net")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	files := []struct {
-		name  string
-		write func(io.Writer, Director) error
-	}{
-		{"ip_vs", writeServices}, {"ip_vs_stats", writeStats}, {"ip_vs_conn", writeConnections},
-	}
 	var ready []string // names of temporary files
 	defer func() {
 		for _, name := range ready {
@@ -33,7 +46,7 @@ func WriteProc(dir string, d Director) (err error) {
 		}
 	}()
 	for _, f := range files {
-		name, err := temporary(dir, f.name, func(w io.Writer) error { return f.write(w, d) })
+		name, err := temporary(dir, f, func(w io.Writer) error { return procWriters[f](w, d) })
 		if name != "" {
 			ready = append(ready, name)
 		}
@@ -42,12 +55,25 @@ func WriteProc(dir string, d Director) (err error) {
 		}
 	}
 	for _, f := range files {
-		if err := os.Rename(ready[0], filepath.Join(dir, f.name)); err != nil {
+		if err := os.Rename(ready[0], filepath.Join(dir, f)); err != nil {
 			return err
 		}
 		ready = ready[1:]
 	}
 	return nil
+}
+
+// RemoveProc removes such files: those that are named, or all.
+func RemoveProc(dir string, files ...string) (err error) {
+	if len(files) == 0 {
+		files = ProcFiles
+	}
+	for _, f := range files {
+		if e := os.Remove(filepath.Join(dir, "net", f)); !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // temporary makes a file for name beside it.

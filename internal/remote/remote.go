@@ -34,13 +34,21 @@ func (d *Director) table() (t api.Table, err error) {
 // Info tells that the director is there. The version is that of the IPVS whose behaviour it has.
 func (d *Director) Info() (ipvsadm.Info, error) {
 	t, err := d.table()
-	return ipvsadm.Info{Version: [3]int{1, 2, 1}, Size: t.Capacity}, err
+	return info(&t), err
+}
+
+func info(t *api.Table) ipvsadm.Info {
+	return ipvsadm.Info{Version: [3]int{1, 2, 1}, Size: t.Capacity}
 }
 
 // Timeouts are those of --set.
 func (d *Director) Timeouts() (ipvsadm.Timeouts, error) {
 	t, err := d.table()
-	return ipvsadm.Timeouts{TCP: seconds(t.Timeouts.TCP), TCPFin: seconds(t.Timeouts.TCPFin), UDP: seconds(t.Timeouts.UDP)}, err
+	return timeouts(&t), err
+}
+
+func timeouts(t *api.Table) ipvsadm.Timeouts {
+	return ipvsadm.Timeouts{TCP: seconds(t.Timeouts.TCP), TCPFin: seconds(t.Timeouts.TCPFin), UDP: seconds(t.Timeouts.UDP)}
 }
 
 func seconds(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
@@ -51,11 +59,15 @@ func (d *Director) Services() ([]ipvsadm.ServiceEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return entries(&t), nil
+}
+
+func entries(t *api.Table) []ipvsadm.ServiceEntry {
 	out := make([]ipvsadm.ServiceEntry, len(t.Services))
 	for i := range t.Services {
 		out[i] = entry(&t.Services[i])
 	}
-	return out, nil
+	return out
 }
 
 var protocols = map[string]ipvsadm.Protocol{"TCP": ipvsadm.TCP, "UDP": ipvsadm.UDP, "SCTP": ipvsadm.SCTP}
@@ -100,11 +112,16 @@ func rates(r api.Rates) ipvsadm.Counts {
 // Totals adds up the services that there are; what was counted for removed ones is not known any more.
 func (d *Director) Totals() (total, rate ipvsadm.Counts, err error) {
 	services, err := d.Services()
+	total, rate = totals(services)
+	return total, rate, err
+}
+
+func totals(services []ipvsadm.ServiceEntry) (total, rate ipvsadm.Counts) {
 	for i := range services {
 		add(&total, &services[i].Counts)
 		add(&rate, &services[i].Rates)
 	}
-	return total, rate, err
+	return total, rate
 }
 
 func add(a, b *ipvsadm.Counts) {
@@ -119,12 +136,16 @@ func (d *Director) Connections(fn func(ipvsadm.Connection) bool) error {
 	if err := d.client.Get(d.ctx, "/v1/connections", &list); err != nil {
 		return err
 	}
-	for _, c := range list {
-		if !fn(ipvsadm.Connection{Protocol: c.Protocol, State: c.State, Client: c.Client, Virtual: c.Virtual, Destination: c.Realserver, Expires: seconds(c.Expires)}) {
+	for i := range list {
+		if !fn(connection(&list[i])) {
 			break
 		}
 	}
 	return nil
+}
+
+func connection(c *api.Connection) ipvsadm.Connection {
+	return ipvsadm.Connection{Protocol: c.Protocol, State: c.State, Client: c.Client, Virtual: c.Virtual, Destination: c.Realserver, Expires: seconds(c.Expires)}
 }
 
 // errnos are the kernel's numbers for the director's refusals (ip_vs_ctl.c).
