@@ -41,10 +41,12 @@ func BenchmarkForward(b *testing.B) {
 		name    string
 		payload int
 		super   bool
+		untimed bool // no frame's time in the director is taken
 	}{
-		{"64", 22, false},
-		{"1500", 1458, false},
-		{"super", 14_480, true},
+		{"64", 22, false, false},
+		{"64-untimed", 22, false, true},
+		{"1500", 1458, false, false},
+		{"super", 14_480, true, false},
 	} {
 		for _, p := range []Preset{Balanced, Latency, Powersave} {
 			b.Run(c.name+"/"+p.String(), func(b *testing.B) {
@@ -56,7 +58,7 @@ func BenchmarkForward(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				e := open(b, Config{Legs: []LegConfig{in.leg(0), out.leg(1)}, Busy: p}, vip4)
+				e := open(b, Config{Legs: []LegConfig{in.leg(0), out.leg(1)}, Busy: p, NoLatency: c.untimed}, vip4)
 				sender := open(b, Config{Legs: []LegConfig{{Leg: 0, Name: in.peer.Attrs().Name}}})
 				data := in.frame(datagram(vip4, c.payload))
 				head := noHeader[:]
