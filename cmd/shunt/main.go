@@ -79,7 +79,7 @@ func rootCmd() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetVersionTemplate("shunt {{.Version}}\n")
 	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), benchCmd(), labCmd(),
-		realserverCmd(), doctorCmd(), convertCmd())
+		realserverCmd(), doctorCmd(), convertCmd(), manCmd())
 	return root
 }
 

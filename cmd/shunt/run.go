@@ -53,6 +53,11 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 		return err
 	}
 	tell(log, daemon.SdNotifyReady)
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
+		watched, stop := context.WithCancel(ctx)
+		defer stop()
+		go d.Watchdog(watched, every/3, func() { tell(log, daemon.SdNotifyWatchdog) })
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- d.Wait(ctx) }()
 	for {

@@ -203,3 +203,31 @@ func TestKeepAndExec(t *testing.T) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
+
+// With systemd's watchdog the director says that its workers live, for as long as they do.
+func TestWatchdog(t *testing.T) {
+	t.Setenv("WATCHDOG_USEC", "150000")
+	n, err := Build("one-arm", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	dir, err := os.MkdirTemp("", "wd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "s")
+	d, err := n.Start(binary, dir, n.Config("rr", socket, "", "tcp/80"), socket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := d.await("WATCHDOG=1", startPatience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Stop(); err != nil {
+		t.Error(err)
+	}
+}
