@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"shunt/bench/bareloop"
 	"shunt/bench/traffic"
@@ -44,6 +45,12 @@ func wireCommand() *cobra.Command {
 			if err := netlab.Privileged(); err != nil {
 				return err
 			}
+			runtime.LockOSThread() // the priority is a thread's
+			if err := first(); err != nil {
+				return err
+			}
+			session("-20")
+			defer session("0")
 			if runtime.NumCPU() < 2 {
 				return errors.New("the sender and the forwarder need a processor each: this machine has one")
 			}
@@ -67,10 +74,30 @@ func wireCommand() *cobra.Command {
 	c.Flags().StringVar(&out, "out", "", "folder for the results; none: only the table on standard output")
 	c.Flags().IntVar(&opt.Rounds, "rounds", 5, "rounds, of which the medians are taken")
 	c.Flags().DurationVar(&opt.Window, "window", 2*time.Second, "length of each measurement")
+	c.Flags().StringVar(&opt.Ring, "ring", "", "what shunt's configuration has under ring:, as {busy: latency}")
 	c.Flags().StringSliceVar(&opt.Only, "only", nil, "measure these only, by name")
 	c.Flags().BoolVar(&opt.TCP, "tcp", true, "measure real TCP too")
 	return c
 }
+
+// favoured marks the process that runs before all others.
+const favoured = "SHUNTBENCH_FAVOURED"
+
+// first runs this program again with the highest priority, if it may have it: what else runs on the machine disturbs the
+// figures less then. All that it starts, whoever is measured, has the same priority.
+func first() error {
+	if os.Getenv(favoured) != "" || unix.Setpriority(unix.PRIO_PROCESS, 0, -20) != nil {
+		return nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return unix.Exec(exe, os.Args, append(os.Environ(), favoured+"=1"))
+}
+
+// session sets the priority of all that this session runs, beside other sessions (sched(7), autogroups).
+func session(nice string) { _ = os.WriteFile("/proc/self/autogroup", []byte(nice), 0o644) }
 
 func genCommand() *cobra.Command {
 	spec := traffic.Default()

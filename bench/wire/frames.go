@@ -107,19 +107,12 @@ func (l *lab) wires() (sent, got uint64, err error) {
 
 // latency sends one frame each millisecond.
 func (l *lab) latency(n int) (res probe.Result, err error) {
-	spec := traffic.Default()
-	spec.Flows = 1
-	frames, err := traffic.New(spec)
+	tx, b, err := l.knock()
 	if err != nil {
 		return res, err
 	}
-	b := make([]byte, spec.Length)
-	frames.Next(b)
-	var tx, rx int
-	if err := l.client.Do(func() (err error) { tx, err = afpacket.Open("c0", 0); return err }); err != nil {
-		return res, err
-	}
 	defer unix.Close(tx)
+	var rx int
 	if err := l.realHost.Do(func() (err error) { rx, err = afpacket.Open("r0", unix.ETH_P_ALL); return err }); err != nil {
 		return res, err
 	}
@@ -131,6 +124,20 @@ func (l *lab) latency(n int) (res probe.Result, err error) {
 		return err
 	})
 	return res, err
+}
+
+// knock opens a socket on the client's wire, and makes a frame for it.
+func (l *lab) knock() (fd int, b []byte, err error) {
+	spec := traffic.Default()
+	spec.Flows = 1
+	frames, err := traffic.New(spec)
+	if err != nil {
+		return 0, nil, err
+	}
+	b = make([]byte, spec.Length)
+	frames.Next(b)
+	err = l.client.Do(func() (err error) { fd, err = afpacket.Open("c0", 0); return err })
+	return fd, b, err
 }
 
 // idle is the share of a processor that the forwarder takes when nothing comes.

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A peer is a forwarder that is measured.
@@ -23,8 +25,7 @@ type peer struct {
 	args    []string // of its process; none if the kernel does it
 	version []string // arguments that make it tell its version
 	cpu     int      // the processor that its process is held on; -1: it chooses itself
-	settle  time.Duration
-	tcp     bool // measured with real TCP too
+	tcp     bool     // measured with real TCP too
 	// lost tells how many frames it says that it has lost; nil if it cannot tell.
 	lost func() (uint64, error)
 	// rules, if any, are given to nft in the director, and taken away again.
@@ -39,39 +40,42 @@ const (
 	nftName   = "nftables fwd"
 )
 
-// peers lists all that could be measured. self is this program, shunt the one under test, dir has room for its files.
-func peers(self, shunt, dir string) ([]peer, error) {
+// peers lists all that could be measured. dir has room for their files.
+func peers(opt Options, dir string) ([]peer, error) {
 	socket := filepath.Join(dir, "shunt.sock")
 	config := filepath.Join(dir, "shunt.yaml")
-	if err := os.WriteFile(config, []byte(shuntConfig(socket)), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(shuntConfig(socket, opt.Ring)), 0o644); err != nil {
 		return nil, err
 	}
 	return []peer{
-		{name: shuntName, program: shunt, args: []string{"run", "-c", config}, version: []string{"--version"}, cpu: forwarderCPU,
-			settle: time.Second, tcp: true, lost: func() (uint64, error) { return shuntLost(socket) }},
-		{name: bareName, program: self, args: []string{"bareloop", "--in", "eth0", "--out", "eth1", "--vip", vip, "--mac", realMAC}, cpu: forwarderCPU,
-			settle: 500 * time.Millisecond},
-		{name: testpmd, install: "apt-get install dpdk dpdk-dev", program: "dpdk-testpmd", version: []string{"--version"}, cpu: -1, settle: 3 * time.Second,
+		{name: shuntName, program: opt.Shunt, args: []string{"run", "-c", config}, version: []string{"--version"}, cpu: forwarderCPU,
+			tcp: true, lost: func() (uint64, error) { return shuntLost(socket) }},
+		{name: bareName, program: opt.Self, args: []string{"bareloop", "--in", "eth0", "--out", "eth1", "--vip", vip, "--mac", realMAC}, cpu: forwarderCPU},
+		{name: testpmd, install: "apt-get install dpdk dpdk-dev", program: "dpdk-testpmd", version: []string{"--version"}, cpu: -1,
 			args: strings.Fields("--no-huge -m 1024 --no-pci --no-telemetry --lcores 0@0,1@1 --vdev=net_af_packet0,iface=eth0,qdisc_bypass=1 " +
 				"--vdev=net_af_packet1,iface=eth1,qdisc_bypass=1 -- --total-num-mbufs=16384 --forward-mode=mac --eth-peer=1," + realMAC)},
 		{name: netsniff, install: "apt-get install netsniff-ng", program: "netsniff-ng", args: strings.Fields("--in eth0 --out eth1 -s -S 2MiB -M"),
-			version: []string{"-v"}, cpu: forwarderCPU, settle: time.Second},
+			version: []string{"-v"}, cpu: forwarderCPU},
 		{name: nftName, install: "apt-get install nftables", program: "nft", version: []string{"--version"}, tcp: true, rules: fmt.Sprintf(
-			"table netdev peer { chain in { type filter hook ingress device eth0 priority 0; ip daddr %s tcp dport 80 "+
-				"ether daddr set jhash ip saddr . tcp sport mod 2 map { 0: %s, 1: %s } fwd to eth1; } }", vip, realMAC, realMAC)},
+			"table netdev peer {\nchain in {\ntype filter hook ingress device eth0 priority 0\nip daddr %s tcp dport 80 "+
+				"ether daddr set jhash ip saddr . tcp sport mod 2 map { 0: %s, 1: %s } fwd to eth1\n}\n}\n", vip, realMAC, realMAC)},
 	}, nil
 }
 
-// shuntConfig has the settings that everybody has: all defaults but the socket.
-func shuntConfig(socket string) string {
+// shuntConfig has the settings that everybody has: all defaults but the socket, unless others are asked for.
+func shuntConfig(socket, ring string) string {
+	if ring == "" {
+		ring = "{}"
+	}
 	return fmt.Sprintf(`legs:
   - interface: eth0
   - interface: eth1
 control: {socket: %s}
 log: {level: warn, format: text}
+ring: %s
 services:
   - {address: %s, port: 80, scheduler: wlc, realservers: [{address: %s, mac: "%s"}]}
-`, socket, vip, rip, realMAC)
+`, socket, ring, vip, rip, realMAC)
 }
 
 // shuntLost asks the running director for the frames that it took note of losing.
@@ -151,12 +155,40 @@ func (l *lab) launch(p peer, cpu int) (*running, error) {
 		return nil, fmt.Errorf("%s: %w", p.name, err)
 	}
 	go func() { r.died <- r.cmd.Wait() }()
-	select {
-	case err := <-r.died:
-		return nil, fmt.Errorf("%s ended at once: %v: %s", p.name, err, r.out.b)
-	case <-time.After(p.settle):
+	if err := l.await(r); err != nil {
+		_ = r.stop()
+		return nil, err
 	}
 	return r, nil
+}
+
+// await sends frames until one comes through: testpmd takes its time.
+func (l *lab) await(r *running) error {
+	fd, b, err := l.knock()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, before, err := l.wires()
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		if _, err := unix.Write(fd, b); err != nil {
+			return fmt.Errorf("send a frame: %w", err)
+		}
+		select {
+		case err := <-r.died:
+			r.died <- err
+			return fmt.Errorf("%s ended at once: %v: %s", r.name, err, r.out.b)
+		case <-time.After(100 * time.Millisecond):
+		}
+		if _, got, err := l.wires(); err != nil || got > before {
+			time.Sleep(300 * time.Millisecond) // what is still to be set up
+			return err
+		}
+	}
+	return fmt.Errorf("%s: nothing comes through; it says: %s", r.name, r.out.b)
 }
 
 // used is the CPU time of the process so far, in seconds.

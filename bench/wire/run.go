@@ -17,6 +17,7 @@ type Options struct {
 	Self   string        // this program: generator and bare loop
 	Rounds int           // of all competitors in turn
 	Window time.Duration // of each measurement
+	Ring   string        // what shunt's configuration has under ring:, as {busy: latency}; empty: the defaults
 	Only   []string      // names of the competitors; empty: all that are installed
 	TCP    bool          // measure real TCP too
 	Log    io.Writer
@@ -45,7 +46,7 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	all, err := peers(opt.Self, opt.Shunt, dir)
+	all, err := peers(opt, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -3,13 +3,14 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"shunt/forwarder/frame"
 )
 
 // Bounds and defaults of a Config.
 const (
-	DefaultSlots    = 4096
+	DefaultSlots    = 8192
 	DefaultSlotSize = 2048
 	MinSlots        = 64
 	MaxSlots        = 1 << 20
@@ -17,6 +18,9 @@ const (
 	MaxSlotSize     = 1 << 18
 	// MaxRing bounds the bytes of one ring: asked for more than it has, the kernel ends processes rather than say no.
 	MaxRing = 1 << 30
+	// MaxSpin and MaxGather bound the times of a Config.
+	MaxSpin   = 100 * time.Millisecond
+	MaxGather = 10 * time.Millisecond
 )
 
 // A Preset chooses between latency and CPU time: see the table in pace.go.
@@ -24,7 +28,7 @@ type Preset uint8
 
 // The presets. Balanced is the zero value.
 const (
-	Balanced  Preset = iota // spins for a moment before it sleeps, gathers when frames come densely
+	Balanced  Preset = iota // spins while frames come singly, gathers when they come densely, sleeps when there are none
 	Latency                 // spins for milliseconds after a frame, never gathers: a core is busy while there is traffic
 	Powersave               // never spins, gathers for longer
 )
@@ -73,6 +77,9 @@ type Config struct {
 	Slots, SlotSize int
 
 	Busy Preset
+	// Spin and Gather replace times of the preset (see pace.go): how long Next looks for a frame after the last one before it
+	// sleeps, up to MaxSpin, and how long it waits for a fuller batch, up to MaxGather. 0 is the preset's; negative is not at all.
+	Spin, Gather time.Duration
 
 	// NoLatency leaves Stats.Latency empty: no frame is timed.
 	NoLatency bool
@@ -111,6 +118,9 @@ func (c *Config) check() error {
 	if int(c.Busy) >= len(presets) {
 		return fmt.Errorf("ring: unknown preset %d", c.Busy)
 	}
+	if c.Spin > MaxSpin || c.Gather > MaxGather {
+		return fmt.Errorf("ring: spinning for %v, gathering for %v: use %v and %v at most", c.Spin, c.Gather, MaxSpin, MaxGather)
+	}
 	seen := [maxLegs + 1]bool{}
 	for _, l := range c.Legs {
 		if l.Leg == frame.NoLeg || seen[l.Leg] {
@@ -129,4 +139,20 @@ func (c *Config) check() error {
 		return fmt.Errorf("ring: %d workers need a fanout group other than 0", c.FanoutWorkers)
 	}
 	return nil
+}
+
+// pace is the preset with what replaces its times.
+func (c *Config) pace() preset {
+	p := presets[c.Busy]
+	if c.Spin != 0 {
+		p.spin = max(int64(c.Spin), 0)
+		p.brief = min(p.brief, p.spin)
+	}
+	if c.Gather != 0 {
+		p.gather = max(int64(c.Gather), 0)
+		if p.fill == 0 {
+			p.fill = presets[Balanced].fill
+		}
+	}
+	return p
 }

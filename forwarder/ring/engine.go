@@ -97,7 +97,7 @@ func Open(cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("ring: CLOCK_MONOTONIC: %w", err)
 	}
 	e.offset = ts.Nano()
-	e.pace = newPace(presets[cfg.Busy], e.now())
+	e.pace = newPace(cfg.pace(), e.now())
 	e.latency.off = cfg.NoLatency
 	if err := e.open(); err != nil {
 		e.res.release()

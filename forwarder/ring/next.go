@@ -2,7 +2,6 @@ package ring
 
 import (
 	"net"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +25,7 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 		return 0, e.now(), ErrClosed
 	}
 	e.giveBack()
-	n = e.collect(batch)
+	n = e.gather(batch, e.collect(batch))
 	if n == 0 && len(batch) > 0 {
 		e.giveBack() // slots that were passed over: a socket is readable as long as they are held
 		if !e.await() {
@@ -38,26 +37,42 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 			e.checkAt(now) // above all a leg that is down and brings no frames
 			return 0, now, nil
 		}
-		n = e.collect(batch)
-	}
-	if n > 0 {
-		if d := e.pace.wait(n, len(batch)); d > 0 {
-			e.gathers.Add(1)
-			e.sleep(d)
-			n += e.collect(batch[n:])
-		}
+		n = e.gather(batch, e.collect(batch))
 	}
 	now = e.now()
+	bytes := 0
 	for i := range batch[:n] {
 		batch[i].Time = now
+		bytes += int(batch[i].Wire)
 	}
 	if n > 0 {
-		e.pace.took(n, now)
+		e.pace.took(n, bytes, now)
 		e.batches.Add(1)
 		e.latency.begin(now, &e.byLeg[batch[0].In].walk)
 	}
 	e.checkAt(now)
 	return n, now, nil
+}
+
+// gather waits for more frames than the n that batch has, if the pace says so, and returns how many there are then.
+func (e *Engine) gather(batch []frame.Frame, n int) int {
+	waited, had := int64(0), n
+	for {
+		d := e.pace.wait(n, len(batch), waited)
+		if d == 0 || e.woken.Load() {
+			return n
+		}
+		if waited == 0 {
+			e.gathers.Add(1)
+		}
+		e.sleep(d)
+		waited += d
+		more := e.collect(batch[n:])
+		n += more
+		if !e.pace.came(more, n, n-had, d, waited) {
+			return n
+		}
+	}
 }
 
 // own makes the calling goroutine the owner; false if the engine was closed before.
@@ -171,9 +186,9 @@ func (e *Engine) await() bool {
 			e.rest()
 			return false
 		}
-		if e.pace.spin > longSpin {
-			runtime.Gosched() // others may need the processor: nothing is lost when they do not
-		}
+		// Others may need the processor: nothing is lost when they do not. The kernel's yield is meant, not Go's, which wakes
+		// another thread each time, as our goroutine is locked to its own.
+		yield()
 	}
 	start := e.now()
 	for {
@@ -196,9 +211,6 @@ func (e *Engine) await() bool {
 	}
 }
 
-// longSpin is the length of spinning, in nanoseconds, from which on it lets other goroutines run in between.
-const longSpin = 100_000
-
 // rest takes note of a Wake. The event is read first: a Wake between the two steps then counts for this call. The other
 // way round its event would be read while woken stays true, and no later Wake would set the event again.
 func (e *Engine) rest() {
@@ -208,10 +220,12 @@ func (e *Engine) rest() {
 	e.wakes.Add(1)
 }
 
-// sleep waits for d nanoseconds, or until Wake or Close.
+// sleep waits for d nanoseconds, or until Wake or Close. It is for times of no more than a step: a garbage collection
+// waits for its end.
 func (e *Engine) sleep(d int64) {
 	if !e.woken.Load() {
-		e.poll(e.fds[:1], d)
+		e.timeout = unix.NsecToTimespec(d)
+		doze(e.fds[:1], &e.timeout)
 	}
 }
 

@@ -81,6 +81,8 @@ type ARP struct {
 type Ring struct {
 	Slots, SlotSize int
 	Busy            string
+	Spin, Gather    time.Duration // in place of the preset's; 0: the preset's; negative: not at all
+	CPUs            []int         // the processor of each worker; empty: any
 }
 
 // Control is the unix socket on which the director answers questions.

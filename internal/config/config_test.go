@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -72,9 +73,28 @@ func TestExample(t *testing.T) {
 		t.Errorf("the keys in the comments were not read: %+v", full.Settings)
 	}
 	full.Settings.TCPTimeout, full.Settings.TCPFinTimeout, full.Settings.UDPTimeout = 0, 0, 0
-	if plain.Settings != full.Settings || plain.Ring != full.Ring || plain.Control != full.Control || plain.ARP != full.ARP ||
+	if plain.Settings != full.Settings || !reflect.DeepEqual(plain.Ring, full.Ring) || plain.Control != full.Control || plain.ARP != full.ARP ||
 		plain.Flows != full.Flows || plain.Log != full.Log || plain.Guard != full.Guard || plain.Workers != full.Workers {
 		t.Errorf("what the example shows as defaults are others:\n%+v\n%+v", plain, full)
+	}
+}
+
+// What is not written is the preset's; what is written replaces it, and 0 is not at all.
+func TestRingTimes(t *testing.T) {
+	for text, want := range map[string]Ring{
+		"{}":                          {},
+		"{spin: 0, gather: 0}":        {Spin: -1, Gather: -1},
+		"{spin: 2ms, gather: 50us}":   {Spin: 2 * time.Millisecond, Gather: 50 * time.Microsecond},
+		"{cpus: [3], busy: balanced}": {CPUs: []int{3}},
+	} {
+		c, err := Parse("x", []byte(good+"ring: "+text+"\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		want.Slots, want.SlotSize, want.Busy = 8192, 2048, "balanced"
+		if !reflect.DeepEqual(c.Ring, want) {
+			t.Errorf("%s: %+v, want %+v", text, c.Ring, want)
+		}
 	}
 }
 
@@ -195,6 +215,10 @@ func TestWrong(t *testing.T) {
 		{"choice", "legs:", "source_mac: mine\nlegs:", `shunt.yaml:1:13: source_mac is "mine": write auto, preserve or own`},
 		{"guard", "legs:", "guard: maybe\nlegs:", `shunt.yaml:1:8: guard is "maybe": write auto or off`},
 		{"flows", "legs:", "flows: 17000000\nlegs:", "shunt.yaml:1:8: flows is 17000000: it must be from 1024 to 16000000"},
+		{"processors", "legs:", "ring: {cpus: [0, 1]}\nlegs:", "shunt.yaml:1:14: cpus names 2 processors for 1 workers: name one for each worker"},
+		{"processor", "legs:", "ring: {cpus: [1024]}\nlegs:", "shunt.yaml:1:15: processor 1024: it must be from 0 to 1023"},
+		{"spin", "legs:", "ring: {spin: 2s}\nlegs:", "shunt.yaml:1:14: spin is 2s: it must be from 0s to 100ms"},
+		{"gather", "legs:", "ring: {gather: 1s}\nlegs:", "shunt.yaml:1:16: gather is 1s: it must be from 0s to 10ms"},
 		{"busy", "legs:", "ring: {busy: always}\nlegs:", `shunt.yaml:1:14: busy is "always": write balanced, latency or powersave`},
 		{"socket", "legs:", "control: {socket: shunt.sock}\nlegs:", `shunt.yaml:1:19: the socket "shunt.sock" must be an absolute path`},
 		{"mode without quotes", "legs:", "control: {mode: 0660}\nlegs:", `shunt.yaml:1:17: mode 432: write permissions as octal digits`},

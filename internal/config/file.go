@@ -83,6 +83,9 @@ type ringFile struct {
 	Slots    *int   `yaml:"slots"`
 	SlotSize *int   `yaml:"slot_size"`
 	Busy     string `yaml:"busy"`
+	Spin     any    `yaml:"spin"`
+	Gather   any    `yaml:"gather"`
+	CPUs     []int  `yaml:"cpus"`
 }
 
 type controlFile struct {

@@ -33,6 +33,9 @@ func (v *validator) config(f *file) *Config {
 			Slots:    v.number("$.ring.slots", f.Ring.Slots, ring.DefaultSlots, ring.MinSlots, ring.MaxSlots),
 			SlotSize: v.number("$.ring.slot_size", f.Ring.SlotSize, ring.DefaultSlotSize, ring.MinSlotSize, ring.MaxSlotSize),
 			Busy:     v.choice("$.ring.busy", f.Ring.Busy, "balanced", "latency", "powersave"),
+			Spin:     v.replacement("$.ring.spin", f.Ring.Spin, ring.MaxSpin),
+			Gather:   v.replacement("$.ring.gather", f.Ring.Gather, ring.MaxGather),
+			CPUs:     f.Ring.CPUs,
 		},
 		ARP: ARP{
 			Announce: v.duration("$.arp.announce", f.ARP.Announce, DefaultAnnounce, 0, 24*time.Hour),
@@ -42,6 +45,7 @@ func (v *validator) config(f *file) *Config {
 		},
 		Log: v.log(&f.Log),
 	}
+	v.cpus(c.Ring.CPUs, c.Workers)
 	if c.Ring.Slots*c.Ring.SlotSize > ring.MaxRing {
 		v.wrong("$.ring.slots", "%d slots of %d bytes are %d MiB: a ring may have %d MiB", c.Ring.Slots, c.Ring.SlotSize,
 			c.Ring.Slots*c.Ring.SlotSize>>20, ring.MaxRing>>20)
@@ -84,6 +88,32 @@ func (v *validator) config(f *file) *Config {
 		}
 	}
 	return c
+}
+
+// replacement reads a time that replaces one of a preset: 0 where nothing is written, negative where 0 is.
+func (v *validator) replacement(path string, x any, high time.Duration) time.Duration {
+	if x == nil {
+		return 0
+	}
+	if d := v.duration(path, x, 0, 0, high); d > 0 {
+		return d
+	}
+	return -1
+}
+
+// maxCPU bounds the number of a processor: the kernel's sets have 1024.
+const maxCPU = 1023
+
+// cpus checks the processors of the workers. Whether this host has them is seen at the start.
+func (v *validator) cpus(list []int, workers int) {
+	if len(list) != 0 && len(list) != workers {
+		v.wrong("$.ring.cpus", "cpus names %d processors for %d workers: name one for each worker", len(list), workers)
+	}
+	for i, n := range list {
+		if n < 0 || n > maxCPU {
+			v.wrong(fmt.Sprintf("$.ring.cpus[%d]", i), "processor %d: it must be from 0 to %d", n, maxCPU)
+		}
+	}
 }
 
 func (v *validator) log(f *logFile) Log {

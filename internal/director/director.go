@@ -136,8 +136,12 @@ func (d *Director) start(ctx context.Context) error {
 			return err
 		}
 	}
+	memory, cpus := 0, d.cfg.Ring.CPUs
+	for _, r := range d.rings {
+		memory += r.Memory()
+	}
 	for i, r := range d.rings {
-		d.wg.Go(func() { d.work(ctx, i, r) })
+		d.wg.Go(func() { d.work(ctx, i, r, cpus) })
 	}
 	d.wg.Go(func() { d.watch(ctx) })
 	if dir := d.cfg.ProcDir; dir != "" {
@@ -150,7 +154,7 @@ func (d *Director) start(ctx context.Context) error {
 		d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
 	}
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
-		"workers", len(d.rings), "flows", d.cfg.Flows)
+		"workers", len(d.rings), "flows", d.cfg.Flows, "ring_bytes", memory)
 	return nil
 }
 
@@ -159,7 +163,7 @@ func (d *Director) openRings() error {
 	if err != nil {
 		return err
 	}
-	rc := ring.Config{Slots: d.cfg.Ring.Slots, SlotSize: d.cfg.Ring.SlotSize, Busy: busy}
+	rc := ring.Config{Slots: d.cfg.Ring.Slots, SlotSize: d.cfg.Ring.SlotSize, Busy: busy, Spin: d.cfg.Ring.Spin, Gather: d.cfg.Ring.Gather}
 	for i, l := range d.legs {
 		rc.Legs = append(rc.Legs, ring.LegConfig{Leg: frame.Leg(i), Index: l.ifi.Index, Name: l.ifi.Name, Shared: l.shared, VLAN: l.vlan, TPID: l.tpid})
 	}
@@ -198,9 +202,19 @@ func (d *Director) build(plan forwarder.Plan) error {
 }
 
 // work is one worker, on a thread of its own.
-func (d *Director) work(ctx context.Context, i int, r *ring.Engine) {
+func (d *Director) work(ctx context.Context, i int, r *ring.Engine, cpus []int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if len(cpus) > 0 {
+		runtime.LockOSThread() // once more than it is unlocked: the thread is of no use to others, and ends with us
+		var set unix.CPUSet
+		set.Set(cpus[i])
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			d.failed <- fmt.Errorf("ring.cpus: worker %d cannot run on processor %d: %w; `nproc` and `taskset -p $$` show which there are",
+				i, cpus[i], err)
+			return
+		}
+	}
 	if err := d.engine.Worker(i).Run(ctx, r, r); err != nil && ctx.Err() == nil {
 		d.failed <- err
 	}

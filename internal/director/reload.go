@@ -3,6 +3,7 @@ package director
 import (
 	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -130,7 +131,7 @@ func (d *Director) warnRestart(cfg *config.Config) {
 		{"proc_dir", old.ProcDir != cfg.ProcDir},
 		{"state_dir", old.StateDir != cfg.StateDir},
 		{"workers", old.Workers != cfg.Workers},
-		{"ring", old.Ring != cfg.Ring},
+		{"ring", !reflect.DeepEqual(old.Ring, cfg.Ring)},
 		{"control", old.Control != cfg.Control},
 		{"http", old.HTTP != cfg.HTTP},
 		{"guard", old.Guard != cfg.Guard},
