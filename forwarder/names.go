@@ -63,6 +63,8 @@ type vipName struct {
 type destName struct {
 	known bool
 	goneKey
+	vip  frame.Addr // of its service, if that has one
+	kind flow.Kind  // of its service's flows, likewise
 }
 
 // Types of records.
@@ -201,7 +203,9 @@ func (n *names) record(b []byte) bool {
 			n.dests = slices.Grow(n.dests, need)[:id+1]
 		}
 		d := destName{known: true, goneKey: goneKey{addr: r.addr(), port: r.u16()}}
-		d.service = r.key()
+		if d.service = r.key(); d.service.Addr.IsValid() {
+			d.vip, d.kind = frame.AddrFrom(d.service.Addr), flow.KindOf(d.service.Proto)
+		}
 		n.dests[id] = d
 	default:
 		return false
@@ -221,17 +225,17 @@ func (n *names) fits(k *flow.Key, d uint32) bool {
 	if int(k.VIP) >= len(n.vips) || int(d) >= len(n.dests) || !n.dests[d].known {
 		return false
 	}
-	v, key := &n.vips[k.VIP], &n.dests[d].service
+	v, to := &n.vips[k.VIP], &n.dests[d]
 	if v.addr == (frame.Addr{}) { // a group's number, which only its templates have
-		return k.Kind == flow.AnyProto|flow.Template && v.group != ServiceKey{} && v.group == *key
+		return k.Kind == flow.AnyProto|flow.Template && v.group != ServiceKey{} && v.group == to.service
 	}
-	if v.addr.Is4() != k.Client.Is4() || v.addr.Is4() != n.dests[d].addr.Is4() {
+	if v.addr.Is4() != k.Client.Is4() || v.addr.Is4() != to.addr.Is4() {
 		return false
 	}
-	if key.Mark != 0 || key.Name != "" {
+	if to.service.Mark != 0 || to.service.Name != "" {
 		return true // a group's flow; which addresses the group has, only the configuration says
 	}
-	return v.addr == frame.AddrFrom(key.Addr) && k.Kind&^flow.Template == flow.KindOf(key.Proto)
+	return v.addr == to.vip && k.Kind&^flow.Template == to.kind
 }
 
 // maxService is the highest id of a service, or -1.
