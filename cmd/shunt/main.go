@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"shunt/internal/config"
 )
@@ -68,17 +70,23 @@ func rootCmd() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", args[0])}
+				return usageError{fmt.Errorf("there is no command %q%s", args[0], instead(cmd, args[0]))}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		name, ok := strings.CutPrefix(err.Error(), "unknown flag: ")
+		if !ok {
+			return usageError{err}
+		}
+		return usageError{fmt.Errorf("%w%s", err, nearestFlag(cmd, name))}
+	})
 	root.SetVersionTemplate("shunt {{.Version}}\n")
-	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), replayCmd(), benchCmd(), labCmd(),
+	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), connsCmd(), replayCmd(), benchCmd(), labCmd(),
 		realserverCmd(), doctorCmd(), convertCmd(), manCmd())
 	return root
 }
@@ -89,11 +97,34 @@ const socketVariable = "SHUNT_SOCKET"
 // defaultSocket is where the director is asked if no --socket is given.
 func defaultSocket() string { return cmp.Or(os.Getenv(socketVariable), config.DefaultSocket) }
 
+// instead suggests a command for a name that none has.
+func instead(cmd *cobra.Command, name string) string {
+	cmd.SuggestionsMinimumDistance = 2
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+		return "; did you mean " + strings.Join(s, " or ") + "?"
+	}
+	return ""
+}
+
+// nearestFlag suggests a flag for one that is not known, as cobra does for commands.
+func nearestFlag(cmd *cobra.Command, name string) string {
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	known := func(f *pflag.Flag) {
+		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	}
+	cmd.Flags().VisitAll(known)
+	cmd.InheritedFlags().VisitAll(known)
+	if s := flags.SuggestionsFor(strings.TrimLeft(name, "-")); len(s) > 0 {
+		return "; did you mean --" + strings.Join(s, " or --") + "?"
+	}
+	return ""
+}
+
 // noCommand is for commands that have others below them: it refuses a name that none of these has.
 func noCommand(name string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageError{fmt.Errorf("%s: there is no command %q", name, args[0])}
+			return usageError{fmt.Errorf("%s: there is no command %q%s", name, args[0], instead(cmd, args[0]))}
 		}
 		return nil
 	}

@@ -1,13 +1,11 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
+	"strings"
 )
 
 // VirtualService is a service as ipvsadm speaks of it: what identifies it, and its settings.
@@ -112,27 +110,60 @@ func (e *Error) Error() string { return e.Message }
 
 // Apply has the director make changes, all or none. The error is an *Error if the director refused one.
 func (c *Client) Apply(ctx context.Context, changes []Change) error {
-	body, err := json.Marshal(changes)
-	if err != nil {
-		return err
+	return c.do(ctx, http.MethodPost, "/v1/changes", changes, nil)
+}
+
+// Check tells what is missing or unknown in a change, whatever the director has; path is its place. The error is a *FieldError.
+func (c *Change) Check(path string) error {
+	service, server := true, strings.HasSuffix(c.Op, "-server")
+	switch c.Op {
+	case OpAddService, OpEditService, OpDeleteService, OpAddServer, OpEditServer, OpDeleteServer:
+	case OpFlush, OpSetTimeouts, OpZero:
+		service = c.Op == OpZero && c.Service != nil
+	default:
+		return wrong(path+".op", fmt.Sprintf("%q is not known; there are %s", c.Op, strings.Join(Ops(), ", ")))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://shunt/v1/changes", bytes.NewReader(body))
-	if err != nil {
-		return err
+	switch {
+	case service && c.Service == nil:
+		return wrong(path+".service", "is missing")
+	case server && c.Server == nil:
+		return wrong(path+".server", "is missing")
+	case c.Op == OpSetTimeouts && c.Timeouts == nil:
+		return wrong(path+".timeouts", "is missing")
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("no director answers on %s: %w", c.socket, err)
+	if service {
+		if err := c.Service.check(path + ".service"); err != nil {
+			return err
+		}
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
+	if server && !c.Server.Address.IsValid() {
+		return wrong(path+".server.address", "is missing")
+	}
+	return nil
+}
+
+// Ops lists the operations.
+func Ops() []string {
+	return []string{OpAddService, OpEditService, OpDeleteService, OpFlush, OpAddServer, OpEditServer, OpDeleteServer, OpSetTimeouts, OpZero}
+}
+
+func (s *VirtualService) check(path string) error {
+	if s.Persistence < 0 {
+		return wrong(path+".persistence", "is negative")
+	}
+	if s.MaskBits < 0 || s.MaskBits > 128 {
+		return wrong(path+".mask_bits", fmt.Sprintf("%d is not the length of a prefix", s.MaskBits))
+	}
+	if s.Mark != 0 {
 		return nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
-	var refused Error
-	if resp.StatusCode == http.StatusConflict && json.Unmarshal(text, &refused) == nil {
-		return &refused
+	switch strings.ToUpper(s.Protocol) {
+	case "TCP", "UDP", "SCTP":
+	default:
+		return wrong(path+".protocol", fmt.Sprintf("%q is none of TCP, UDP and SCTP", s.Protocol))
 	}
-	return fmt.Errorf("the director on %s: %s: %s", c.socket, resp.Status, bytes.TrimSpace(text))
+	if !s.Address.IsValid() {
+		return wrong(path+".address", "is missing")
+	}
+	return nil
 }

@@ -114,20 +114,22 @@ func TestControlDocument(t *testing.T) {
 	same(t, "docs/control.md, section Verdicts", documented["Verdicts"], verdicts)
 
 	for section, typ := range map[string]reflect.Type{
-		"/v1/status":              reflect.TypeFor[api.Status](),
-		"reload":                  reflect.TypeFor[api.Reload](),
-		"probes":                  reflect.TypeFor[api.Probes](),
-		"latency":                 reflect.TypeFor[api.Latency](),
-		"legs of the director":    reflect.TypeFor[api.Leg](),
-		"conflicts":               reflect.TypeFor[api.Conflict](),
-		"/v1/services":            reflect.TypeFor[api.Service](),
-		"realservers":             reflect.TypeFor[api.Realserver](),
-		"counts":                  reflect.TypeFor[api.Counts](),
-		"rates":                   reflect.TypeFor[api.Rates](),
-		"/v1/connections":         reflect.TypeFor[api.Connection](),
-		"/v1/neighbours":          reflect.TypeFor[api.Neighbour](),
-		"/v1/explain":             reflect.TypeFor[api.Explanation](),
-		"candidates of a service": reflect.TypeFor[api.Candidate](),
+		"/v1/status":                reflect.TypeFor[api.Status](),
+		"reload":                    reflect.TypeFor[api.Reload](),
+		"probes":                    reflect.TypeFor[api.Probes](),
+		"latency":                   reflect.TypeFor[api.Latency](),
+		"legs of the director":      reflect.TypeFor[api.Leg](),
+		"conflicts":                 reflect.TypeFor[api.Conflict](),
+		"/v1/services":              reflect.TypeFor[api.Service](),
+		"realservers":               reflect.TypeFor[api.Realserver](),
+		"counts":                    reflect.TypeFor[api.Counts](),
+		"rates":                     reflect.TypeFor[api.Rates](),
+		"/v1/connections":           reflect.TypeFor[api.Connection](),
+		"POST /v1/connections/kill": reflect.TypeFor[api.Kill](),
+		"POST /v1/connections/move": reflect.TypeFor[api.Move](),
+		"/v1/neighbours":            reflect.TypeFor[api.Neighbour](),
+		"/v1/explain":               reflect.TypeFor[api.Explanation](),
+		"candidates of a service":   reflect.TypeFor[api.Candidate](),
 	} {
 		var fields []string
 		for i := range typ.NumField() {

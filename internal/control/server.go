@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +35,9 @@ type Director interface {
 	// Table is what ipvsadm lists, Apply makes changes, all or none; it refuses by an *api.Error.
 	Table() api.Table
 	Apply(changes []api.Change) error
+	// Kill ends the connections that are chosen, and Move has them go to another realserver; both return how many.
+	Kill(chosen func(*api.Connection) bool) int
+	Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error)
 }
 
 // A Server listens on one socket. Close ends it and removes the socket.
@@ -118,25 +123,38 @@ func (s *Server) Close() error {
 
 func handler(d Director) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Status()) })
-	mux.HandleFunc("GET /v1/overview", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Overview()) })
-	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { write(w, orEmpty(d.Services())) })
-	mux.HandleFunc("GET /v1/neighbours", func(w http.ResponseWriter, _ *http.Request) { write(w, orEmpty(d.Neighbours())) })
-	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, d) })
-	mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) {
-		x, err := d.Explain(r.URL.Query().Get("packet"))
-		if err != nil {
-			http.Error(w, "packet: "+err.Error(), http.StatusBadRequest)
-			return
-		}
-		write(w, x)
-	})
-	mux.HandleFunc("GET /v1/table", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Table()) })
-	mux.HandleFunc("POST /v1/changes", func(w http.ResponseWriter, r *http.Request) { changes(w, r, d) })
+	var all []string
+	for _, rt := range routes {
+		all = append(all, rt.method+" "+rt.path)
+		mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
+			if err := rt.handle(w, r, d); err != nil {
+				refuse(w, err)
+			}
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; ask GET /v1/status, /v1/overview, /v1/services, /v1/connections, /v1/neighbours, /v1/table or /v1/explain, or POST /v1/changes", http.StatusNotFound)
+		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; there are "+strings.Join(all, ", "), http.StatusNotFound)
 	})
 	return mux
+}
+
+// refuse answers with an error: 400 for what was asked wrongly, with the field, and 409 for what cannot be done.
+func refuse(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var field *api.FieldError
+	var refused *api.Error
+	switch {
+	case errors.As(err, &field):
+		status, err = http.StatusBadRequest, field
+	case errors.As(err, &refused):
+		status, err = http.StatusConflict, refused
+	default:
+		http.Error(w, err.Error(), status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(err)
 }
 
 func orEmpty[T any](v []T) []T {
@@ -151,42 +169,15 @@ func write(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(v) // an error is that of a client that went away
 }
 
-// maxBody bounds what is read of a question: 10,000 services with ten realservers each are some 20 MB.
-const maxBody = 64 << 20
-
-// changes makes changes. A body that cannot be understood is 400, and says which field; a refusal is 409.
-func changes(w http.ResponseWriter, r *http.Request, d Director) {
-	var list []api.Change
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&list); err != nil {
-		var typed *json.UnmarshalTypeError
-		if errors.As(err, &typed) {
-			err = fmt.Errorf("field %s: a %s where %s is expected", typed.Field, typed.Value, typed.Type)
-		}
-		http.Error(w, "the body must be a list of changes: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	err := d.Apply(list)
-	var refused *api.Error
-	switch {
-	case err == nil:
-		w.WriteHeader(http.StatusNoContent)
-	case errors.As(err, &refused):
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusConflict)
-		_ = json.NewEncoder(w).Encode(refused)
-	default:
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-	}
-}
-
-// connections streams the table, which may be larger than one would want in memory twice.
-func connections(w http.ResponseWriter, r *http.Request, d Director) {
+// stream writes the connections that are chosen one by one.
+func stream(w http.ResponseWriter, r *http.Request, d Director, chosen func(*api.Connection) bool) {
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	sep := "["
 	d.Connections(func(c api.Connection) bool {
+		if !chosen(&c) {
+			return r.Context().Err() == nil
+		}
 		if _, err := w.Write([]byte(sep)); err != nil {
 			return false
 		}

@@ -43,6 +43,23 @@ func (f fake) Explain(packet string) (api.Explanation, error) {
 
 func (f fake) Table() api.Table { return api.Table{Capacity: 9} }
 
+func (f fake) Kill(chosen func(*api.Connection) bool) (n int) {
+	f.Connections(func(c api.Connection) bool {
+		if chosen(&c) {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+func (f fake) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error) {
+	if to != netip.MustParseAddr("10.0.0.1") {
+		return 0, &api.Error{Code: api.CodeNoServer, Message: "no such destination"}
+	}
+	return f.Kill(chosen), nil
+}
+
 func (f fake) Apply(changes []api.Change) error {
 	if changes[0].Op != api.OpFlush {
 		return &api.Error{Code: api.CodeExists, Message: "service already exists", Change: 0}
@@ -81,10 +98,11 @@ func TestServer(t *testing.T) {
 		t.Errorf("a change: %v", err)
 	}
 	var refused *api.Error
-	if err := c.Apply(ctx, []api.Change{{Op: api.OpAddService}}); !errors.As(err, &refused) || refused.Code != api.CodeExists {
+	if err := c.Apply(ctx, []api.Change{{Op: api.OpAddService, Service: &api.VirtualService{Mark: 7}}}); !errors.As(err, &refused) || refused.Code != api.CodeExists {
 		t.Errorf("a refused change: %v", err)
 	}
-	for body, want := range map[string]string{`{`: "list of changes", `[{"op": 7}]`: "field op", `[{"opp": "flush"}]`: `"opp"`} {
+	for body, want := range map[string]string{`{`: `"field":"changes"`, `[{"op": 7}]`: `"field":"changes[0].op"`, `[{"opp": "flush"}]`: `"field":"changes[0].opp"`,
+		`[{"op": "flush"}] and more`: `"field":"changes"`, `[{"op": "add-server", "service": {"mark": 1}}]`: `"field":"changes[0].server"`} {
 		h := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }, DisableKeepAlives: true}}
 		resp, err := h.Post("http://shunt/v1/changes", "application/json", strings.NewReader(body))
 		if err != nil {
@@ -152,5 +170,61 @@ func TestStaleSocket(t *testing.T) {
 	}
 	if _, err := Listen(filepath.Join(t.TempDir(), "s"), 0o660, "no-such-group-at-all", fake{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("an unknown group was accepted")
+	}
+}
+
+// Connections are chosen, ended and moved; what is asked wrongly is refused with the field.
+func TestChosenConnections(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := Listen(path, 0o660, "", fake{conns: 5}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, ctx := api.NewClient(path), context.Background()
+	count := 0
+	err = c.Connections(ctx, &api.Selection{Client: "192.0.2.7:3"}, func(api.Connection) bool { count++; return true })
+	if err != nil || count != 1 {
+		t.Errorf("%d connections, %v", count, err)
+	}
+	if n, err := c.Kill(ctx, api.Kill{Select: api.Selection{Client: "192.0.2.0/24"}}); n != 5 || err != nil {
+		t.Errorf("%d ended, %v", n, err)
+	}
+	if n, err := c.Kill(ctx, api.Kill{All: true}); n != 5 || err != nil {
+		t.Errorf("%d ended, %v", n, err)
+	}
+	if n, err := c.Move(ctx, api.Move{Select: api.Selection{Client: "192.0.2.7:4"}, To: netip.MustParseAddr("10.0.0.1")}); n != 1 || err != nil {
+		t.Errorf("%d moved, %v", n, err)
+	}
+	var refused *api.Error
+	if _, err := c.Move(ctx, api.Move{All: true, To: netip.MustParseAddr("10.0.0.2")}); !errors.As(err, &refused) || refused.Code != api.CodeNoServer {
+		t.Errorf("moved to nobody: %v", err)
+	}
+	wrong := map[string]error{}
+	_, wrong["select"] = c.Kill(ctx, api.Kill{})
+	_, wrong["select.client"] = c.Kill(ctx, api.Kill{Select: api.Selection{Client: "x"}})
+	_, wrong["to"] = c.Move(ctx, api.Move{All: true})
+	wrong["state2"] = c.Get(ctx, "/v1/connections?state2=x", nil)
+	wrong["packet"] = c.Get(ctx, "/v1/explain", nil)
+	for field, err := range wrong {
+		var f *api.FieldError
+		if !errors.As(err, &f) || f.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	var doc map[string]any
+	if err := c.Get(ctx, "/v1/openapi.json", &doc); err != nil || doc["openapi"] == nil {
+		t.Errorf("openapi: %v", err)
+	}
+}
+
+// A socket that is not for the user, and one that is not there, give errors that say what to do.
+func TestUnreachable(t *testing.T) {
+	err := api.NewClient(filepath.Join(t.TempDir(), "s")).Get(context.Background(), "/v1/status", nil)
+	if err == nil || !strings.Contains(err.Error(), "no director answers") {
+		t.Error(err)
+	}
+	if got := api.SocketOf("web2"); got != "/run/shunt/web2.sock" {
+		t.Errorf("the socket of web2 is %s", got)
 	}
 }

@@ -126,10 +126,35 @@ func (d *Director) Neighbours() []api.Neighbour {
 
 // Connections calls fn for each entry of the connection table until fn returns false.
 func (d *Director) Connections(fn func(api.Connection) bool) {
-	d.engine.Connections(func(c forwarder.ConnectionInfo) bool {
-		return fn(api.Connection{
-			Protocol: c.Proto, State: c.State, Client: c.Client, Virtual: c.Virtual, Realserver: c.Destination,
-			Expires: c.Expires.Seconds(), Packets: c.Packets, Template: c.Template,
-		})
+	d.engine.Connections(func(c forwarder.ConnectionInfo) bool { return fn(connection(&c)) })
+}
+
+func connection(c *forwarder.ConnectionInfo) api.Connection {
+	return api.Connection{
+		Protocol: c.Proto, State: c.State, Client: c.Client, Virtual: c.Virtual, Realserver: c.Destination,
+		Expires: c.Expires.Seconds(), Packets: c.Packets, Template: c.Template,
+	}
+}
+
+// Kill ends the connections that are chosen, and returns how many.
+func (d *Director) Kill(chosen func(*api.Connection) bool) int {
+	n := d.engine.EndConnections(func(c forwarder.ConnectionInfo) bool {
+		x := connection(&c)
+		return chosen(&x)
 	})
+	d.log.Info("connections were ended by the control socket", "connections", n)
+	return n
+}
+
+// Move has the connections that are chosen go to another realserver of their service, and returns how many.
+func (d *Director) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error) {
+	n, err := d.engine.MoveConnections(func(c forwarder.ConnectionInfo) bool {
+		x := connection(&c)
+		return chosen(&x)
+	}, to)
+	if err != nil {
+		return 0, refusal(0, err)
+	}
+	d.log.Info("connections were moved by the control socket", "connections", n, "to", to)
+	return n, nil
 }

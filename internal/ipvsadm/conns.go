@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// listConnections is -L -c. There is no choosing of connections, and no sorting.
+// listConnections is -L -c, without sorting.
 func (r *runner) listConnections(f format) error {
 	fmt.Fprintf(r.out, "IPVS connection entries\n")
 	fmt.Fprintf(r.out, "pro expire %-11s %-18s %-18s ", "state", "source", "virtual")
@@ -15,7 +15,7 @@ func (r *runner) listConnections(f format) error {
 	} else {
 		fmt.Fprintf(r.out, "destination\n")
 	}
-	err := r.director.Connections(func(c Connection) bool {
+	err := r.connections(func(c Connection) bool {
 		proto := map[string]Protocol{"TCP": TCP, "UDP": UDP, "SCTP": SCTP}[c.Protocol]
 		name := func(a netip.AddrPort) string { return r.addrPort(a.Addr(), a.Port(), proto, f) }
 		seconds := expires(&c)

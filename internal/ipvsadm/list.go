@@ -171,7 +171,14 @@ func (r *runner) service(s *ServiceEntry, f format) {
 func (r *runner) server(service, name string, d *DestinationEntry, f format) {
 	switch {
 	case f.rules:
-		fmt.Fprintf(r.out, "-a %s -r %s -g -w %d\n", service, name, d.Weight)
+		fmt.Fprintf(r.out, "-a %s -r %s -g -w %d", service, name, d.Weight)
+		if r.full && d.Upper != 0 {
+			fmt.Fprintf(r.out, " -x %d", d.Upper)
+		}
+		if r.full && d.Lower != 0 {
+			fmt.Fprintf(r.out, " -y %d", d.Lower)
+		}
+		r.out.WriteByte('\n')
 		return
 	case f.stats:
 		fmt.Fprintf(r.out, "  -> %-28s", name)
@@ -298,4 +305,14 @@ func inetNtop(a netip.Addr) string {
 		}
 	}
 	return a.String()
+}
+
+// saveTimeouts writes the timeouts as -R reads them.
+func (r *runner) saveTimeouts() error {
+	t, err := r.director.Timeouts()
+	if err != nil {
+		return listFailure(0, err)
+	}
+	fmt.Fprintf(r.out, "--set %d %d %d\n", t.TCP/time.Second, t.TCPFin/time.Second, t.UDP/time.Second)
+	return nil
 }

@@ -9,6 +9,9 @@ import (
 // the last line. A line that ipvsadm does not understand ends it at once, with half a table.
 func (r *runner) restore() (status int, err error) {
 	in := bufio.NewReader(r.stdin)
+	if _, ok := r.director.(Beyond); ok {
+		return r.restoreWhole(func() ([]string, bool) { return readLine(in) })
+	}
 	for {
 		args, ok := readLine(in)
 		if !ok {

@@ -45,6 +45,10 @@ type runner struct {
 	director Director
 	names    Names
 	info     Info
+
+	full    bool // -S --full
+	choice  Choice
+	pending *transaction // while -R is one
 }
 
 // start opens the director, then runs the command line. Help is given without a director too, which ipvsadm does not do.
@@ -58,6 +62,9 @@ func (r *runner) start(args []string) (int, error) {
 			message(0, err))
 	}
 	r.info = info
+	if args, err = r.beyond(args); err != nil {
+		return 0, err
+	}
 	if len(args) == 0 {
 		return 0, r.listAll(format{})
 	}
@@ -83,6 +90,11 @@ func (r *runner) line(args []string, restoring bool) (status int, err error) {
 	case cmdList:
 		return 0, r.list(q)
 	case cmdSave:
+		if r.full {
+			if err := r.saveTimeouts(); err != nil {
+				return 0, err
+			}
+		}
 		return 0, r.listAll(format{numeric: q.given&optNumeric != 0, rules: true})
 	case cmdRestore:
 		if restoring {
@@ -193,6 +205,10 @@ func (r *runner) change(q *request) (Op, error) {
 			return stopDaemon, errNoSync
 		}
 		return stopDaemon, syncer.StopDaemon(q.daemon)
+	}
+	if p := r.pending; p != nil {
+		p.changes, p.lines = append(p.changes, c), append(p.lines, p.line)
+		return c.Op, nil
 	}
 	return c.Op, r.director.Apply([]Change{c})
 }

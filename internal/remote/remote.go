@@ -19,7 +19,7 @@ type Director struct {
 	client *api.Client
 }
 
-var _ ipvsadm.Director = (*Director)(nil)
+var _ ipvsadm.Beyond = (*Director)(nil)
 
 // New returns the director at a socket. Nothing is opened yet.
 func New(ctx context.Context, socket string) *Director {
@@ -132,16 +132,15 @@ func add(a, b *ipvsadm.Counts) {
 
 // Connections calls fn for each entry of the connection table until fn returns false.
 func (d *Director) Connections(fn func(ipvsadm.Connection) bool) error {
-	var list []api.Connection
-	if err := d.client.Get(d.ctx, "/v1/connections", &list); err != nil {
-		return err
-	}
-	for i := range list {
-		if !fn(connection(&list[i])) {
-			break
-		}
-	}
-	return nil
+	return d.Chosen(ipvsadm.Choice{}, fn)
+}
+
+// Chosen is Connections for those that are chosen.
+func (d *Director) Chosen(choice ipvsadm.Choice, fn func(ipvsadm.Connection) bool) error {
+	s := &api.Selection{Client: choice.Client, Service: choice.Service, Realserver: choice.Realserver, State: choice.State}
+	return d.client.Connections(d.ctx, s, func(c api.Connection) bool {
+		return fn(connection(&c))
+	})
 }
 
 func connection(c *api.Connection) ipvsadm.Connection {
@@ -160,7 +159,7 @@ func (d *Director) Apply(changes []ipvsadm.Change) error {
 	for i := range changes {
 		c, err := change(&changes[i])
 		if err != nil {
-			return err
+			return &ipvsadm.ChangeError{Index: i, Err: err}
 		}
 		list[i] = c
 	}
@@ -169,13 +168,14 @@ func (d *Director) Apply(changes []ipvsadm.Change) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	if refused.Code == api.CodeUnknownMark {
-		return ipvsadm.UnknownMark(changes[refused.Change].Service.Mark)
+	at := refused.Change
+	if refused.Code == api.CodeUnknownMark && at < len(changes) {
+		return &ipvsadm.ChangeError{Index: at, Err: ipvsadm.UnknownMark(changes[at].Service.Mark)}
 	}
 	if n, ok := errnos[refused.Code]; ok {
-		return ipvsadm.Errno(n)
+		return &ipvsadm.ChangeError{Index: at, Err: ipvsadm.Errno(n)}
 	}
-	return err
+	return &ipvsadm.ChangeError{Index: at, Err: err}
 }
 
 var ops = map[ipvsadm.Op]string{

@@ -78,3 +78,78 @@ func TestIpvsadm(t *testing.T) {
 		t.Errorf("-Lnc: %q", out)
 	}
 }
+
+// Connections are chosen, ended and moved, and tables saved and restored whole, over a director that carries traffic.
+func TestConns(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	w.start(w.Config("rr", w.socket, "", "tcp/80"))
+	run := func(status int, stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(program, args...)
+		cmd.Env = append(os.Environ(), "SHUNT_SOCKET="+w.socket)
+		cmd.Stdin = strings.NewReader(stdin)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		_ = cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != status {
+			t.Fatalf("shunt %s: status %d, want %d\n%s", strings.Join(args, " "), got, status, out.String())
+		}
+		return out.String()
+	}
+	lines := func(s string) int { return strings.Count(s, "\n") }
+	for range 4 {
+		if _, err := lab.Fetch(w.ctx, w.browser, w.url); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := run(0, "", "conns", "--client", lab.ClientIP+"/32"); lines(out) != 5 {
+		t.Errorf("four connections and a title are to be listed:\n%s", out)
+	}
+	if out := run(0, "", "conns", "--json", "--realserver", lab.RIP(1)); lines(out) != 2 || !strings.HasPrefix(out, "{") {
+		t.Errorf("of web1:\n%s", out)
+	}
+	if out := run(0, "", "ipvsadm", "-Lnc", "--realserver", lab.RIP(1)+":80", "--service="+lab.VIP); lines(out) != 4 {
+		t.Errorf("-Lnc of web1:\n%s", out)
+	}
+	if out := run(0, "", "conns", "--state", "ESTABLISHED", "--client", "192.0.2.0/24"); out != "" {
+		t.Errorf("of nobody:\n%s", out)
+	}
+	if out := run(0, "", "conns", "move", "--client", lab.ClientIP, "--to", lab.RIP(2)); out != "2 moved\n" {
+		t.Errorf("move: %s", out)
+	}
+	if out := run(0, "", "conns", "--json", "--realserver", lab.RIP(2)); lines(out) != 4 {
+		t.Errorf("of web2:\n%s", out)
+	}
+	run(1, "", "conns", "move", "--client", lab.ClientIP, "--to", "10.10.0.99")
+	run(2, "", "conns", "kill")
+	if out := run(0, "", "conns", "kill", "--realserver", lab.RIP(2)); out != "4 ended\n" {
+		t.Errorf("kill: %s", out)
+	}
+	if out := run(0, "", "conns"); out != "" {
+		t.Errorf("after all were ended:\n%s", out)
+	}
+
+	run(0, "", "ipvsadm", "-e", "-t", lab.VIP+":80", "-r", lab.RIP(1), "-w", "7", "-x", "100", "-y", "50")
+	run(0, "", "ipvsadm", "--set", "800", "90", "70")
+	saved := run(0, "", "ipvsadm", "-S", "-n", "--full")
+	want := "--set 800 90 70\n-A -t " + lab.VIP + ":80 -s rr\n-a -t " + lab.VIP + ":80 -r " + lab.RIP(1) + ":80 -g -w 7 -x 100 -y 50\n-a -t " +
+		lab.VIP + ":80 -r " + lab.RIP(2) + ":80 -g -w 1\n"
+	if saved != want {
+		t.Errorf("-S --full:\n%s\nwant\n%s", saved, want)
+	}
+	run(0, "", "ipvsadm", "-C")
+	if out := run(255, saved+"-a -t "+lab.VIP+":81 -r "+lab.RIP(1)+"\n", "ipvsadm", "-R"); out != "Service not defined\nline 5: nothing was restored\n" {
+		t.Errorf("-R of a table that is wrong: %q", out)
+	}
+	run(255, saved+"-a -t "+lab.VIP+":81 --frobnicate\n", "ipvsadm", "-R")
+	if out := run(0, "", "ipvsadm", "-S", "-n"); out != "" {
+		t.Errorf("half a table was restored:\n%s", out)
+	}
+	run(0, saved, "ipvsadm", "-R")
+	if out := run(0, "", "ipvsadm", "-S", "-n", "--full"); out != saved {
+		t.Errorf("restored:\n%s\nwant\n%s", out, saved)
+	}
+	if _, err := lab.Fetch(w.ctx, w.browser, w.url); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,172 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// A Selection chooses connections; a field that is zero chooses all. In a URL its fields are parameters.
+type Selection struct {
+	Client     string `json:"client,omitempty"`     // an address, address:port or prefix
+	Service    string `json:"service,omitempty"`    // a VIP, VIP:port or prefix
+	Realserver string `json:"realserver,omitempty"` // a RIP, RIP:port or prefix
+	Protocol   string `json:"protocol,omitempty"`   // TCP, UDP, SCTP; IP for templates of services of several ports
+	State      string `json:"state,omitempty"`      // as ipvsadm -Lnc prints it
+	// Templates chooses templates of persistence only if it is true, connections only if it is false, both if there is none.
+	Templates *bool `json:"templates,omitempty"`
+}
+
+// A Kill ends connections: POST /v1/connections/kill. All must be true if the selection is empty, so that a forgotten field
+// does not end everything.
+type Kill struct {
+	Select Selection `json:"select"`
+	All    bool      `json:"all,omitempty"`
+}
+
+// A Move has connections go to another realserver of their service: POST /v1/connections/move.
+type Move struct {
+	Select Selection  `json:"select"`
+	To     netip.Addr `json:"to"`
+	All    bool       `json:"all,omitempty"` // as in Kill
+}
+
+// Done is the answer to both.
+type Done struct {
+	Connections int `json:"connections"` // how many, templates among them
+}
+
+// A FieldError is a field of a question that is wrong. The status is 400.
+type FieldError struct {
+	Field   string `json:"field"` // its place, such as changes[3].server.weight
+	Message string `json:"error"`
+}
+
+func (e *FieldError) Error() string {
+	if e.Field == "" {
+		return e.Message
+	}
+	return e.Field + ": " + e.Message
+}
+
+// wrong makes a FieldError.
+func wrong(field, message string) error { return &FieldError{field, message} }
+
+// Empty reports whether the selection chooses all.
+func (s *Selection) Empty() bool { return *s == Selection{} }
+
+// Query is the selection as parameters of a URL.
+func (s *Selection) Query() url.Values {
+	q := url.Values{}
+	for key, value := range map[string]string{"client": s.Client, "service": s.Service, "realserver": s.Realserver, "protocol": s.Protocol, "state": s.State} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	if s.Templates != nil {
+		q.Set("templates", strconv.FormatBool(*s.Templates))
+	}
+	return q
+}
+
+// SelectionOf reads the parameters of a URL; the error is a *FieldError.
+func SelectionOf(q url.Values) (s Selection, err error) {
+	fields := map[string]*string{"client": &s.Client, "service": &s.Service, "realserver": &s.Realserver, "protocol": &s.Protocol, "state": &s.State}
+	for key, values := range q {
+		switch to := fields[key]; {
+		case len(values) != 1:
+			return s, wrong(key, "is given more than once")
+		case key == "templates":
+			yes, err := strconv.ParseBool(values[0])
+			if err != nil {
+				return s, wrong(key, "write true or false")
+			}
+			s.Templates = &yes
+		case to == nil:
+			return s, wrong(key, "there is no such parameter; there are client, service, realserver, protocol, state and templates")
+		default:
+			*to = values[0]
+		}
+	}
+	return s, nil
+}
+
+// place is one end of a connection that is chosen.
+type place struct {
+	any    bool
+	prefix netip.Prefix
+	port   uint16 // 0 is any
+}
+
+func parsePlace(field, text string) (place, error) {
+	if text == "" {
+		return place{any: true}, nil
+	}
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return place{prefix: p.Masked()}, nil
+	}
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return place{prefix: netip.PrefixFrom(a, a.BitLen())}, nil
+	}
+	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Addr().Zone() == "" && ap.Port() != 0 {
+		return place{prefix: netip.PrefixFrom(ap.Addr(), ap.Addr().BitLen()), port: ap.Port()}, nil
+	}
+	return place{}, wrong(field, strconv.Quote(text)+" is neither an address, an address and a port, nor a prefix: write 192.0.2.7, 192.0.2.7:80 or 192.0.2.0/24")
+}
+
+func (p *place) has(a netip.AddrPort) bool {
+	return p.any || p.prefix.Contains(a.Addr()) && (p.port == 0 || p.port == a.Port())
+}
+
+// Matcher checks the selection and returns what tells whether a connection is chosen. prefix goes before the names of fields
+// in errors, which are *FieldErrors.
+func (s *Selection) Matcher(prefix string) (func(*Connection) bool, error) {
+	client, err := parsePlace(prefix+"client", s.Client)
+	if err != nil {
+		return nil, err
+	}
+	service, err := parsePlace(prefix+"service", s.Service)
+	if err != nil {
+		return nil, err
+	}
+	server, err := parsePlace(prefix+"realserver", s.Realserver)
+	if err != nil {
+		return nil, err
+	}
+	protocol, state, templates := strings.ToUpper(s.Protocol), strings.ToUpper(s.State), s.Templates
+	switch protocol {
+	case "", "TCP", "UDP", "SCTP", "IP":
+	default:
+		return nil, wrong(prefix+"protocol", strconv.Quote(s.Protocol)+" is none of TCP, UDP, SCTP and IP")
+	}
+	return func(c *Connection) bool {
+		return (protocol == "" || protocol == c.Protocol) && (state == "" || state == c.State) && (templates == nil || *templates == c.Template) &&
+			client.has(c.Client) && service.has(c.Virtual) && server.has(c.Realserver)
+	}, nil
+}
+
+// Connections calls fn for each connection that is chosen until fn returns false.
+func (c *Client) Connections(ctx context.Context, s *Selection, fn func(Connection) bool) error {
+	path := "/v1/connections"
+	if q := s.Query(); len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return c.stream(ctx, path, fn)
+}
+
+// Kill ends connections, and returns how many.
+func (c *Client) Kill(ctx context.Context, k Kill) (n int, err error) {
+	var done Done
+	err = c.do(ctx, http.MethodPost, "/v1/connections/kill", k, &done)
+	return done.Connections, err
+}
+
+// Move has connections go to another realserver of their service, and returns how many were moved.
+func (c *Client) Move(ctx context.Context, m Move) (n int, err error) {
+	var done Done
+	err = c.do(ctx, http.MethodPost, "/v1/connections/move", m, &done)
+	return done.Connections, err
+}
