@@ -43,11 +43,12 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	}
 	t.Search(&w.search, len(batch))
 
+	known := uint64(0)
 	for i := range batch {
 		v := w.states[i]
 		if v == isPlain {
 			if w.known(s, i, &batch[i]) {
-				w.verdicts[Forwarded]++
+				known++
 				continue
 			}
 			w.unfold(i, &batch[i])
@@ -61,6 +62,7 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 			w.verdicts[v]++
 		}
 	}
+	w.verdicts[Forwarded] += known
 
 	if !w.exact {
 		t.Sweep(sweepBudget)

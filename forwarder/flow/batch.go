@@ -6,8 +6,8 @@ import "math/bits"
 const Batch = 64
 
 // A Search is the first part of the lookup of many flows at once, as Process in shunt/forwarder does it. Memory is slow,
-// but answers many questions at a time; so the loops that read it are short and have no branch that depends on what they
-// read, and the processor has many of the reads under way. A lookup by itself would wait for each.
+// but answers many questions at a time; so it is asked for all that a batch needs in loops that are short, have no branch
+// that depends on what they read and, where the processor can be told so, do not wait. A lookup by itself would wait for each.
 type Search struct {
 	Hashes [Batch]Hash // of the flows; 0 for what is none
 	Hints  [Batch]ID   // the answers, for Known and Lookup
@@ -22,11 +22,8 @@ type Search struct {
 // or None.
 func (t *Table) Search(s *Search, n int) {
 	n = min(n, Batch)
-	lines, buckets, read := t.lines, t.buckets, uint64(0)
-	for _, h := range s.Hashes[:n] {
-		b, _ := bits.Mul64(uint64(h), buckets)
-		read += lines[b].tags[0]
-	}
+	lines, buckets := t.lines, t.buckets
+	read := t.fetchLines(s.Hashes[:n])
 	missed := 0
 	s.absent = 0
 	clear(t.marks[:])
@@ -43,7 +40,7 @@ func (t *Table) Search(s *Search, n int) {
 	if missed > 0 {
 		read += t.searchSecond(s, s.missed[:missed])
 	}
-	s.read = read + t.touch(s.slots[:n])
+	s.read = read + t.fetchEntries(s.slots[:n])
 }
 
 // searchSecond looks in the second bucket for the flows that were not in their first.
