@@ -137,10 +137,7 @@ func TestRestartWithoutLoss(t *testing.T) {
 	// Another version of the program, and back.
 	former := program
 	defer func() { program = former }()
-	program = filepath.Join(w.dir, "shunt-next")
-	if out, err := exec.Command("go", "build", "-o", program, "-ldflags", "-X main.version=99.0", "shunt/cmd/shunt").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program = w.nextVersion()
 	w.stop()
 	again("after the upgrade")
 	if v := w.status().Version; v != "99.0" {
@@ -167,6 +164,19 @@ func TestRestartWithoutLoss(t *testing.T) {
 	if seen != 2 {
 		t.Errorf("%d ports of the director were captured", seen)
 	}
+}
+
+// nextVersion is a program that calls itself version 99.0: SHUNT_BINARY_NEXT, or one that is built here.
+func (w *world) nextVersion() string {
+	w.t.Helper()
+	if path := os.Getenv("SHUNT_BINARY_NEXT"); path != "" {
+		return path
+	}
+	path := filepath.Join(w.dir, "shunt-next")
+	if out, err := exec.Command("go", "build", "-o", path, "-ldflags", "-X main.version=99.0", "shunt/cmd/shunt").CombinedOutput(); err != nil {
+		w.t.Fatalf("%v\n%s", err, out)
+	}
+	return path
 }
 
 type counted struct{ flows uint64 }
