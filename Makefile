@@ -6,7 +6,7 @@ BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-replay bench-compare install clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-compare install clean
 
 all: build
 
@@ -49,6 +49,11 @@ ROUNDS ?= 5
 bench-wire: build
 	$(GO) build -o $(BIN)/shuntbench ./bench/shuntbench
 	$(BIN)/shuntbench wire --shunt $(BIN)/shunt --rounds $(ROUNDS) --out bench/results
+
+# Why direct routing: large pages through one director, by shunt and by NAT in the kernel, with 2, 20 and 200 realservers.
+bench-dr: build
+	$(GO) build -o $(BIN)/shuntbench ./bench/shuntbench
+	$(BIN)/shuntbench dr --shunt $(BIN)/shunt --rounds $(ROUNDS) --out bench/results
 
 # What a frame costs without wires: a table, plots and CPU profiles in bench/results.
 bench-replay:

@@ -29,7 +29,7 @@ import (
 
 func main() {
 	root := &cobra.Command{Use: "shuntbench", Short: "Measures shunt on the wire", SilenceUsage: true}
-	root.AddCommand(wireCommand(), genCommand(), bareCommand())
+	root.AddCommand(wireCommand(), drCommand(), genCommand(), bareCommand())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if root.ExecuteContext(ctx) != nil {
@@ -42,21 +42,14 @@ func wireCommand() *cobra.Command {
 	var out string
 	c := &cobra.Command{Use: "wire", Short: "shunt, the bare loop and all peers found, in turns", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if err := netlab.Privileged(); err != nil {
-				return err
-			}
-			runtime.LockOSThread() // the priority is a thread's
-			if err := first(); err != nil {
-				return err
-			}
-			session("-20")
-			defer session("0")
 			if runtime.NumCPU() < 2 {
 				return errors.New("the sender and the forwarder need a processor each: this machine has one")
 			}
-			if opt.Self, err = os.Executable(); err != nil {
+			end, err := prepare(&opt)
+			if err != nil {
 				return err
 			}
+			defer end()
 			r, err := wire.Run(c.Context(), opt)
 			if err != nil {
 				return err
@@ -78,6 +71,52 @@ func wireCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&opt.Only, "only", nil, "measure these only, by name")
 	c.Flags().BoolVar(&opt.TCP, "tcp", true, "measure real TCP too")
 	return c
+}
+
+func drCommand() *cobra.Command {
+	opt := wire.Options{Log: os.Stderr}
+	var out string
+	c := &cobra.Command{Use: "dr", Short: "Large pages through one director, by direct routing and by NAT", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			end, err := prepare(&opt)
+			if err != nil {
+				return err
+			}
+			defer end()
+			r, err := wire.RunDR(c.Context(), opt)
+			if err != nil {
+				return err
+			}
+			fmt.Print(r.Markdown())
+			if out == "" {
+				return nil
+			}
+			if err := r.Write(out, "dr"); err != nil {
+				return err
+			}
+			return wire.DRPlots(r, out)
+		}}
+	c.Flags().StringVar(&opt.Shunt, "shunt", "bin/shunt", "the program under test")
+	c.Flags().StringVar(&out, "out", "", "folder for the results; none: only the table on standard output")
+	c.Flags().IntVar(&opt.Rounds, "rounds", 5, "rounds, of which the medians are taken")
+	c.Flags().DurationVar(&opt.Window, "window", 2*time.Second, "length of each measurement")
+	return c
+}
+
+// prepare has this program run where it may make networks, and before others. The function that it returns undoes the latter.
+func prepare(opt *wire.Options) (end func(), err error) {
+	if err := netlab.Privileged(); err != nil {
+		return nil, err
+	}
+	runtime.LockOSThread() // the priority is a thread's
+	if err := first(); err != nil {
+		return nil, err
+	}
+	if opt.Self, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	session("-20")
+	return func() { session("0") }, nil
 }
 
 // favoured marks the process that runs before all others.
