@@ -63,17 +63,27 @@ func (d *Director) neighbourChanged(leg frame.Leg, n arpd.Neighbour) {
 	}
 }
 
+// realserverAt is the address of the realserver that has a MAC; of several, the least of the family that is wanted, if there is
+// one of it. It is not valid if there is none. d.neighbours is held.
+func (d *Director) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
+	for p, n := range d.known {
+		if n.MAC != mac {
+			continue
+		}
+		better := p.addr.Is6() == six
+		if !who.IsValid() || better && who.Is6() != six || better == (who.Is6() == six) && p.addr.Less(who) {
+			who = p.addr
+		}
+	}
+	return who
+}
+
 // conflict warns of somebody else who claims a VIP.
 func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 	now := time.Now()
 	d.neighbours.Lock()
 	tell, untold := d.claims.tell(claim{vip, mac}, now)
-	var who netip.Addr
-	for p, n := range d.known {
-		if n.MAC == mac {
-			who = p.addr
-		}
-	}
+	who := d.realserverAt(mac, vip.Is6())
 	d.neighbours.Unlock()
 	d.outcomes.claimed(vip, mac, l.name, who, now)
 	if untold > 0 {
@@ -83,6 +93,11 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 		return
 	}
 	log := d.log.With("vip", vip, "mac", mac, "interface", l.iface)
+	if who.IsValid() && vip.Is6() {
+		log.Error("a realserver answers neighbour solicitations for the VIP: its clients go past the director; it must have the VIP on lo, "+
+			"and on no other interface", "realserver", who)
+		return
+	}
 	if who.IsValid() {
 		log.Error("a realserver answers ARP for the VIP: its clients go past the director; on it, set net.ipv4.conf.all.arp_ignore=1 and "+
 			"net.ipv4.conf.all.arp_announce=2, and have the VIP on lo", "realserver", who)

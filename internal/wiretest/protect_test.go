@@ -202,7 +202,7 @@ func TestRealserverAnswersOnPrivateLeg(t *testing.T) {
 	w.logged("level=ERROR", "a realserver answers ARP for the VIP", "vip="+lab.VIP, lab.MAC(2), "realserver="+lab.RIP(2), "interface=eth1")
 	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1"))
 	w.must(w.Webs[0].Addr("eth0", lab.VIP6+"/128"))
-	w.logged("level=ERROR", "a realserver answers ARP for the VIP", "vip="+lab.VIP6, lab.MAC(1), "interface=eth1")
+	w.logged("level=ERROR", "a realserver answers neighbour solicitations for the VIP", "vip="+lab.VIP6, lab.MAC(1), "realserver="+lab.RIP6(1), "interface=eth1")
 	if n := w.status().Counters["arp.eth1.conflicts"]; n < 2 {
 		t.Errorf("%d conflicts were counted", n)
 	}
