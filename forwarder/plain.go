@@ -107,7 +107,13 @@ func (w *Worker) unfold(i int, f *frame.Frame) {
 func (w *Worker) known(s *snapshot, i int, f *frame.Frame) bool {
 	q := &w.plain[i]
 	e := w.table.Known(&q.key, w.search.Hints[i])
-	if e == nil || q.frame.TCPFlags&frame.SYN != 0 {
+	return e != nil && w.usual(s, i, f, e)
+}
+
+// usual sends the plain frame in place i, which is of flow e, on if all is as usual, and reports whether it did.
+func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, e *flow.Entry) bool {
+	q := &w.plain[i]
+	if q.frame.TCPFlags&frame.SYN != 0 {
 		return false
 	}
 	d := &s.dests[e.Dest]

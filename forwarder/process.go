@@ -30,9 +30,15 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	w.answers.reset(now)
 	w.tick(now)
 
+	six := false
 	for i := range batch {
 		if w.glance(s, i, &batch[i]) {
 			w.states[i] = isPlain
+			continue
+		}
+		if w.glance6(s, i, &batch[i]) {
+			w.states[i] = isPlain6
+			six = true
 			continue
 		}
 		w.states[i] = w.read(s, i, &batch[i])
@@ -42,6 +48,9 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 		}
 	}
 	t.Search(&w.search, len(batch))
+	if six {
+		t.SearchClients(&w.search, len(batch))
+	}
 
 	known := uint64(0)
 	for i := range batch {
@@ -52,6 +61,13 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 				continue
 			}
 			w.unfold(i, &batch[i])
+			v = w.decide(s, i, &batch[i], now)
+		} else if v == isPlain6 {
+			if w.known6(s, i, &batch[i]) {
+				w.verdicts[Forwarded]++
+				continue
+			}
+			frame.Parse(&batch[i], &w.packets[i]) // the long way after all
 			v = w.decide(s, i, &batch[i], now)
 		} else if v == Forwarded {
 			v = w.decide(s, i, &batch[i], now)
@@ -80,6 +96,7 @@ const (
 	isICMP     // an ICMP message to a VIP
 	isFragment // a fragment to a VIP
 	isPlain    // a plain frame to a VIP: see glance
+	isPlain6   // the same of IPv6: see glance6
 )
 
 // held is the verdict of a fragment that waits for the first of its datagram: none yet.

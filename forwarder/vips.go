@@ -13,6 +13,7 @@ type vipTable struct {
 	mask  uint64
 	slots []vipSlot
 	odd   octets // with which addresses begin that are VIPs or that nobody may send from, of IPv4
+	ends  octets // with which VIPs of IPv6 end
 }
 
 type vipSlot struct {
@@ -32,6 +33,9 @@ func newVIPTable(vips []vipSlot) vipTable {
 	}
 	t := vipTable{mask: uint64(size - 1), slots: make([]vipSlot, size), odd: oddOctets(vips)}
 	for _, v := range vips {
+		if !v.addr.Is4() {
+			t.ends.add(uint8(v.addr.Lo))
+		}
 		i := mix(v.addr) & t.mask
 		for t.slots[i].id != 0 {
 			i = (i + 1) & t.mask

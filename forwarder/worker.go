@@ -66,6 +66,7 @@ type Worker struct {
 
 	headers [headerCache]header // Ethernet headers that passed: see glance
 	vip     vipSlot             // the one asked for last, as number
+	vip6    vipSlot             // the same of IPv6
 
 	request scheduler.Request // here because it would escape to the heap
 	chosen  uint32            // the destination of the last packet that was sent to one
@@ -244,7 +245,7 @@ func (w *Worker) adopt(s *snapshot) {
 		}
 	}
 	w.snap = &own
-	w.headers, w.vip = [headerCache]header{}, vipSlot{}
+	w.headers, w.vip, w.vip6 = [headerCache]header{}, vipSlot{}, vipSlot{}
 	w.dests = w.counters.growDests(w.dests, e.numDests)
 	w.services = w.counters.growServices(w.services, e.numServices)
 	w.pressed.adopt()

@@ -109,6 +109,28 @@ func slot(b, match uint64) ID {
 	return ID(b*bucketSlots + at&3*4 + at>>4)
 }
 
+// SearchClients fetches, after a Search, what Known6 compares besides: the clients' whole addresses.
+func (t *Table) SearchClients(s *Search, n int) {
+	ext, read := t.ext, uint64(0)
+	last := ID(len(ext) - 1)
+	for _, id := range s.Hints[:min(n, Batch)] {
+		read += ext[min(id, last)].Lo
+	}
+	s.read += read
+}
+
+// Known6 is Known for a flow from an IPv6 client.
+func (t *Table) Known6(k *Key, hint ID) *Entry {
+	if uint64(hint) >= uint64(len(t.entries)) {
+		return nil
+	}
+	e := &t.entries[hint]
+	if e.ident != k.ident() || e.vip != k.VIP || e.kind != k.Kind || e.Flags&V6 == 0 || t.ext[hint] != k.Client || int32(e.deadline-t.now) <= 0 {
+		return nil
+	}
+	return e
+}
+
 // Known returns the flow of key s if it is in the slot that the hint names and its deadline is still to come, else nil:
 // then only Lookup knows. A pointer to an Entry is valid until the entry is deleted.
 func (t *Table) Known(s *Short, hint ID) *Entry {

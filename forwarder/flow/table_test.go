@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -135,6 +136,9 @@ func TestAgainstMap(t *testing.T) {
 						t.Fatalf("%v in short is %v, its hash %x, want %x", k, short.Key(), tab.HashShort(&short), h)
 					}
 					known = tab.Known(&short, s.Hints[3])
+				} else {
+					tab.SearchClients(&s, 4)
+					known = tab.Known6(&k, s.Hints[3])
 				}
 				got, want := tab.Lookup(&k, h, with), live(k)
 				if want != nil && (absent || known != nil && known != tab.Entry(want.id)) || want == nil && known != nil {
@@ -420,4 +424,35 @@ func hint(t *Table, h Hash) ID {
 	s := Search{Hashes: [Batch]Hash{h}}
 	t.Search(&s, 1)
 	return s.Hints[0]
+}
+
+// An entry holds 32 bits of a client's IPv6 address beside the whole: clients that have the same 32 bits are told apart.
+func TestKnown6(t *testing.T) {
+	tab := newTable(t, 1024, nil)
+	tab.SetTime(0)
+	a := frame.Addr{Hi: 0x20010db8_00000001, Lo: 7}
+	d := uint64(0x1234_5678_9abc)
+	k := Key{Client: a, VIP: 1, ClientPort: 1024, VirtualPort: 80, Kind: TCP}
+	other := k
+	other.Client = frame.Addr{Hi: a.Hi ^ bits.RotateLeft64(d, 29), Lo: a.Lo ^ d}
+	if k.ident() != other.ident() {
+		t.Fatal("these clients differ in what an entry has of them: nothing is shown")
+	}
+	four := Key{Client: frame.AddrFrom4(compact(a)), VIP: 1, ClientPort: 1024, VirtualPort: 80, Kind: TCP}
+	put := func(k *Key) ID { return tab.Put(k, tab.Hash(k), 100, false) }
+	id, id4 := put(&k), put(&four)
+	if e := tab.Known6(&k, id); e == nil || e != tab.Entry(id) {
+		t.Errorf("the flow is not known: %v", e)
+	}
+	for name, e := range map[string]*Entry{
+		"another client of the same 32 bits": tab.Known6(&other, id), "a client of IPv4": tab.Known6(&k, id4), "no hint": tab.Known6(&k, None),
+	} {
+		if e != nil {
+			t.Errorf("%s is taken for the flow", name)
+		}
+	}
+	tab.SetTime(int64(time.Hour))
+	if tab.Known6(&k, id) != nil {
+		t.Error("a flow whose time is over is known")
+	}
 }
