@@ -1,6 +1,8 @@
 package director
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -108,9 +110,13 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 
 // logPlan tells what is served by whom.
 func (d *Director) logPlan(plan forwarder.Plan) {
+	level := slog.LevelInfo
+	if len(plan.Services) > 100 {
+		level = slog.LevelDebug // thousands of lines tell nobody anything
+	}
 	for i := range plan.Services {
 		s := &plan.Services[i]
-		d.log.Info("service", "name", s.Name, "vip", s.Matches[0].Addr, "key", s.Key().String(), "scheduler", s.Scheduler, "realservers", len(s.Destinations))
+		d.log.Log(context.Background(), level, "service", "name", s.Name, "vip", s.Matches[0].Addr, "key", s.Key().String(), "scheduler", s.Scheduler, "realservers", len(s.Destinations))
 		for _, r := range s.Destinations {
 			d.neighbours.Lock()
 			n := d.known[place{r.Leg, r.Addr}]
