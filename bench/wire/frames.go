@@ -55,6 +55,11 @@ func (l *lab) flood(self string, r *running, rate int, window time.Duration) (f 
 	if err := start(l.client, senderCPU, gen); err != nil {
 		return f, err
 	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if now, _, err := l.wires(); err != nil || now > sent0+1000 { // it has begun
+			break
+		}
+	}
 	time.Sleep(warm)
 	cpu1, err := r.used()
 	if err != nil {
@@ -82,6 +87,9 @@ func (l *lab) flood(self string, r *running, rate int, window time.Duration) (f 
 	sent3, got3, err := l.wires()
 	if err != nil {
 		return f, err
+	}
+	if sent2 == sent1 || got2 == got1 {
+		return f, fmt.Errorf("%d frames were sent and %d came while it was measured: the machine is too busy", sent2-sent1, got2-got1)
 	}
 	f = Flood{Offered: float64(sent2-sent1) / took, Forwarded: float64(got2-got1) / took, Sent: sent3 - sent0, Got: got3 - got0}
 	if got2 > got1 {

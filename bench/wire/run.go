@@ -176,7 +176,8 @@ func floods(opt Options, l *lab, run *running, r *report.Report, note func(strin
 		// Who keeps no account loses silently, and its frames are counted as they came; but what it spent on a frame that
 		// came is too much by what it spent on those that did not. So those runs do not count either.
 		if s := f.Silent(); s > int64(f.Sent/1000) {
-			note("%s: %d of %d frames were lost silently: the run does not count", name, s, f.Sent)
+			note("%s: %d of %d frames were lost silently: the run does not count (%.0f a second came through, at %.0f ns of CPU each)",
+				name, s, f.Sent, f.Forwarded, f.CPU)
 			if rate == 0 && run.name != shuntName {
 				r.Add(rateFull, "frames a second", run.name, f.Forwarded) // of a rate it is no flattery
 			}

@@ -117,8 +117,8 @@ func (p *pace) came(n, all, sum int, d, waited int64) bool {
 	return false
 }
 
-// spinUntil returns the time until which to look for frames before sleeping: a little longer than the next one should take,
-// if that is not too long. Nothing is looked for where frames are gathered: that would cost what gathering saves.
+// spinUntil returns the time until which to look for frames before sleeping: until well after the next one
+// is due, if that is soon. Nothing is looked for where frames are gathered: that would cost what gathering saves.
 func (p *pace) spinUntil() int64 {
 	if p.dense() {
 		return 0
@@ -126,5 +126,5 @@ func (p *pace) spinUntil() int64 {
 	if p.gap > p.spin/2 {
 		return p.last + p.brief
 	}
-	return p.last + max(min(2*p.gap, p.spin), p.brief)
+	return p.last + p.spin
 }

@@ -154,10 +154,10 @@ func TestPaceSpin(t *testing.T) {
 		gap, want int64
 	}{
 		{Balanced, maxGap, 50_000},       // not expected soon
-		{Balanced, 1_000_000, 2_000_000}, // one each millisecond: until the one after it is due
+		{Balanced, 1_000_000, 3_000_000}, // one each millisecond
 		{Balanced, 1_500_000, 3_000_000},
 		{Balanced, 1_500_001, 50_000},
-		{Balanced, 60_000, 120_000},
+		{Balanced, 60_000, 3_000_000},
 		{Balanced, 10_000, -1000}, // gathered
 		{Latency, maxGap, 3_000_000},
 		{Latency, 10, 3_000_000},
