@@ -76,3 +76,27 @@ func TestLatencyOfAFrame(t *testing.T) {
 		t.Errorf("latency %+v", l)
 	}
 }
+
+// BenchmarkSampler is what timing costs a batch: nothing to speak of when no sample is due, and with one that is due in each,
+// which never happens more than a hundred times a second, two readings of a slot and a clock.
+func BenchmarkSampler(b *testing.B) {
+	w, k := newRing(DefaultSlots, DefaultSlotSize, 4096)
+	k.put(whole(60), nil)
+	var sl slot
+	if w.take(&sl) != good {
+		b.Fatal("nothing to take")
+	}
+	for name, step := range map[string]int64{"rare": 1000, "each": sampleEvery} {
+		b.Run(name, func(b *testing.B) {
+			var s sampler
+			now := int64(sampleEvery)
+			for b.Loop() {
+				now += step
+				s.begin(now, w)
+				if s.stamp != 0 {
+					s.end(time.Now().UnixNano())
+				}
+			}
+		})
+	}
+}
