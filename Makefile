@@ -6,7 +6,7 @@ BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-compare install clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-compare install deb clean
 
 all: build
 
@@ -71,6 +71,19 @@ install: build
 	ln -sf shunt $(DESTDIR)$(PREFIX)/sbin/ipvsadm
 	install -D -m 0644 packaging/shunt.yaml $(DESTDIR)$(PREFIX)/share/doc/shunt/shunt.yaml
 	install -D -m 0644 packaging/shunt.service $(DESTDIR)$(PREFIX)/lib/systemd/system/shunt.service
+
+# A Debian package in bin/: program, hardened unit, man pages, completions, example configuration as a conffile. nfpm is run,
+# not required, by go.mod: it needs hundreds of modules.
+NFPM        ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+DEB_ARCH    ?= $(shell $(GO) env GOARCH)
+DEB_VERSION ?= 0~$(shell git log -1 --format=%cd --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0)
+deb: build
+	rm -rf $(BIN)/deb && mkdir -p $(BIN)/deb/completion
+	cp $(BIN)/shunt $(BIN)/deb/shunt
+	sed 's,/usr/local/,/usr/,g' packaging/shunt.service > $(BIN)/deb/shunt.service
+	$(BIN)/shunt man $(BIN)/deb/man && gzip -9n $(BIN)/deb/man/*
+	for s in bash zsh fish; do $(BIN)/shunt completion $$s > $(BIN)/deb/completion/$$s; done
+	DEB_ARCH=$(DEB_ARCH) DEB_VERSION=$(DEB_VERSION) $(NFPM) package --config packaging/deb/nfpm.yaml --packager deb --target $(BIN)/shunt_$(DEB_VERSION)_$(DEB_ARCH).deb
 
 clean:
 	rm -rf $(BIN)
