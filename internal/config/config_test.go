@@ -3,8 +3,8 @@ package config
 import (
 	"net/netip"
 	"os"
-	"regexp"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
