@@ -2,6 +2,8 @@ package frame
 
 import (
 	"encoding/binary"
+	"fmt"
+	"net"
 	"net/netip"
 )
 
@@ -40,6 +42,23 @@ func (m MAC) String() string {
 		b = append(b, hex[c>>4], hex[c&15])
 	}
 	return string(b)
+}
+
+// MarshalText writes the address as String does, so that JSON and slog's JSON handler show it as text; it never fails.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what MarshalText writes, and the other forms of net.ParseMAC that have six bytes. m is set only if there is
+// no error.
+func (m *MAC) UnmarshalText(text []byte) error {
+	b, err := net.ParseMAC(string(text))
+	if err != nil {
+		return err
+	}
+	if len(b) != len(m) {
+		return fmt.Errorf("%q is not an Ethernet address of six bytes", text)
+	}
+	*m = MAC(b)
+	return nil
 }
 
 // IsZero reports whether no address is known.
