@@ -30,7 +30,7 @@ type monitor struct {
 // its own, in which that directory is another.
 func (w *world) startLdirectord(root, config string) *monitor {
 	w.t.Helper()
-	sbin := filepath.Join(w.dir, "sbin")
+	sbin := filepath.Join(w.t.TempDir(), "sbin") // no program need run where the world's files are
 	w.must(os.MkdirAll(sbin, 0o755))
 	binary, err := os.ReadFile(program)
 	w.must(err)

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"shunt/internal/api"
 	"shunt/internal/lab"
 	"shunt/internal/netlab"
@@ -69,12 +71,7 @@ func build(t *testing.T, topology string, webs int) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	// Not t.TempDir: with the name of the test in it the path of a unix socket becomes too long.
-	dir, err := os.MkdirTemp("", "wt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := worldDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{Network: n, t: t, ctx: ctx, dir: dir, socket: filepath.Join(dir, "shunt.sock"), ports: 1024, dial: patience / 2, family: ipv4Family, url: "http://" + lab.VIP + "/"}
@@ -91,6 +88,27 @@ func build(t *testing.T, topology string, webs int) *world {
 		w.stopServer = append(w.stopServer, stop)
 	}
 	return w
+}
+
+// worldDir makes a directory for the sockets of a director and its connection table, which is slow on a disk: on the tmpfs
+// that most hosts have, if there is room for the tables of some directors, or else where temporary files are.
+func worldDir(t *testing.T) string {
+	t.Helper()
+	base := "/dev/shm"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(base, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC || fs.Bavail*uint64(fs.Bsize) < 1<<30 {
+		base = ""
+	}
+	// Not t.TempDir: with the name of the test in it the path of a unix socket becomes too long.
+	dir, err := os.MkdirTemp(base, "wt")
+	if err != nil && base != "" {
+		dir, err = os.MkdirTemp("", "wt")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func (w *world) must(err error) {
