@@ -90,6 +90,19 @@ type Leg struct {
 	NotSent   uint64 `json:"not_sent"`
 }
 
+// conflictAge is how long a conflict is of interest after its last message.
+const conflictAge = 10 * time.Minute
+
+// RecentConflicts are those of which there was a message in the last ten minutes before the answer, the latest first.
+func (o *Overview) RecentConflicts() (out []Conflict) {
+	for _, c := range o.Conflicts {
+		if o.Now.Sub(c.Last) <= conflictAge {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // Conflict is a host that claims a VIP by ARP or neighbour discovery.
 type Conflict struct {
 	VIP        string    `json:"vip"`

@@ -175,16 +175,30 @@ func (f *facts) checkNeighbour(r *Report, n config.Neighbour, who []frame.MAC, m
 	}
 }
 
-// drained reports whether a realserver has weight 0 wherever it is one.
+// drained reports whether a realserver has weight 0 wherever it is one, on purpose therefore: in the running director, which
+// may have been told so since it read its file, or else in the file.
 func (f *facts) drained(addr netip.Addr) bool {
-	for i := range f.cfg.Services {
-		for _, x := range f.cfg.Services[i].Realservers {
-			if x.Address == addr && x.Weight > 0 {
-				return false
+	if f.working == nil {
+		f.working = map[netip.Addr]bool{}
+		if f.status != nil {
+			for i := range f.status.Services {
+				for _, x := range f.status.Services[i].Realservers {
+					if at, err := netip.ParseAddrPort(x.Address); err == nil && x.Weight > 0 {
+						f.working[at.Addr()] = true
+					}
+				}
+			}
+		} else {
+			for i := range f.cfg.Services {
+				for _, x := range f.cfg.Services[i].Realservers {
+					if x.Weight > 0 {
+						f.working[x.Address] = true
+					}
+				}
 			}
 		}
 	}
-	return true
+	return !f.working[addr]
 }
 
 // checkClaim: somebody else than this host answered for a VIP.

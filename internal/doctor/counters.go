@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // checkCounters looks at what the running director has counted since its start.
@@ -21,7 +23,6 @@ func (f *facts) checkCounters(r *Report) {
 	for _, name := range names {
 		n := c[name]
 		leg, isLeg := strings.CutPrefix(name, "leg.")
-		arp, isARP := strings.CutPrefix(name, "arp.")
 		switch {
 		case n == 0:
 		case isLeg && strings.HasSuffix(name, ".ring_full"):
@@ -32,11 +33,9 @@ func (f *facts) checkCounters(r *Report) {
 		case isLeg && strings.HasSuffix(name, ".truncated"):
 			r.find(Warning, "slots", "frames larger than a slot of the ring came faster than they could be fetched",
 				fmt.Sprintf("%s is %d, ring.slot_size is %d", name, n, f.cfg.Ring.SlotSize), "raise ring.slot_size")
-		case isARP && strings.HasSuffix(name, ".conflicts"):
-			r.find(Warning, "conflicts", "since the start of the director somebody else has claimed a VIP on leg "+strings.TrimSuffix(arp, ".conflicts"),
-				fmt.Sprintf("%s is %d; the log says whose MAC it was", name, n), "docs/running.md, \"The ARP problem\"")
 		}
 	}
+	f.checkConflicts(r)
 	if n := v["table full"] + c["table.evicted"]; n > 0 {
 		r.find(Warning, "table-full", "the connection table was full",
 			fmt.Sprintf("table.evicted is %d, table full is %d, of %d entries %d are used", c["table.evicted"], v["table full"], f.status.Capacity, f.status.Flows),
@@ -54,7 +53,23 @@ func (f *facts) checkCounters(r *Report) {
 		}
 	}
 	if len(r.Findings) == before {
-		r.well("the director's counters: no frame was lost, nobody else claimed a VIP")
+		r.well("the director's counters: no frame was lost, nobody else claimed a VIP lately")
+	}
+}
+
+// checkConflicts tells of those who claimed a VIP lately; what is long over only stays in the counters.
+func (f *facts) checkConflicts(r *Report) {
+	claims := map[string][]string{} // by leg
+	for _, c := range f.status.RecentConflicts() {
+		who := c.MAC
+		if c.Realserver != "" {
+			who += " (realserver " + c.Realserver + ")"
+		}
+		claims[c.Leg] = append(claims[c.Leg], fmt.Sprintf("%s claimed %s, last %s ago", who, c.VIP, f.status.Now.Sub(c.Last).Round(time.Second)))
+	}
+	for _, leg := range slices.Sorted(maps.Keys(claims)) {
+		r.find(Warning, "conflicts", "in the last minutes somebody else has claimed a VIP on leg "+leg, strings.Join(claims[leg], "; "),
+			"docs/running.md, \"The ARP problem\"; ten minutes after the last claim this warning ends")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"shunt/forwarder/frame"
 	"shunt/internal/api"
@@ -31,8 +32,37 @@ services: [{address: 192.168.10.100, port: 80, realservers: [{address: 10.10.0.1
 	return &facts{
 		cfg: cfg, legs: []legFacts{leg(0, "192.168.10.2/24"), leg(1, "10.10.0.2/24")}, own: map[netip.Addr]string{},
 		guards: map[string]bool{"eth0": true, "eth1": true}, capRaw: true, capAdmin: true,
-		status:     &api.Status{Version: "1", Counters: map[string]uint64{"leg.eth0.received": 1000}, Verdicts: map[string]uint64{"forwarded": 900}},
+		status: &api.Overview{Now: now, Status: api.Status{Version: "1",
+			Counters: map[string]uint64{"leg.eth0.received": 1000, "arp.eth0.conflicts": 7}, Verdicts: map[string]uint64{"forwarded": 900}}},
 		neighbours: []config.Neighbour{{Leg: 1, Address: netip.MustParseAddr("10.10.0.11")}},
+	}
+}
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func (f *facts) conflict(ago time.Duration) {
+	f.status.Conflicts = append(f.status.Conflicts, api.Conflict{VIP: "192.168.10.100", MAC: "02:00:00:00:00:99", Leg: "eth0", Last: now.Add(-ago)})
+}
+
+// A realserver is drained if it has weight 0 wherever it is one: by the running director's weights, else by the file's.
+func TestDrained(t *testing.T) {
+	rip := netip.MustParseAddr("10.10.0.11")
+	for name, c := range map[string]struct {
+		weights []int32 // that the director has; nil: there is none
+		want    bool
+	}{
+		"by the file": {nil, false}, "by the director": {[]int32{0}, true}, "in one service only": {[]int32{0, 1}, false},
+	} {
+		f := fake(t, "")
+		if c.weights == nil {
+			f.status = nil
+		}
+		for _, w := range c.weights {
+			f.status.Services = append(f.status.Services, api.Service{Realservers: []api.Realserver{{Address: "10.10.0.11:80", Weight: w}}})
+		}
+		if got := f.drained(rip); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
@@ -59,9 +89,11 @@ func TestHost(t *testing.T) {
 		{name: "preserve on two legs", more: "source_mac: preserve", spoil: func(*facts) {}},
 		{name: "own realserver", spoil: func(f *facts) { f.own[netip.MustParseAddr("10.10.0.11")] = "eth1" }, want: "warning own-realserver"},
 		{name: "ring", spoil: func(f *facts) { f.status.Counters["leg.eth0.ring_full"] = 7 }, want: "warning ring-full",
-			evidence: "leg.eth0.ring_full is 7, leg.eth0.received is 1000, ring.slots is 4096"},
+			evidence: "leg.eth0.ring_full is 7, leg.eth0.received is 1000, ring.slots is 8192"},
 		{name: "slots", spoil: func(f *facts) { f.status.Counters["leg.eth0.truncated"] = 7 }, want: "warning slots"},
-		{name: "conflicts", spoil: func(f *facts) { f.status.Counters["arp.eth0.conflicts"] = 7 }, want: "warning conflicts"},
+		{name: "conflicts", spoil: func(f *facts) { f.conflict(time.Minute) }, want: "warning conflicts",
+			evidence: "02:00:00:00:00:99 claimed 192.168.10.100, last 1m0s ago"},
+		{name: "conflicts of old", spoil: func(f *facts) { f.conflict(time.Hour) }},
 		{name: "table", spoil: func(f *facts) { f.status.Counters["table.evicted"] = 7 }, want: "warning table-full"},
 		{name: "too big", spoil: func(f *facts) { f.status.Verdicts["send: too big"] = 1 }, want: "warning too-big", evidence: "given once"},
 	} {

@@ -19,8 +19,8 @@ import (
 // facts is what is known before anything is sent.
 type facts struct {
 	cfg    *config.Config
-	status *api.Status // nil: no director runs
-	legs   []legFacts  // as in cfg.Legs
+	status *api.Overview // nil: no director runs
+	legs   []legFacts    // as in cfg.Legs
 	own    map[netip.Addr]string
 	// forward tells whether the kernel routes: of IPv4, of IPv6.
 	forward4, forward6 bool
@@ -28,6 +28,7 @@ type facts struct {
 	guardErr           error           // that there are guards could not be found out
 	capRaw, capAdmin   bool            // of this process
 	neighbours         []config.Neighbour
+	working            map[netip.Addr]bool // see drained; nil until it is asked for
 	planErr            error
 }
 
@@ -55,7 +56,7 @@ func (l *legFacts) usable() bool {
 	return l.err == nil && l.ifi.Flags&net.FlagUp != 0 && l.ifi.Flags&net.FlagRunning != 0
 }
 
-func gather(cfg *config.Config, status *api.Status) (*facts, error) {
+func gather(cfg *config.Config, status *api.Overview) (*facts, error) {
 	f := &facts{cfg: cfg, status: status, own: map[netip.Addr]string{}, guards: map[string]bool{}}
 	ifs, err := net.Interfaces()
 	if err != nil {

@@ -59,11 +59,11 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 }
 
 // askDirector asks the running director how it is; nil if there is none.
-func askDirector(ctx context.Context, socket string) (*api.Status, error) {
+func askDirector(ctx context.Context, socket string) (*api.Overview, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	s := new(api.Status)
-	if err := api.NewClient(socket).Get(ctx, "/v1/status", s); err != nil {
+	s := new(api.Overview)
+	if err := api.NewClient(socket).Get(ctx, "/v1/overview", s); err != nil {
 		return nil, err
 	}
 	if s.Config == "" {

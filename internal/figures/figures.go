@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"shunt/internal/api"
 )
@@ -44,22 +43,17 @@ func ByAddress(a, b string) int {
 // A Warning is something that an operator should do something about.
 type Warning struct{ Title, Text string }
 
-// recent is how long a conflict is warned of after its last message.
-const recent = 10 * time.Minute
-
 // Warnings lists what an operator should look at, the worst first.
 func Warnings(o *api.Overview) []Warning {
 	var out []Warning
 	say := func(title, format string, args ...any) {
 		out = append(out, Warning{title, fmt.Sprintf(format, args...)})
 	}
-	for _, c := range o.Conflicts {
-		switch {
-		case o.Now.Sub(c.Last) > recent:
-		case c.Realserver != "":
+	for _, c := range o.RecentConflicts() {
+		if c.Realserver != "" {
 			say("Conflict over "+c.VIP, "Realserver %s (%s) answers ARP for the VIP on %s: clients go past the director. There, set arp_ignore=1 and arp_announce=2.",
 				c.Realserver, c.MAC, c.Leg)
-		default:
+		} else {
 			say("Conflict over "+c.VIP, "%s on %s claims the VIP: clients go there or here by chance. Find that host by its MAC.", c.MAC, c.Leg)
 		}
 	}
@@ -69,9 +63,8 @@ func Warnings(o *api.Overview) []Warning {
 		}
 	}
 	for i := range o.Services {
-		s := &o.Services[i]
-		if !slices.ContainsFunc(s.Realservers, func(r api.Realserver) bool { return StateOf(&r).Class == "good" }) {
-			say("Service "+s.Name+" has no realserver", "None takes new connections: see their states below.")
+		if s := &o.Services[i]; !slices.ContainsFunc(s.Realservers, func(r api.Realserver) bool { return StateOf(&r).Class == "good" }) {
+			say("Service "+s.Name+" takes no new connections", "%s", whyNone(s.Realservers))
 		}
 	}
 	if o.Capacity > 0 && o.Flows > o.Capacity/10*9 {
@@ -86,6 +79,41 @@ func Warnings(o *api.Overview) []Warning {
 		say("The last reload was refused", "The old configuration stays in force. %s", firstLine(o.Reload.Error))
 	}
 	return out
+}
+
+// whyNone tells why no realserver of a service takes new connections. That all were given weight 0 is no fault, but whoever did it,
+// a person or a health checker, should know that nobody is left.
+func whyNone(servers []api.Realserver) string {
+	silent, full, drained := 0, 0, 0
+	for i := range servers {
+		switch r := &servers[i]; {
+		case r.Weight == 0:
+			drained++
+		case r.MAC == "":
+			silent++
+		default:
+			full++
+		}
+	}
+	switch len(servers) {
+	case 0:
+		return "It has no realserver."
+	case drained:
+		if drained == 1 {
+			return "Its only realserver is drained (weight 0)."
+		}
+		return fmt.Sprintf("All its %d realservers are drained (weight 0).", drained)
+	}
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{silent, "not answering"}, {full, "full"}, {drained, "drained"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	return "Its realservers: " + strings.Join(parts, ", ") + "."
 }
 
 func firstLine(s string) string {

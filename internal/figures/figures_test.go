@@ -89,3 +89,22 @@ func TestPrint(t *testing.T) {
 		t.Error("a full disk is no error")
 	}
 }
+
+// Weight 0 everywhere is what somebody wanted, and is said so.
+func TestWhyNone(t *testing.T) {
+	drained, silent, full := api.Realserver{MAC: "x", Available: true}, api.Realserver{Weight: 1}, api.Realserver{MAC: "x", Weight: 1}
+	for _, c := range []struct {
+		servers []api.Realserver
+		want    string
+	}{
+		{nil, "It has no realserver."},
+		{[]api.Realserver{drained}, "Its only realserver is drained (weight 0)."},
+		{[]api.Realserver{drained, {}}, "All its 2 realservers are drained (weight 0)."},
+		{[]api.Realserver{silent, full, drained, silent}, "Its realservers: 2 not answering, 1 full, 1 drained."},
+	} {
+		o := api.Overview{Services: []api.Service{{Name: "web", Realservers: c.servers}}}
+		if got := Warnings(&o); len(got) != 1 || got[0] != (Warning{"Service web takes no new connections", c.want}) {
+			t.Errorf("%+v: %q, want %q", c.servers, got, c.want)
+		}
+	}
+}

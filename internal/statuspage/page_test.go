@@ -109,7 +109,7 @@ func TestWarnings(t *testing.T) {
 	o.Reload = api.Reload{Last: o.Now, Error: "shunt.yaml:3:1: no\nexcerpt"}
 	got := text(pageOf(t, o))
 	for _, want := range []string{
-		"(6) shunt on", "Conflict over 192.168.10.100", "Realserver 10.10.0.11 (02:00:00:00:01:01) answers ARP", "Leg eth0 is down", "Service web has no realserver",
+		"(6) shunt on", "Conflict over 192.168.10.100", "Realserver 10.10.0.11 (02:00:00:00:01:01) answers ARP", "Leg eth0 is down", "Service web takes no new connections",
 		"table is nearly full", "dropped at the ring of eth0", "1 234 since the start", "The last reload was refused", "shunt.yaml:3:1: no ",
 		"not known eth0 4 1 h 0 min ago",
 	} {
