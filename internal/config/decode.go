@@ -14,9 +14,16 @@ import (
 // Two libraries read the file. The first is fast and says little of where an error is; the second tells it well, but takes
 // seconds for a file of thousands of services. So a right file costs what the first takes, and a wrong one is read again.
 
-// decodeFast reads a file with which nothing is wrong as YAML and as keys, or returns nil. A library that panics over a broken
-// file must not end a running director.
-func decodeFast(text []byte) (f *file) {
+// decodeFast reads a file with which nothing is wrong as YAML and as keys, or returns nil.
+func decodeFast(text []byte) *file {
+	if f := decodeChunks(text, chunkSize); f != nil {
+		return f
+	}
+	return decodeOne(text)
+}
+
+// decodeOne is decodeFast by one goroutine. A library that panics over a broken file must not end a running director.
+func decodeOne(text []byte) (f *file) {
 	defer func() {
 		if recover() != nil {
 			f = nil

@@ -286,14 +286,19 @@ func (v *validator) persistence(path string, f *serviceFile, s *Service) {
 }
 
 func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr]bool, legs []Leg) {
-	macs := map[string]frame.MAC{}
+	type place struct {
+		leg  string
+		addr netip.Addr
+	}
+	macs := map[place]frame.MAC{}
 	for i := range f.Services {
+		list := services[i].path + ".realservers"
 		if len(f.Services[i].Realservers) == 0 {
-			v.wrong(fmt.Sprintf("$.services[%d].realservers", i), "the service has no realservers: its clients would be refused")
+			v.wrong(list, "the service has no realservers: its clients would be refused")
 		}
-		seen := map[netip.Addr]bool{}
+		seen := make(map[netip.Addr]bool, len(f.Services[i].Realservers))
 		for j := range f.Services[i].Realservers {
-			path := fmt.Sprintf("$.services[%d].realservers[%d]", i, j)
+			path := list + "[" + strconv.Itoa(j) + "]"
 			n := len(v.errs)
 			r := v.realserver(path, &f.Services[i].Realservers[j], legs)
 			if len(v.errs) > n {
@@ -309,7 +314,7 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 				v.wrong(path+".address", "realserver %s and the VIP %s are of different families; direct routing needs the same", r.Address, s.Matches[0].Addr)
 			}
 			seen[r.Address] = true
-			at := r.Leg + " " + r.Address.String()
+			at := place{r.Leg, r.Address}
 			if m, ok := macs[at]; ok && m != r.MAC {
 				v.wrong(path, "realserver %s has another mac, or none, in another service: write the same everywhere", r.Address)
 			}
