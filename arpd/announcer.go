@@ -24,20 +24,24 @@ type Announcer struct {
 
 	period time.Duration
 	vips   map[netip.Addr]*announced
-	order  []netip.Addr
+	order  []*announced
+	from   int // where in the order Due begins, so that the last come to their turn when there are too many
 }
 
 type announced struct {
+	addr  netip.Addr
 	left  int       // of the first announcements
 	next  time.Time // announcement; zero is never
 	probe time.Time // question, if none comes with an announcement before; zero is never
 }
 
 // atMost bounds the questions at a time, so that many addresses are not asked for in one burst; the rest follows after
-// probeGap.
+// probeGap. Announcements are bounded likewise: ten thousand addresses are announced within half a second.
 const (
-	atMost   = 64
-	probeGap = 50 * time.Millisecond
+	atMost       = 64
+	probeGap     = 50 * time.Millisecond
+	announceMost = 100
+	announceRest = 5 * time.Millisecond
 )
 
 // NewAnnouncer returns an Announcer that repeats its announcements after each period; 0 is never.
@@ -48,39 +52,51 @@ func NewAnnouncer(period time.Duration) *Announcer {
 // SetVIPs replaces the addresses. New ones are announced at once.
 func (a *Announcer) SetVIPs(vips []netip.Addr, now time.Time) {
 	old := a.vips
-	a.vips, a.order = map[netip.Addr]*announced{}, nil
+	a.vips, a.order, a.from = make(map[netip.Addr]*announced, len(vips)), make([]*announced, 0, len(vips)), 0
 	for _, v := range vips {
 		if a.vips[v] != nil {
 			continue
 		}
 		if a.vips[v] = old[v]; old[v] == nil {
-			a.vips[v] = a.begin(now)
+			a.vips[v] = &announced{addr: v}
+			a.begin(a.vips[v], now)
 		}
-		a.order = append(a.order, v)
+		a.order = append(a.order, a.vips[v])
 	}
 }
 
 // Again has all addresses announced at once, as when the interface was down.
 func (a *Announcer) Again(now time.Time) {
-	for addr := range a.vips {
-		a.vips[addr] = a.begin(now)
+	for _, v := range a.order {
+		a.begin(v, now)
 	}
 }
 
-func (a *Announcer) begin(now time.Time) *announced {
+func (a *Announcer) begin(v *announced, now time.Time) {
+	v.left, v.next, v.probe = announceFirst, now, time.Time{}
 	if a.Silent {
-		return &announced{probe: now}
+		v.left, v.next, v.probe = 0, time.Time{}, now
 	}
-	return &announced{left: announceFirst, next: now}
 }
 
 // Due returns the messages to send by now, and when to ask again; the zero time is never.
 func (a *Announcer) Due(mac frame.MAC, now time.Time) (out []Message, next time.Time) {
-	asked := 0
-	for _, addr := range a.order {
-		v := a.vips[addr]
+	asked, told, from := 0, 0, a.from
+	for i := range a.order {
+		at := (from + i) % len(a.order)
+		v := a.order[at]
+		addr := v.addr
 		switch {
+		case !v.next.IsZero() && !v.next.After(now) && told == announceMost:
+			if next.IsZero() || next.After(now.Add(announceRest)) {
+				next = now.Add(announceRest)
+			}
+			if a.from == from {
+				a.from = at
+			}
+			continue
 		case !v.next.IsZero() && !v.next.After(now):
+			told++
 			// The probe comes first: whoever else has the address on his host answers it, though he would not answer the
 			// announcement.
 			out = append(out, probe(mac, addr), announcement(mac, addr, false))

@@ -55,3 +55,48 @@ func TestManyNeighbours(t *testing.T) {
 		t.Errorf("asked %v", out)
 	}
 }
+
+// Many VIPs are announced in portions: each of them three times, though the first would be due again before all had their turn.
+func TestManyVIPs(t *testing.T) {
+	const many = 30000
+	mac := frame.MAC{2, 0, 0, 0, 0, 1}
+	start := time.Unix(1000, 0)
+	var vips []netip.Addr
+	for i := range many {
+		vips = append(vips, netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
+	}
+	a := arpd.NewAnnouncer(0)
+	a.SetVIPs(vips, start)
+	told := map[netip.Addr]int{}
+	once := time.Duration(0)
+	now := start
+	for {
+		out, next := a.Due(mac, now)
+		if len(out) > 300 {
+			t.Fatalf("%d messages at once", len(out))
+		}
+		for _, m := range out {
+			if m.Reply {
+				told[m.Sender]++
+			}
+		}
+		if len(told) == many && once == 0 {
+			once = now.Sub(start)
+		}
+		if next.IsZero() {
+			break
+		}
+		if !next.After(now) {
+			t.Fatalf("at %s it is to go on at %s", now, next)
+		}
+		now = next
+	}
+	for _, v := range vips {
+		if told[v] != 3 {
+			t.Fatalf("%s was announced %d times", v, told[v])
+		}
+	}
+	if once > 2*time.Second {
+		t.Errorf("the last VIP was announced after %s", once)
+	}
+}
