@@ -24,6 +24,21 @@ func (c *Control) Lookup(key ServiceKey) (s Service, ok bool) {
 	return svc.spec, true
 }
 
+// Named returns the services of this name: names are for people, and nothing but the configuration keeps them apart.
+func (c *Control) Named(name string) (out []Service) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if svc := c.services[ServiceKey{Name: name}]; svc != nil {
+		return []Service{svc.spec} // the name is its key
+	}
+	for _, svc := range c.services {
+		if svc.spec.Name == name {
+			out = append(out, svc.spec)
+		}
+	}
+	return out
+}
+
 // LookupDestination returns the realserver of a service with this address and port.
 func (c *Control) LookupDestination(key ServiceKey, addr netip.Addr, port uint16) (d Destination, ok bool) {
 	c.mu.Lock()

@@ -10,6 +10,10 @@ import (
 
 // VirtualService is a service as ipvsadm speaks of it: what identifies it, and its settings.
 type VirtualService struct {
+	// Name stands for the running service of that name, as /v1/services has it, or else for the configuration's; mark, family,
+	// protocol, address and port are not looked at then. Services with several matches and no mark can be named in no other way.
+	Name string `json:"name,omitempty"`
+
 	Mark uint32 `json:"mark,omitempty"` // of a group, else 0; its matches are those of the configuration
 	V6   bool   `json:"v6,omitempty"`   // family of a group
 
@@ -154,7 +158,7 @@ func (s *VirtualService) check(path string) error {
 	if s.MaskBits < 0 || s.MaskBits > 128 {
 		return wrong(path+".mask_bits", fmt.Sprintf("%d is not the length of a prefix", s.MaskBits))
 	}
-	if s.Mark != 0 {
+	if s.Mark != 0 || s.Name != "" {
 		return nil
 	}
 	switch strings.ToUpper(s.Protocol) {

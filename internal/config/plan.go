@@ -88,6 +88,16 @@ func (c *Config) Group(mark uint32, v6 bool) *Service {
 	return nil
 }
 
+// Named returns the service of this name in the file; nil if there is none.
+func (c *Config) Named(name string) *Service {
+	for i := range c.Services {
+		if s := &c.Services[i]; s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
 // StaticMAC is the MAC that the file gives to a realserver; zero if none.
 func (c *Config) StaticMAC(addr netip.Addr) frame.MAC { return c.static[addr] }
 

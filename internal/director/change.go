@@ -153,7 +153,13 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 		Mark: v.Mark, V6: v.V6, Scheduler: v.Scheduler, Options: scheduler.Options{Flags: scheduler.Flags(v.Flags)},
 		Persistence: time.Duration(v.Persistence * float64(time.Second)), MaskBits: v.MaskBits, OnePacket: v.OnePacket,
 	}
-	if v.Mark != 0 {
+	if v.Name != "" {
+		named, err := t.named(v.Name)
+		if err != nil {
+			return s, err
+		}
+		s.Mark, s.V6, s.Matches, s.Name = named.Mark, named.V6, named.Matches, named.Name
+	} else if v.Mark != 0 {
 		defined := t.d.cfg.Group(v.Mark, v.V6)
 		if defined == nil {
 			return s, fmt.Errorf("firewall mark %d %w", v.Mark, errUnknownMark)
@@ -184,6 +190,21 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 		}
 	}
 	return s, nil
+}
+
+// named finds a service by its name: a running one, or one that the configuration defines and that was deleted.
+func (t *translator) named(name string) (forwarder.Service, error) {
+	switch running := t.d.engine.Named(name); len(running) {
+	case 1:
+		return running[0], nil
+	case 0:
+	default:
+		return forwarder.Service{}, fmt.Errorf("%d services are named %q: name it by protocol, address and port: %w", len(running), name, forwarder.ErrInvalid)
+	}
+	if defined := t.d.cfg.Named(name); defined != nil {
+		return defined.Service, nil
+	}
+	return forwarder.Service{}, fmt.Errorf("%q: %w", name, forwarder.ErrNoService)
 }
 
 // server makes the engine's destination of one of the API, on the leg where it is or would be.
@@ -260,6 +281,7 @@ func (d *Director) Table() api.Table {
 			Mark: k.Mark, V6: k.V6, Scheduler: s.Scheduler, Flags: uint8(s.Options.Flags), Persistence: s.Persistence.Seconds(),
 			MaskBits: s.MaskBits, OnePacket: s.OnePacket,
 		}
+		v.Name = k.Name
 		if k.Mark == 0 { // a range of ports is shown by its first
 			m := s.Matches[0]
 			v.Protocol, v.Address, v.Port = m.Proto.String(), m.Addr, m.First

@@ -326,12 +326,8 @@ func weightOf(s *api.Service, r *api.Realserver, weight int32) (api.Change, erro
 		return api.Change{}, err
 	}
 	v := &api.VirtualService{Mark: s.Mark, V6: at.Addr().Is6()}
-	if s.Mark == 0 {
-		vip, err := netip.ParseAddrPort(s.Address)
-		if err != nil {
-			return api.Change{}, err
-		}
-		v = &api.VirtualService{Protocol: s.Protocol, Address: vip.Addr(), Port: vip.Port()}
+	if s.Mark == 0 { // by name, as a service of several matches has no address that would name it
+		v = &api.VirtualService{Name: s.Name}
 	}
 	return api.Change{Op: api.OpEditServer, Service: v, Server: &api.VirtualServer{
 		Address: at.Addr(), Port: at.Port(), Weight: int64(weight), Upper: r.Upper, Lower: r.Lower,

@@ -175,7 +175,7 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("%d changes", len(f.changes))
 	}
 	c := f.changes[0]
-	if c.Op != api.OpEditServer || c.Service.Protocol != "TCP" || c.Service.Address.String() != "192.168.10.100" || c.Service.Port != 80 ||
+	if c.Op != api.OpEditServer || c.Service.Name != "web" ||
 		c.Server.Address.String() != "10.10.0.12" || c.Server.Port != 80 || c.Server.Weight != 0 {
 		t.Errorf("%+v %+v %+v", c, c.Service, c.Server)
 	}
@@ -192,11 +192,11 @@ func TestDrain(t *testing.T) {
 		t.Errorf("note %q", m.note)
 	}
 	r := api.Realserver{Address: "[fd00::1]:80", Upper: 9, Lower: 4}
-	change, err := weightOf(&api.Service{Protocol: "UDP", Address: "[2001:db8::1]:53"}, &r, 0)
-	if err != nil || change.Server.Upper != 9 || change.Server.Lower != 4 || change.Service.Port != 53 {
+	change, err := weightOf(&api.Service{Name: "dns"}, &r, 0)
+	if err != nil || change.Server.Upper != 9 || change.Server.Lower != 4 || change.Service.Name != "dns" {
 		t.Errorf("%+v %v", change, err)
 	}
-	if _, err := weightOf(&api.Service{Address: "x"}, &r, 0); err == nil {
+	if _, err := weightOf(&api.Service{}, &api.Realserver{Address: "x"}, 0); err == nil {
 		t.Error("an address that is none is no error")
 	}
 }
