@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/gopacket/pcapgo"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -111,6 +112,32 @@ func TestTalk(t *testing.T) {
 	}
 	if n != to+from {
 		t.Errorf("the file has %d frames, the memory %d", n, to+from)
+	}
+}
+
+// A host takes what comes for an IPv6 address as soon as it is added, and can ask its neighbours as soon as it has IPv6: the
+// kernel does both later by itself.
+func TestIPv6AtOnce(t *testing.T) {
+	a, _, _ := pair(t)
+	if err := a.IPv6("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	link, err := a.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := a.Netlink().AddrList(link, unix.AF_INET6)
+	if err != nil || len(addrs) != 1 || !addrs[0].IP.IsLinkLocalUnicast() {
+		t.Errorf("it has %v, %v", addrs, err)
+	}
+	for i := range 100 {
+		ip := fmt.Sprintf("fd00::1:%x", i)
+		if err := a.Addr("eth0", ip+"/64"); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := a.Netlink().RouteGet(net.ParseIP(ip)); err != nil || r[0].Type != unix.RTN_LOCAL {
+			t.Fatalf("%s is not local yet: %v, %v", ip, r, err)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -101,17 +103,56 @@ func (h *Host) SetMAC(name, mac string) error {
 	return h.nl.LinkSetHardwareAddr(l, hw)
 }
 
-// IPv6 lets an interface have IPv6 addresses, which it may use at once: nobody looks whether they are free.
+// patience is how long the kernel may take for what it does by itself, on a machine with more to do than it can.
+const patience = 20 * time.Second
+
+// IPv6 lets an interface have IPv6 addresses, which it may use at once: nobody looks whether they are free. If it is up it
+// has its link-local address when IPv6 returns, without which it could ask no neighbour.
 func (h *Host) IPv6(name string) error {
 	for _, kv := range [][2]string{{"accept_dad", "0"}, {"accept_ra", "0"}, {"router_solicitations", "0"}, {"disable_ipv6", "0"}} {
 		if err := h.Sysctl("net.ipv6.conf."+name+"."+kv[0], kv[1]); err != nil {
 			return err
 		}
 	}
-	return nil
+	l, err := h.nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if l.Attrs().Flags&net.FlagUp == 0 || l.Attrs().Flags&net.FlagLoopback != 0 {
+		return nil
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		addrs, err := h.nl.AddrList(l, netlink.FAMILY_V6)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(addrs, func(a netlink.Addr) bool { return a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 })
+		if at >= 0 {
+			return h.awaitLocal(addrs[at].IP)
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s of %s has no link-local address after %s: is its other end down?", name, h.Name, patience)
+		}
+	}
 }
 
-// Addr gives an interface an address, as 10.0.0.1/24.
+// awaitLocal waits until an IPv6 address of the host is one for the way in too. The kernel enters it into the table of local
+// addresses later, by a work queue (addrconf_dad_work in net/ipv6/addrconf.c), also without duplicate address detection: a
+// socket can be bound to it before, but what comes for it is dropped (Ip6InAddrErrors).
+func (h *Host) awaitLocal(ip net.IP) error {
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Dst: &net.IPNet{IP: ip, Mask: net.CIDRMask(128, 128)}}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		found, err := h.nl.RouteListFiltered(netlink.FAMILY_V6, local, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_DST)
+		if err != nil || len(found) > 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s does not take what is sent to its address %s, after %s", h.Name, ip, patience)
+		}
+	}
+}
+
+// Addr gives an interface an address, as 10.0.0.1/24, which the host takes frames for at once if the interface is up.
 func (h *Host) Addr(name string, prefixes ...string) error {
 	l, err := h.nl.LinkByName(name)
 	if err != nil {
@@ -125,6 +166,11 @@ func (h *Host) Addr(name string, prefixes ...string) error {
 		a.Flags |= unix.IFA_F_NODAD // one of IPv6 is usable at once
 		if err := h.nl.AddrAdd(l, a); err != nil {
 			return fmt.Errorf("address %s on %s of %s: %w", p, name, h.Name, err)
+		}
+		if a.IP.To4() == nil && l.Attrs().Flags&net.FlagUp != 0 {
+			if err := h.awaitLocal(a.IP); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
