@@ -2,6 +2,7 @@ package arpd
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"shunt/forwarder/frame"
@@ -62,6 +63,25 @@ func (a *Announcer) SetVIPs(vips []netip.Addr, now time.Time) {
 			a.begin(a.vips[v], now)
 		}
 		a.order = append(a.order, a.vips[v])
+	}
+}
+
+// ChangeVIPs adds some addresses, which are announced at once, and takes others away.
+func (a *Announcer) ChangeVIPs(add, remove []netip.Addr, now time.Time) {
+	for _, addr := range remove {
+		delete(a.vips, addr)
+	}
+	if len(remove) > 0 {
+		a.order = slices.DeleteFunc(a.order, func(v *announced) bool { return a.vips[v.addr] == nil })
+		a.from = 0
+	}
+	for _, addr := range add {
+		if a.vips[addr] == nil {
+			v := &announced{addr: addr}
+			a.begin(v, now)
+			a.vips[addr] = v
+			a.order = append(a.order, v)
+		}
 	}
 }
 

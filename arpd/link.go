@@ -47,8 +47,8 @@ type LinkConfig struct {
 
 	// Ours says which other MACs are our own: what comes from them is passed over. It is called for each frame; nil is none.
 	Ours func(frame.MAC) bool
-	// Changed tells what became of a neighbour.
-	Changed func(Neighbour)
+	// Changed tells what became of neighbours, in order. The list is the callee's.
+	Changed func([]Neighbour)
 	// Conflict tells that somebody else claims a VIP.
 	Conflict func(vip netip.Addr, mac frame.MAC)
 }
@@ -130,7 +130,7 @@ type Link struct {
 // NewLink returns a Link over conn, which it closes when Run ends.
 func NewLink(conn Conn, cfg LinkConfig) *Link {
 	if cfg.Changed == nil {
-		cfg.Changed = func(Neighbour) {}
+		cfg.Changed = func([]Neighbour) {}
 	}
 	if cfg.Ours == nil {
 		cfg.Ours = func(frame.MAC) bool { return false }
@@ -184,6 +184,36 @@ func (l *Link) SetVIPs(vips []netip.Addr) {
 	l.wake()
 }
 
+// ChangeVIPs adds some virtual addresses to those of SetVIPs, and takes others away.
+func (l *Link) ChangeVIPs(add, remove []netip.Addr) {
+	l.responder.ChangeVIPs(add, remove)
+	l.mu.Lock()
+	l.announcer.ChangeVIPs(add, remove, time.Now())
+	if j, ok := l.conn.(Joiner); ok {
+		for _, v := range add {
+			if v.Is6() && !l.joined[v] {
+				l.joined[v] = true
+				l.failed(j.Join(v))
+			}
+		}
+		for _, v := range remove {
+			if l.joined[v] {
+				delete(l.joined, v)
+				l.failed(j.Leave(v))
+			}
+		}
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+// failed counts an error.
+func (l *Link) failed(err error) {
+	if err != nil {
+		l.count.errors.Add(1)
+	}
+}
+
 // join has the questions for IPv6 addresses come here. l.mu is held.
 func (l *Link) join(vips []netip.Addr) {
 	j, ok := l.conn.(Joiner)
@@ -198,16 +228,12 @@ func (l *Link) join(vips []netip.Addr) {
 	}
 	for v := range wanted {
 		if !l.joined[v] {
-			if err := j.Join(v); err != nil {
-				l.count.errors.Add(1)
-			}
+			l.failed(j.Join(v))
 		}
 	}
 	for v := range l.joined {
 		if !wanted[v] {
-			if err := j.Leave(v); err != nil {
-				l.count.errors.Add(1)
-			}
+			l.failed(j.Leave(v))
 		}
 	}
 	l.joined = wanted
@@ -326,7 +352,9 @@ func (l *Link) report() {
 		if n.State == Failed {
 			l.count.failures.Add(1)
 		}
-		l.cfg.Changed(n)
+	}
+	if len(changes) > 0 {
+		l.cfg.Changed(changes)
 	}
 }
 

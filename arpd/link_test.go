@@ -68,7 +68,7 @@ func TestLink(t *testing.T) {
 		var changes []Neighbour
 		conflicts := map[netip.Addr]frame.MAC{}
 		l := NewLink(w, LinkConfig{MAC: own, Addr: dip, Announce: time.Minute, Refresh: 30 * time.Second,
-			Changed:  func(n Neighbour) { mu.Lock(); changes = append(changes, n); mu.Unlock() },
+			Changed:  func(list []Neighbour) { mu.Lock(); changes = append(changes, list...); mu.Unlock() },
 			Conflict: func(a netip.Addr, m frame.MAC) { mu.Lock(); conflicts[a] = m; mu.Unlock() },
 		})
 		ctx, cancel := context.WithCancel(t.Context())

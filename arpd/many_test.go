@@ -100,3 +100,43 @@ func TestManyVIPs(t *testing.T) {
 		t.Errorf("the last VIP was announced after %s", once)
 	}
 }
+
+// A change of some VIPs leaves the others as they are: they are neither forgotten nor announced again.
+func TestChangeVIPs(t *testing.T) {
+	addr := netip.MustParseAddr
+	mac := frame.MAC{2, 0, 0, 0, 0, 1}
+	now := time.Unix(1000, 0)
+	a, r := arpd.NewAnnouncer(time.Hour), arpd.NewResponder()
+	vips := []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}
+	a.SetVIPs(vips, now)
+	r.SetVIPs(vips)
+	for range 3 {
+		a.Due(mac, now)
+		now = now.Add(time.Second)
+	}
+	a.ChangeVIPs([]netip.Addr{addr("192.0.2.2"), addr("192.0.2.3")}, []netip.Addr{addr("192.0.2.1"), addr("192.0.2.9")}, now)
+	r.ChangeVIPs([]netip.Addr{addr("192.0.2.3")}, []netip.Addr{addr("192.0.2.1")})
+	out, _ := a.Due(mac, now)
+	for _, m := range out {
+		if m.Target != addr("192.0.2.3") {
+			t.Errorf("a message about %s", m.Target)
+		}
+	}
+	if len(out) == 0 {
+		t.Error("the new VIP is not announced")
+	}
+	out, _ = a.Due(mac, now.Add(2*time.Hour))
+	seen := map[netip.Addr]bool{}
+	for _, m := range out {
+		seen[m.Target] = true
+	}
+	if len(seen) != 2 || seen[addr("192.0.2.1")] {
+		t.Errorf("announced after the change: %v", seen)
+	}
+	for vip, want := range map[string]bool{"192.0.2.1": false, "192.0.2.2": true, "192.0.2.3": true} {
+		question := arpd.Message{SenderMAC: frame.MAC{2, 0, 0, 0, 0, 9}, Sender: addr("192.0.2.100"), Target: addr(vip)}
+		if _, answered, _ := r.Handle(&question, mac, now); answered != want {
+			t.Errorf("a question for %s is answered: %v", vip, answered)
+		}
+	}
+}

@@ -2,19 +2,20 @@ package arpd
 
 import (
 	"net/netip"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"shunt/forwarder/frame"
 )
 
-// A Responder answers for a set of virtual addresses. SetVIPs may be called at any time from any goroutine; the rest
+// A Responder answers for a set of virtual addresses. SetVIPs and ChangeVIPs may be called at any time from any goroutine; the rest
 // belongs to the one that reads the interface.
 type Responder struct {
 	// Silent has it send nothing: it only notices who claims the addresses.
 	Silent bool
 
-	vips     atomic.Pointer[map[netip.Addr]struct{}]
+	mu       sync.RWMutex // guards vips
+	vips     map[netip.Addr]struct{}
 	defended map[netip.Addr]time.Time
 }
 
@@ -31,16 +32,31 @@ func NewResponder() *Responder {
 
 // SetVIPs replaces the addresses that are answered for.
 func (r *Responder) SetVIPs(vips []netip.Addr) {
-	m := make(map[netip.Addr]struct{}, len(vips))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.vips = make(map[netip.Addr]struct{}, len(vips))
 	for _, v := range vips {
-		m[v] = struct{}{}
+		r.vips[v] = struct{}{}
 	}
-	r.vips.Store(&m)
+}
+
+// ChangeVIPs adds some addresses, and takes others away.
+func (r *Responder) ChangeVIPs(add, remove []netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, v := range add {
+		r.vips[v] = struct{}{}
+	}
+	for _, v := range remove {
+		delete(r.vips, v)
+	}
 }
 
 // owns reports whether addr is a VIP.
 func (r *Responder) owns(addr netip.Addr) bool {
-	_, ok := (*r.vips.Load())[addr]
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.vips[addr]
 	return ok
 }
 

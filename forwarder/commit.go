@@ -151,18 +151,17 @@ func (c *Control) mtu(leg frame.Leg) uint32 {
 
 func (c *Control) fillTables(s *snapshot) {
 	seen := make([]bool, len(c.vipAddrs))
-	var vips []vipSlot
+	vips := make([]vipSlot, 0, len(c.vipAddrs))
 	claims := make([]claim, 0, len(c.byID))
 	for _, svc := range c.byID {
 		if svc == nil {
 			continue
 		}
-		for _, m := range svc.spec.Matches {
-			a := frame.AddrFrom(m.Addr)
-			vip := c.vipIDs[a]
+		for i, m := range svc.spec.Matches {
+			vip := svc.vips[i]
 			if !seen[vip] {
 				seen[vip] = true
-				vips = append(vips, vipSlot{a, uint32(vip) + 1})
+				vips = append(vips, vipSlot{frame.AddrFrom(m.Addr), uint32(vip) + 1})
 			}
 			kind := flow.KindOf(m.Proto)
 			cl := claim{slot: int(vip)*4 + int(kind), first: m.First, last: m.Last, service: svc.id}

@@ -88,6 +88,7 @@ type goneKey struct {
 type serviceState struct {
 	id      uint16
 	spec    Service
+	vips    []uint16     // the numbers of its matches' addresses
 	dests   []*destState // newest first, as the kernel keeps them
 	changes []scheduler.Change
 	dirty   bool // the list or the scheduler changed since the last snapshot

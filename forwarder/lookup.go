@@ -54,18 +54,38 @@ func (c *Control) LookupDestination(key ServiceKey, addr netip.Addr, port uint16
 	return svc.dests[i].spec, true
 }
 
+// HopsOf lists where the realservers of a service live.
+func (c *Control) HopsOf(key ServiceKey) (out []Hop) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if svc := c.services[key]; svc != nil {
+		for _, d := range svc.dests {
+			out = append(out, Hop{d.spec.Leg, d.spec.Addr})
+		}
+	}
+	return out
+}
+
+// Serves reports whether an address is one of a service.
+func (c *Control) Serves(vip netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.snap.vips.find(frame.AddrFrom(vip))
+	return ok
+}
+
 // VIPs lists the addresses of all services, each once, in the order of the services.
 func (c *Control) VIPs() []netip.Addr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var out []netip.Addr
+	out := make([]netip.Addr, 0, len(c.vipAddrs))
 	seen := make([]bool, len(c.vipAddrs))
 	for _, svc := range c.byID {
 		if svc == nil {
 			continue
 		}
-		for _, m := range svc.spec.Matches {
-			if id := c.vipIDs[frame.AddrFrom(m.Addr)]; !seen[id] {
+		for i, m := range svc.spec.Matches {
+			if id := svc.vips[i]; !seen[id] {
 				seen[id] = true
 				out = append(out, m.Addr)
 			}

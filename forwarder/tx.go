@@ -50,10 +50,11 @@ func (tx *Tx) AddService(s Service) error {
 	for len(c.byID) <= id {
 		c.byID = append(c.byID, nil)
 	}
-	if err := tx.number(&s); err != nil {
+	vips, err := tx.number(&s)
+	if err != nil {
 		return err
 	}
-	svc := &serviceState{id: uint16(id), spec: s, dirty: true}
+	svc := &serviceState{id: uint16(id), spec: s, vips: vips, dirty: true}
 	c.byID[id], c.services[key] = svc, svc
 	c.touchedServices = append(c.touchedServices, svc.id)
 	reshape := c.reshape
@@ -100,9 +101,10 @@ func (tx *Tx) check(s *Service) error {
 	return nil
 }
 
-// number gives the service's addresses, and the group that it may be, their numbers. Numbers are never taken back, as
+// number gives the service's addresses, and the group that it may be, their numbers, and returns the
+// former, one for each match. Numbers are never taken back, as
 // flows may refer to them.
-func (tx *Tx) number(s *Service) error {
+func (tx *Tx) number(s *Service) (vips []uint16, err error) {
 	c := tx.c
 	next := func(a frame.Addr) (uint16, error) {
 		if len(c.vipAddrs) > 0xffff {
@@ -111,28 +113,29 @@ func (tx *Tx) number(s *Service) error {
 		c.vipAddrs = append(c.vipAddrs, a) // the workers read what was there before only
 		return uint16(len(c.vipAddrs) - 1), nil
 	}
-	var err error
-	for _, m := range s.Matches {
+	vips = make([]uint16, len(s.Matches))
+	for i, m := range s.Matches {
 		a := frame.AddrFrom(m.Addr)
 		if _, ok := c.vipIDs[a]; !ok {
 			if err := c.reserveFor(a); err != nil {
-				return err
+				return nil, err
 			}
 			if c.vipIDs[a], err = next(a); err != nil {
 				delete(c.vipIDs, a)
-				return err
+				return nil, err
 			}
 		}
+		vips[i] = c.vipIDs[a]
 	}
 	if key := s.Key(); key.Mark != 0 || key.Name != "" {
 		if _, ok := c.groupIDs[key]; !ok {
 			if c.groupIDs[key], err = next(frame.Addr{}); err != nil {
 				delete(c.groupIDs, key)
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return vips, nil
 }
 
 func (tx *Tx) service(key ServiceKey) (*serviceState, error) {
@@ -161,10 +164,12 @@ func (tx *Tx) EditService(s Service) error {
 	if err := tx.check(&s); err != nil {
 		return err
 	}
-	if err := tx.number(&s); err != nil {
+	vips, err := tx.number(&s)
+	if err != nil {
 		return err
 	}
 	tx.save(svc)
+	svc.vips = vips
 	if !slices.Equal(s.Matches, svc.spec.Matches) {
 		reshape := tx.c.reshape
 		tx.undo = append(tx.undo, func() { tx.c.reshape = reshape })

@@ -28,7 +28,7 @@ func (d *Director) Apply(changes []api.Change) error {
 			return e
 		}
 	}
-	served, err := d.prepare(t)
+	err := d.prepare(t)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (d *Director) Apply(changes []api.Change) error {
 			err = d.engine.Zero(t.zero[i].key)
 		}
 	}
-	d.settle(t, served)
+	d.settle(t)
 	if err != nil {
 		return refusal(at, err)
 	}
@@ -65,10 +65,10 @@ type translator struct {
 	steps []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
 	zero  []zeroing
 
-	vips     []netip.Addr           // of services that come
-	services bool                   // services come or go
-	whole    bool                   // so many realservers may go that all are to be looked at
-	hops     map[forwarder.Hop]bool // where realservers come or go; true: somebody lived there before
+	vips    []netip.Addr           // of services that come
+	leaving []netip.Addr           // of services that go
+	whole   bool                   // so many realservers may go that all are to be looked at
+	hops    map[forwarder.Hop]bool // where realservers come or go; true: somebody lived there before
 }
 
 type zeroing struct {
@@ -133,17 +133,28 @@ func (t *translator) add(c *api.Change) error {
 	}
 	t.steps = append(t.steps, step)
 	switch c.Op {
-	case api.OpAddService:
-		t.services = true
-	case api.OpDeleteService, api.OpFlush:
-		t.services, t.whole = true, true
-	case api.OpAddServer, api.OpDeleteServer:
-		h := forwarder.Hop{Leg: dest.Leg, Addr: dest.Addr}
-		if _, ok := t.hops[h]; !ok {
-			t.hops[h] = t.d.engine.InUse(h)
+	case api.OpDeleteService:
+		if old, ok := t.d.engine.Lookup(key); ok {
+			for _, m := range old.Matches {
+				t.leaving = append(t.leaving, m.Addr)
+			}
 		}
+		for _, h := range t.d.engine.HopsOf(key) {
+			t.touch(h)
+		}
+	case api.OpFlush:
+		t.leaving, t.whole = append(t.leaving, t.d.engine.VIPs()...), true
+	case api.OpAddServer, api.OpDeleteServer:
+		t.touch(forwarder.Hop{Leg: dest.Leg, Addr: dest.Addr})
 	}
 	return nil
+}
+
+// touch notes a hop where realservers come or go.
+func (t *translator) touch(h forwarder.Hop) {
+	if _, ok := t.hops[h]; !ok {
+		t.hops[h] = t.d.engine.InUse(h)
+	}
 }
 
 // service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or as the configuration has

@@ -195,7 +195,7 @@ func (d *Director) openLinks(ctx context.Context) error {
 		l.link = arpd.NewLink(l.slot, arpd.LinkConfig{
 			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, TPID: l.tpid, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
 			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn, Ours: d.isOurs,
-			Changed:  func(n arpd.Neighbour) { d.neighbourChanged(l.id, n) },
+			Changed:  func(list []arpd.Neighbour) { d.neighboursChanged(l.id, list) },
 			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})
 		d.wg.Go(func() { l.link.Run(ctx) })

@@ -42,15 +42,36 @@ func (d *Director) awaitNeighbours(neighbours []config.Neighbour, patience time.
 	}
 }
 
-// neighbourChanged passes on what a leg's resolver found.
-func (d *Director) neighbourChanged(leg frame.Leg, n arpd.Neighbour) {
-	p := place{leg, n.Addr}
+// manyNeighbours is how many changes at once are told one by one; of more only the bad ones are.
+const manyNeighbours = 100
+
+// neighboursChanged passes on what a leg's resolver found: all at once, as each change of the engine is a transaction.
+func (d *Director) neighboursChanged(leg frame.Leg, list []arpd.Neighbour) {
+	old, news := make([]arpd.Neighbour, len(list)), make([]forwarder.Neighbour, len(list))
 	d.neighbours.Lock()
-	old := d.known[p]
-	d.known[p] = n
+	for i, n := range list {
+		p := place{leg, n.Addr}
+		old[i], news[i] = d.known[p], forwarder.Neighbour{Leg: leg, Addr: n.Addr, MAC: n.MAC}
+		d.known[p] = n
+	}
 	d.neighbours.Unlock()
-	if err := d.engine.SetNeighbour(leg, n.Addr, n.MAC); err != nil {
-		d.log.Error("the engine refused a neighbour", "realserver", n.Addr, "error", err)
+	if err := d.engine.SetNeighbours(news); err != nil {
+		d.log.Error("the engine refused neighbours", "leg", d.legs[leg].name, "error", err)
+	}
+	good := slog.LevelInfo
+	if len(list) > manyNeighbours {
+		good = slog.LevelDebug
+		d.log.Info("realservers", "leg", d.legs[leg].name, "changed", len(list))
+	}
+	for i, n := range list {
+		d.logNeighbour(leg, old[i], n, good)
+	}
+}
+
+// logNeighbour tells what became of a neighbour; good is the level of what needs nobody's attention.
+func (d *Director) logNeighbour(leg frame.Leg, old, n arpd.Neighbour, good slog.Level) {
+	if n.State != arpd.Failed && !d.log.Enabled(context.Background(), good) && (old.MAC.IsZero() || old.MAC == n.MAC) {
+		return
 	}
 	log := d.log.With("realserver", n.Addr, "leg", d.legs[leg].name)
 	switch {
@@ -61,7 +82,7 @@ func (d *Director) neighbourChanged(leg frame.Leg, n arpd.Neighbour) {
 	case !old.MAC.IsZero() && old.MAC != n.MAC:
 		log.Warn("the realserver has another MAC", "mac", n.MAC, "was", old.MAC)
 	case old.MAC != n.MAC:
-		log.Info("realserver", "mac", n.MAC, "state", n.State)
+		log.Log(context.Background(), good, "realserver", "mac", n.MAC, "state", n.State)
 	}
 }
 

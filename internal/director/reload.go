@@ -73,12 +73,12 @@ func (d *Director) letIn(vips []netip.Addr) error {
 	return d.guard.SetVIPs(vips)
 }
 
-// letInToo is letIn where little differs from before, and the interfaces are the same.
-func (d *Director) letInToo(vips []netip.Addr) error {
+// letInToo is letIn where it is known what differs from before, and the interfaces are the same.
+func (d *Director) letInToo(vips, come, gone []netip.Addr) error {
 	if err := d.setFilters(vips); err != nil || d.guard == nil {
 		return err
 	}
-	return d.guard.ChangeVIPs(vips)
+	return d.guard.ChangeVIPs(vips, come, gone)
 }
 
 func (d *Director) setFilters(vips []netip.Addr) error {

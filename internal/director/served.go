@@ -27,15 +27,18 @@ func (d *Director) inForce() inForce {
 	return f
 }
 
-// prepare lets in frames to VIPs that are to come, and finds the realservers that are. It returns the VIPs that there were
-// before, if services come or go.
-func (d *Director) prepare(t *translator) (vips []netip.Addr, err error) {
-	if t.services {
-		vips = d.engine.VIPs()
-		if all := union(vips, t.vips); len(all) > len(vips) {
-			if err := d.letInToo(all); err != nil {
-				return nil, errors.Join(err, d.letInToo(vips))
-			}
+// prepare lets in frames to VIPs that are to come, and finds the realservers that are.
+func (d *Director) prepare(t *translator) error {
+	seen := map[netip.Addr]bool{}
+	t.vips = slices.DeleteFunc(t.vips, func(v netip.Addr) bool {
+		known := seen[v] || d.engine.Serves(v)
+		seen[v] = true
+		return known
+	})
+	if len(t.vips) > 0 {
+		before := d.engine.VIPs()
+		if err := d.letInToo(slices.Concat(before, t.vips), t.vips, nil); err != nil {
+			return errors.Join(err, d.letInToo(before, nil, t.vips))
 		}
 	}
 	var news []config.Neighbour
@@ -48,11 +51,11 @@ func (d *Director) prepare(t *translator) (vips []netip.Addr, err error) {
 		d.changeTargets(news, nil)
 		d.awaitNeighbours(news, reloadWait)
 	}
-	return vips, nil
+	return nil
 }
 
-// settle does what is left to do after a change, whether it was made or not. vips are those before it.
-func (d *Director) settle(t *translator, vips []netip.Addr) {
+// settle does what is left to do after a change, whether it was made or not.
+func (d *Director) settle(t *translator) {
 	if t.whole {
 		d.setTargets(d.inForce().neighbours)
 	} else {
@@ -64,17 +67,30 @@ func (d *Director) settle(t *translator, vips []netip.Addr) {
 		}
 		d.changeTargets(nil, gone)
 	}
-	if !t.services {
-		return
+	var come, gone, out []netip.Addr // out: those that prepare let in, and that are not to be, too
+	for _, v := range t.vips {
+		if d.engine.Serves(v) {
+			come = append(come, v)
+		} else {
+			out = append(out, v)
+		}
 	}
-	now := d.engine.VIPs()
-	if !same(now, vips) {
-		d.setVIPs(now)
+	seen := map[netip.Addr]bool{}
+	for _, v := range t.leaving {
+		if !seen[v] && !d.engine.Serves(v) {
+			gone = append(gone, v)
+		}
+		seen[v] = true
 	}
-	if same(now, union(vips, t.vips)) {
+	if len(come)+len(gone) > 0 {
+		for _, l := range d.legs {
+			l.link.ChangeVIPs(come, gone)
+		}
+	}
+	if out = append(out, gone...); len(out) == 0 {
 		return // as prepare left it
 	}
-	if err := d.letInToo(now); err != nil {
+	if err := d.letInToo(d.engine.VIPs(), nil, out); err != nil {
 		d.log.Error("the filters do not follow the services", "error", err)
 	}
 }
@@ -121,9 +137,6 @@ func union(a, b []netip.Addr) []netip.Addr {
 	}
 	return out
 }
-
-// same reports whether two lists without duplicates have the same addresses.
-func same(a, b []netip.Addr) bool { return len(a) == len(b) && len(union(a, b)) == len(a) }
 
 // fewer returns those of a whose places are not among b's.
 func fewer(a, b []config.Neighbour) []config.Neighbour {

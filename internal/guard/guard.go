@@ -27,7 +27,8 @@ var ErrUnsupported = errors.New("this kernel has no nftables for netdev ingress"
 // A Guard is the rules of some interfaces. It is used by one goroutine at a time.
 type Guard struct {
 	interfaces []string
-	have       []netip.Addr // in all tables; nil if that is not known
+	known      bool           // what is in the tables is what they were told
+	conn       *nftables.Conn // for changes; nil until there is one
 }
 
 // Install puts rules on the interfaces that drop what is for vips, in the network namespace of the calling thread. Rules
@@ -71,7 +72,7 @@ func (g *Guard) SetVIPs(vips []netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	g.have = nil
+	g.known = false
 	for _, name := range g.interfaces {
 		if _, err := net.InterfaceByName(name); err != nil {
 			continue // it was deleted, and comes again or not: the others are to be guarded meanwhile
@@ -91,7 +92,7 @@ func (g *Guard) SetVIPs(vips []netip.Addr) error {
 	if err := c.Flush(); err != nil {
 		return explain(err)
 	}
-	g.have = slices.Clone(vips)
+	g.known = true
 	return nil
 }
 
@@ -101,40 +102,48 @@ func roomy(c *netlink.Conn) error {
 	return nil
 }
 
-// ChangeVIPs is SetVIPs that adds and takes away only what differs from before.
-func (g *Guard) ChangeVIPs(vips []netip.Addr) error {
-	if g.have == nil {
-		return g.SetVIPs(vips)
+// ChangeVIPs is SetVIPs where it is known what vips differ in from before: it adds and removes just that.
+func (g *Guard) ChangeVIPs(vips, come, gone []netip.Addr) error {
+	if !g.known || g.change(come, gone) != nil {
+		return g.SetVIPs(vips) // somebody has meddled with the tables, or an interface is gone
 	}
-	before := make(map[netip.Addr]bool, len(g.have))
-	for _, v := range g.have {
-		before[v] = true
+	return nil
+}
+
+// change adds and removes addresses in one transaction. Its socket stays open: the kernel lets the close of one wait until what
+// was removed is really gone, which takes longer than all the rest.
+func (g *Guard) change(come, gone []netip.Addr) (err error) {
+	if g.conn == nil {
+		if g.conn, err = nftables.New(nftables.WithSockOptions(roomy), nftables.AsLasting()); err != nil {
+			return fmt.Errorf("nftables: %w", err)
+		}
 	}
 	var add, remove [2][]nftables.SetElement // of IPv4 and IPv6
-	for _, v := range vips {
-		if !before[v] {
-			at(&add, v)
-		}
-		delete(before, v)
+	for _, v := range come {
+		at(&add, v)
 	}
-	for v := range before {
+	for _, v := range gone {
 		at(&remove, v)
-	}
-	c, err := nftables.New(nftables.WithSockOptions(roomy))
-	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
 	}
 	for _, name := range g.interfaces {
 		t := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name}
 		for family, set := range []*nftables.Set{{Table: t, Name: "vips4", KeyType: nftables.TypeIPAddr}, {Table: t, Name: "vips6", KeyType: nftables.TypeIP6Addr}} {
-			err = errors.Join(err, inPortions(add[family], set, c.SetAddElements), inPortions(remove[family], set, c.SetDeleteElements))
+			err = errors.Join(err, inPortions(add[family], set, g.conn.SetAddElements), inPortions(remove[family], set, g.conn.SetDeleteElements))
 		}
 	}
-	if err != nil || c.Flush() != nil {
-		return g.SetVIPs(vips) // somebody has meddled with the tables, or an interface is gone
+	if err = errors.Join(err, g.conn.Flush()); err != nil {
+		err = errors.Join(err, g.disconnect())
 	}
-	g.have = slices.Clone(vips)
-	return nil
+	return err
+}
+
+func (g *Guard) disconnect() error {
+	if g.conn == nil {
+		return nil
+	}
+	c := g.conn
+	g.conn = nil
+	return c.CloseLasting()
 }
 
 func at(lists *[2][]nftables.SetElement, v netip.Addr) {
@@ -186,7 +195,7 @@ func addRule(c *nftables.Conn, t *nftables.Table, chain *nftables.Chain, name st
 }
 
 // Close removes the rules.
-func (g *Guard) Close() error { return Remove(g.interfaces) }
+func (g *Guard) Close() error { return errors.Join(g.disconnect(), Remove(g.interfaces)) }
 
 // Remove removes the rules of interfaces, whoever left them.
 func Remove(interfaces []string) error {

@@ -171,10 +171,13 @@ func TestManyVIPs(t *testing.T) {
 		}
 		begin = time.Now()
 		one := append(many(11)[1:], netip.MustParseAddr("11.2.0.0"))
-		if err := g.ChangeVIPs(one); err != nil {
+		if err := g.ChangeVIPs(one, one[len(one)-1:], many(11)[:1]); err != nil {
 			return err
 		}
 		t.Logf("one exchanged in %s", time.Since(begin))
+		if g.conn == nil {
+			t.Error("the change was refused, and all was set anew")
+		}
 		c, err := nftables.New()
 		if err != nil {
 			return err
