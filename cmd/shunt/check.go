@@ -12,8 +12,10 @@ func checkCmd() *cobra.Command {
 	var path string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "check -c FILE",
-		Short:   "Validate a configuration without running it",
+		Use:   "check -c FILE",
+		Short: "Validate a configuration without running it",
+		Long: "Read a configuration as shunt run would, and say what is wrong with it: every error with its file, line and column, an excerpt\n" +
+			"and what to write instead. Nothing is opened or changed. Exit status: 0 valid, 1 not, 2 the command line was wrong.",
 		Example: "  shunt check -c /etc/shunt/shunt.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

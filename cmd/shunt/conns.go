@@ -51,7 +51,7 @@ func connsCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.PersistentFlags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director, or its name")
+	socketFlag(cmd.PersistentFlags(), &socket)
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&s.Client, "client", "", "of this client: address, address:port or prefix")
 	flags.StringVar(&s.Service, "service", "", "to this VIP: address, address:port or prefix")

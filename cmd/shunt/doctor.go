@@ -47,8 +47,8 @@ func doctorCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&opt.Config, "config", "c", "", "configuration file (default: the running director's)")
-	cmd.Flags().StringVar(&opt.Socket, "socket", defaultSocket(), "control socket of the director")
-	cmd.Flags().DurationVar(&opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers, twice")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	socketFlag(cmd.Flags(), &opt.Socket)
+	cmd.Flags().DurationVar(&opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers, in each of two rounds")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "the report as JSON, for scripts")
 	return cmd
 }

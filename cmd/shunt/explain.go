@@ -48,7 +48,7 @@ func explainCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "explain this configuration instead of the running director")
-	cmd.Flags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	socketFlag(cmd.Flags(), &socket)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "the explanation as JSON, for scripts")
 	return cmd
 }

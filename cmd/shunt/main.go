@@ -97,6 +97,11 @@ const socketVariable = "SHUNT_SOCKET"
 // defaultSocket is where the director is asked if no --socket is given.
 func defaultSocket() string { return cmp.Or(os.Getenv(socketVariable), config.DefaultSocket) }
 
+// socketFlag adds the flag by which commands find the director.
+func socketFlag(flags *pflag.FlagSet, socket *string) {
+	flags.StringVar(socket, "socket", defaultSocket(), "control socket of the director, or its name as in /run/shunt/NAME.sock; or set "+socketVariable)
+}
+
 // instead suggests a command for a name that none has.
 func instead(cmd *cobra.Command, name string) string {
 	cmd.SuggestionsMinimumDistance = 2

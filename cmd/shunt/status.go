@@ -18,8 +18,9 @@ func statusCmd() *cobra.Command {
 		Use:   "status",
 		Short: "How the running director is, on one screen",
 		Long: "Tell how the running director is: warnings, services with the state of their realservers, what became of frames, the\n" +
-			"connection table, rings. The exit status is 1 if no director answers.",
-		Args: noArgs,
+			"connection table, rings. Lines that begin with ! are what to look at first. The exit status is 1 if no director answers.",
+		Example: "  shunt status\n  shunt status --json | jq .verdicts",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := watched{api.NewClient(socket)}.Overview(cmd.Context())
 			if err != nil {
@@ -32,8 +33,8 @@ func statusCmd() *cobra.Command {
 			return figures.Print(cmd.OutOrStdout(), &o, host, all)
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "all of /v1/overview, for scripts")
+	socketFlag(cmd.Flags(), &socket)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "everything as JSON, for scripts: /v1/overview of the control socket")
 	cmd.Flags().BoolVar(&all, "all", false, "every realserver, also of services with many")
 	return cmd
 }

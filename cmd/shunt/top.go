@@ -32,7 +32,8 @@ func topCmd() *cobra.Command {
 		Long: "Show services and realservers with their rates, what becomes of frames, rings and the connection table, anew every\n" +
 			"second. Keys sort, filter, and drain the selected realserver after a question; ? shows them.\n\n" +
 			"Colours are left out if NO_COLOR is set.",
-		Args: noArgs,
+		Example: "  shunt top\n  shunt top --socket web2 --interval 5s",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < 100*time.Millisecond || interval > time.Hour {
 				return usageError{fmt.Errorf("--interval %s: write 100ms to 1h", interval)}
@@ -53,7 +54,7 @@ func topCmd() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", defaultSocket(), "control socket of the director")
+	socketFlag(cmd.Flags(), &socket)
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "between two looks")
 	return cmd
 }

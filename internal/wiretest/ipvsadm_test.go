@@ -146,6 +146,7 @@ func TestConns(t *testing.T) {
 		t.Errorf("half a table was restored:\n%s", out)
 	}
 	run(0, saved, "ipvsadm", "-R")
+	run(0, "-C\n"+saved, "ipvsadm", "-R") // in place of what there is
 	if out := run(0, "", "ipvsadm", "-S", "-n", "--full"); out != saved {
 		t.Errorf("restored:\n%s\nwant\n%s", out, saved)
 	}

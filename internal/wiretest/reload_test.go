@@ -135,6 +135,7 @@ func TestReloadRefused(t *testing.T) {
 	position := regexp.MustCompile(`shunt\.yaml:(\d+):(\d+)`)
 	for _, c := range []struct{ name, config, says string }{
 		{"unknown key", strings.Replace(good, "services:", "servcies: []\nservices:", 1), "servcies"},
+		{"half-written", strings.TrimRight(good, "]}\n "), ""},
 		{"no YAML", good + "\n]", ""},
 		{"wrong address", strings.Replace(good, lab.RIP(2), "10.10.0.300", 1), "10.10.0.300"},
 		{"wrong weight", strings.Replace(good, "weight: 1", "weight: -1", 1), "weight"},
