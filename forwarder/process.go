@@ -30,26 +30,36 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	w.answers.reset(now)
 	w.tick(now)
 
-	six := false
+	six, was6 := uint64(0), false // which are of IPv6; whether the one before is
 	for i := range batch {
-		if w.glance(s, i, &batch[i]) {
+		// What comes is mostly of the family of what came before.
+		if !was6 && w.glance(s, i, &batch[i]) {
 			w.states[i] = isPlain
 			continue
 		}
 		if w.glance6(s, i, &batch[i]) {
 			w.states[i] = isPlain6
-			six = true
+			six |= 1 << (i & 63)
+			was6 = true
+			continue
+		}
+		if was6 && w.glance(s, i, &batch[i]) {
+			w.states[i] = isPlain
+			was6 = false
 			continue
 		}
 		w.states[i] = w.read(s, i, &batch[i])
 		w.search.Hashes[i] = 0
 		if w.states[i] == Forwarded {
 			w.search.Hashes[i] = t.Hash(&w.keys[i])
+			if !w.keys[i].Client.Is4() {
+				six |= 1 << (i & 63)
+			}
 		}
 	}
 	t.Search(&w.search, len(batch))
-	if six {
-		t.SearchClients(&w.search, len(batch))
+	if six != 0 {
+		t.SearchClients(&w.search, len(batch), six)
 	}
 
 	known := uint64(0)
@@ -64,7 +74,7 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 			v = w.decide(s, i, &batch[i], now)
 		} else if v == isPlain6 {
 			if w.known6(s, i, &batch[i]) {
-				w.verdicts[Forwarded]++
+				known++
 				continue
 			}
 			frame.Parse(&batch[i], &w.packets[i]) // the long way after all

@@ -12,10 +12,11 @@ type Search struct {
 	Hashes [Batch]Hash // of the flows; 0 for what is none
 	Hints  [Batch]ID   // the answers, for Known and Lookup
 
-	absent uint64       // bit i is set if flow i is in neither of its buckets
-	slots  [Batch]ID    // to be fetched: the hints, and where new flows will probably be
-	missed [Batch]uint8 // places of the flows that are not where they are looked for first
-	read   uint64       // what was read, which means nothing, but has to be used for the reads to happen
+	absent  uint64       // bit i is set if flow i is in neither of its buckets
+	slots   [Batch]ID    // to be fetched: the hints, and where new flows will probably be
+	clients [Batch]ID    // those of them that are of IPv6
+	missed  [Batch]uint8 // places of the flows that are not where they are looked for first
+	read    uint64       // what was read, which means nothing, but has to be used for the reads to happen
 }
 
 // Search fetches what the lookup of each of the first n hashes needs, and gives hints: the slot where the flow probably is,
@@ -109,14 +110,18 @@ func slot(b, match uint64) ID {
 	return ID(b*bucketSlots + at&3*4 + at>>4)
 }
 
-// SearchClients fetches, after a Search, what Known6 compares besides: the clients' whole addresses.
-func (t *Table) SearchClients(s *Search, n int) {
-	ext, read := t.ext, uint64(0)
-	last := ID(len(ext) - 1)
-	for _, id := range s.Hints[:min(n, Batch)] {
-		read += ext[min(id, last)].Lo
+// SearchClients fetches, after a Search of n flows, what is compared besides, or written, where the clients are of IPv6: their
+// whole addresses. Bit i of six is set for those flows.
+func (t *Table) SearchClients(s *Search, n int, six uint64) {
+	n = min(n, Batch)
+	ids := s.slots[:n]
+	if bits.OnesCount64(six) < n {
+		ids = s.clients[:0]
+		for ; six != 0; six &= six - 1 {
+			ids = append(ids, s.slots[bits.TrailingZeros64(six)&(Batch-1)])
+		}
 	}
-	s.read += read
+	s.read += t.fetchClients(ids)
 }
 
 // Known6 is Known for a flow from an IPv6 client.

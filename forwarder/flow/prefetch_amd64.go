@@ -1,5 +1,7 @@
 package flow
 
+import "shunt/forwarder/frame"
+
 // fetchLines asks the memory for the lines of the first buckets of all these hashes, and does not wait for it.
 func (t *Table) fetchLines(hashes []Hash) uint64 {
 	if len(hashes) > 0 {
@@ -16,8 +18,19 @@ func (t *Table) fetchEntries(ids []ID) uint64 {
 	return 0
 }
 
+// fetchClients asks the memory for the clients' IPv6 addresses of all these entries, and does not wait for it.
+func (t *Table) fetchClients(ids []ID) uint64 {
+	if len(ids) > 0 {
+		prefetchClients(&t.ext[0], &ids[0], len(ids))
+	}
+	return 0
+}
+
 //go:noescape
 func prefetchLines(lines *line, buckets uint64, hashes *Hash, n int)
 
 //go:noescape
 func prefetchEntries(entries *Entry, ids *ID, n int)
+
+//go:noescape
+func prefetchClients(ext *frame.Addr, ids *ID, n int)

@@ -35,3 +35,20 @@ loop:
 	JNZ  loop
 done:
 	RET
+
+// func prefetchClients(ext *frame.Addr, ids *ID, n int)
+TEXT ·prefetchClients(SB), NOSPLIT, $0-24
+	MOVQ ext+0(FP), DI
+	MOVQ ids+8(FP), SI
+	MOVQ n+16(FP), CX
+	TESTQ CX, CX
+	JLE  done
+loop:
+	MOVL (SI), AX
+	SHLQ $4, AX
+	PREFETCHT0 (DI)(AX*1) // likewise
+	ADDQ $4, SI
+	DECQ CX
+	JNZ  loop
+done:
+	RET

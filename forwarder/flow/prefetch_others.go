@@ -17,3 +17,12 @@ func (t *Table) fetchLines(hashes []Hash) (read uint64) {
 
 // fetchEntries does the same with entries.
 func (t *Table) fetchEntries(ids []ID) uint64 { return t.touch(ids) }
+
+// fetchClients does the same with the clients' IPv6 addresses of entries.
+func (t *Table) fetchClients(ids []ID) (sum uint64) {
+	last := ID(len(t.ext) - 1)
+	for _, id := range ids {
+		sum += t.ext[min(id, last)].Lo
+	}
+	return sum
+}

@@ -27,6 +27,9 @@ func Glance(f *Frame, p *Plain) (ok bool) {
 		return false
 	}
 	b := (*[plainLen]byte)(data)
+	if b[12] != EtherTypeIPv4>>8 || b[13] != EtherTypeIPv4&0xff { // before all else, as Glance6 comes after this
+		return false
+	}
 	// Words in whatever order: the checksum does not mind (RFC 1071, 2B).
 	w0, w1, w2 := binary.LittleEndian.Uint64(b[14:]), binary.LittleEndian.Uint64(b[22:]), binary.LittleEndian.Uint32(b[30:])
 	sum, c := bits.Add64(w0, w1, 0)
@@ -45,8 +48,8 @@ func Glance(f *Frame, p *Plain) (ok bool) {
 			return false
 		}
 	}
-	// The EtherType, then version and header length; and neither an offset nor "more fragments".
-	if b[12] != EtherTypeIPv4>>8 || b[13] != EtherTypeIPv4&0xff || uint8(w0) != 0x45 || w0>>48&0xff3f != 0 || sum != 0xffff ||
+	// Version and header length; neither an offset nor "more fragments".
+	if uint8(w0) != 0x45 || w0>>48&0xff3f != 0 || sum != 0xffff ||
 		total < need || int(total) > int(f.Wire)-HeaderLen {
 		return false
 	}
