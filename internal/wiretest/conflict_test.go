@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"shunt/arpd"
@@ -114,19 +115,34 @@ func (w *world) believes(h *netlab.Host, addr string) string {
 // A realserver that answers ARP for the VIP is the classic mistake of direct routing: the log says which one it is, and
 // what to set there.
 func TestRealserverAnswersForVIP(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, realserverAnswersForVIP, "one-arm")
+}
+
+func realserverAnswersForVIP(t *testing.T, w *world) {
+	what, remedy := "a realserver answers ARP for the VIP", "arp_ignore=1"
+	damage := func() { w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0")) }
+	cure := func() { w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1")) }
+	if w.family.name == ipv6Family.name { // which answers for the addresses of the interface only
+		what, remedy = "a realserver answers neighbour solicitations for the VIP", "lo"
+		link, err := w.Webs[1].Netlink().LinkByName("eth0")
+		w.must(err)
+		addr, err := netlink.ParseAddr(w.family.vip + w.family.alone)
+		w.must(err)
+		damage = func() { w.must(w.Webs[1].Addr("eth0", w.family.vip+w.family.alone)) }
+		cure = func() { w.must(w.Webs[1].Netlink().AddrDel(link, addr)) }
+	}
 	w.start(w.config("arp: {announce: 1s}", w.http("rr")))
 	if n := w.status().Counters["arp.eth0.conflicts"]; n != 0 {
 		t.Fatalf("%d conflicts on a network without any", n)
 	}
 	captures := w.capture()
-	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0"))
-	w.logged("level=ERROR", "a realserver answers ARP for the VIP", lab.VIP, lab.MAC(2), "realserver="+lab.RIP(2), "arp_ignore=1")
+	damage()
+	w.logged("level=ERROR", what, w.family.vip, lab.MAC(2), "realserver="+w.family.rip(2), remedy)
 	if n := w.status().Counters["arp.eth0.conflicts"]; n == 0 {
 		t.Error("no conflict was counted")
 	}
 	w.eventually("the VIP is defended", func() bool { return len(w.announcements(captures["client"], true, lab.DirectorMAC)) > 0 })
-	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1"))
+	cure()
 	// It is enough to set it right: the count stands still from then on, while the probes go on.
 	quiet := func() bool {
 		before := w.status()
@@ -136,7 +152,7 @@ func TestRealserverAnswersForVIP(t *testing.T) {
 		return w.status().Counters["arp.eth0.conflicts"] == before.Counters["arp.eth0.conflicts"]
 	}
 	w.eventually("there are no more conflicts", quiet)
-	if slices.Contains([]string{lab.MAC(1), lab.MAC(2)}, w.believes(w.Client, lab.VIP)) {
+	if slices.Contains([]string{lab.MAC(1), lab.MAC(2)}, w.believes(w.Client, w.family.vip)) {
 		t.Error("the client believes that a realserver has the VIP")
 	}
 }

@@ -19,11 +19,19 @@ type family struct {
 	tcp, udp string // networks of package net
 	head     int    // length of the IP header
 	gateway  string // of the realservers
+	network  string // length of the prefix of a network, and
+	alone    string // of one address
+	nowhere  string // a network that nobody is in
+	wrong    string // no address of a realserver, but like one
+	far      string // an address in no network of the laboratory
+
+	forwarding string // the kernel setting by which a host routes
+	ttl        int    // where it is in the IP header
 }
 
 var (
-	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20, lab.GatewayIP}
-	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40, lab.GatewayIP6}
+	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20, lab.GatewayIP, "/24", "/32", "192.0.2.0/24", "10.10.0.300", "172.31.0.1", "net.ipv4.ip_forward", 8}
+	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40, lab.GatewayIP6, "/64", "/128", "2001:db8:ffff::/64", "fd00:10::12345", "fd00:77::1", "net.ipv6.conf.all.forwarding", 7}
 
 	families = []family{ipv4Family, ipv6Family}
 )

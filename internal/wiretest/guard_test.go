@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
-	"shunt/internal/lab"
 	"shunt/internal/netlab"
 )
 
@@ -71,19 +70,22 @@ func kernelReplies(records []netlab.Record) (n int) {
 // The VIP is on the director's own interface, as it is with the kernel's IPVS: its kernel would refuse the connections that
 // the director forwards. The guard keeps it out.
 func TestGuardAgainstAnswers(t *testing.T) {
-	w := build(t, "one-arm", 2)
-	w.must(w.Director.Addr("eth0", lab.VIP+"/24")) // and so it has a way to the client
-	w.must(w.Director.Sysctl("net.ipv4.ip_forward", "1"))
+	eachFamily(t, 2, guardAgainstAnswers, "one-arm")
+}
+
+func guardAgainstAnswers(t *testing.T, w *world) {
+	w.must(w.Director.Addr("eth0", w.family.vip+w.family.network)) // and so it has a way to the client
+	w.must(w.Director.Sysctl(w.family.forwarding, "1"))
 	// The director itself is not to answer, so that what comes from the VIP is the kernel's.
 	config := func(guard string) string { return w.config("answer: false\nguard: "+guard, w.http("rr")) }
 	w.start(config("auto"))
-	w.logged("level=WARN", "the VIP is an address of this host", lab.VIP)
+	w.logged("level=WARN", "the VIP is an address of this host", w.family.vip)
 	w.logged("guard installed")
 	captures := w.capture()
 	w.pages(20, 4)
 	d := dialer(time.Second)
 	var ne net.Error
-	if _, err := w.Client.Dial(d, "tcp4", lab.VIP+":81"); !errors.As(err, &ne) || !ne.Timeout() {
+	if _, err := w.Client.Dial(d, w.family.tcp, w.family.at(w.family.vip, "81")); !errors.As(err, &ne) || !ne.Timeout() {
 		t.Errorf("a port without a service: %v, not silence", err)
 	}
 	if n := kernelReplies(w.records(captures["director"])); n != 0 {
@@ -96,7 +98,7 @@ func TestGuardAgainstAnswers(t *testing.T) {
 		t.Errorf("guard: off, and there are the tables %v", got)
 	}
 	captures = w.capture()
-	if c, err := w.Client.Dial(d, "tcp4", lab.VIP+":80"); err == nil {
+	if c, err := w.Client.Dial(d, w.family.tcp, w.family.at(w.family.vip, "80")); err == nil {
 		// The realserver's SYN-ACK may be faster than the kernel's RST, which ends the connection then.
 		c.Close()
 	} else if !errors.Is(err, unix.ECONNREFUSED) {
@@ -108,14 +110,17 @@ func TestGuardAgainstAnswers(t *testing.T) {
 // The director's host is also a router, and has a way to the VIP: its kernel would send on a copy of each frame. The guard
 // keeps it from that.
 func TestGuardAgainstRouting(t *testing.T) {
-	w := build(t, "two-arm", 1)
-	w.must(w.Director.Sysctl("net.ipv4.ip_forward", "1"))
+	eachFamily(t, 1, guardAgainstRouting, "two-arm")
+}
+
+func guardAgainstRouting(t *testing.T, w *world) {
+	w.must(w.Director.Sysctl(w.family.forwarding, "1"))
 	for _, key := range []string{"all", "eth0", "eth1"} {
 		w.must(w.Director.Sysctl("net.ipv4.conf."+key+".rp_filter", "0"))
 	}
-	_, vip, err := net.ParseCIDR(lab.VIP + "/32")
+	_, vip, err := net.ParseCIDR(w.family.vip + w.family.alone)
 	w.must(err)
-	w.must(w.Director.Netlink().RouteAdd(&netlink.Route{Dst: vip, Gw: net.ParseIP(lab.RIP(1))}))
+	w.must(w.Director.Netlink().RouteAdd(&netlink.Route{Dst: vip, Gw: net.ParseIP(w.family.rip(1))}))
 	// copies counts the frames to the VIP that the realserver got, by their TTL.
 	copies := func(c *netlab.Capture) map[byte]int {
 		out := map[byte]int{}
@@ -123,7 +128,7 @@ func TestGuardAgainstRouting(t *testing.T) {
 			f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
 			var p frame.Packet
 			if frame.Parse(&f, &p) == frame.OK && r.ToHost && toVIP(&p) {
-				out[r.Data[frame.HeaderLen+8]]++
+				out[r.Data[frame.HeaderLen+w.family.ttl]]++
 			}
 		}
 		return out
@@ -145,7 +150,10 @@ func TestGuardAgainstRouting(t *testing.T) {
 
 // What a director leaves behind that is killed does no harm to the next, which takes it over.
 func TestKilled(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, killed, "two-arm")
+}
+
+func killed(t *testing.T, w *world) {
 	both := []string{"shunt_eth0", "shunt_eth1"}
 	config := w.config("", w.http("rr"))
 	for range 2 {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
-	"shunt/internal/lab"
 )
 
 // packetSockets counts the packet sockets of the director's host.
@@ -29,7 +28,10 @@ func (w *world) packetSockets() (n int) {
 
 // A director that is told to end does so soon, says that all is well, and leaves nothing. The next one works at once.
 func TestStopAndStart(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, stopAndStart, "one-arm")
+}
+
+func stopAndStart(t *testing.T, w *world) {
 	config := w.config("", w.http("rr"))
 	for range 3 {
 		w.start(config)
@@ -59,7 +61,10 @@ func TestStopAndStart(t *testing.T) {
 
 // It ends in the midst of traffic, too.
 func TestStopUnderLoad(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, stopUnderLoad, "two-arm")
+}
+
+func stopUnderLoad(t *testing.T, w *world) {
 	w.browser.Timeout, w.dial = time.Second, 100*time.Millisecond // the pages of the last moments are lost
 	w.start(w.config("", w.http("rr")))
 	l := w.load(4)
@@ -110,13 +115,16 @@ func TestMissingCapabilities(t *testing.T) {
 
 // Without CAP_NET_ADMIN it forwards, but there is no guard: the log says so, and what to do.
 func TestWithoutNetAdmin(t *testing.T) {
-	w := build(t, "one-arm", 1)
+	eachFamily(t, 1, withoutNetAdmin, "one-arm")
+}
+
+func withoutNetAdmin(t *testing.T, w *world) {
 	cmd, out := w.unprivileged("12")
 	w.must(w.Director.Start(cmd))
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	w.eventually("a page comes through a director without CAP_NET_ADMIN", func() bool {
-		_, err := w.Client.Dial(dialer(time.Second), "tcp4", lab.VIP+":80")
+		_, err := w.Client.Dial(dialer(time.Second), w.family.tcp, w.family.at(w.family.vip, "80"))
 		return err == nil
 	})
 	w.must(cmd.Process.Signal(unix.SIGTERM))
@@ -133,7 +141,10 @@ func TestWithoutNetAdmin(t *testing.T) {
 // A second director on the same host with the same control socket is refused, and does the first no harm: no frame is
 // forwarded twice meanwhile, and its guard stays.
 func TestSecondDirector(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, secondDirector, "one-arm")
+}
+
+func secondDirector(t *testing.T, w *world) {
 	w.start(w.config("", w.http("rr")))
 	before := w.tables()
 	captures := w.capture()

@@ -73,7 +73,10 @@ func (w *world) tally(n int, got map[string]int) {
 
 // Whoever asks the director much, and has it read its configuration again and again, does not disturb what it forwards.
 func TestQuestionsUnderLoad(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, questionsUnderLoad, "two-arm")
+}
+
+func questionsUnderLoad(t *testing.T, w *world) {
 	config := w.config("workers: 2", w.http("rr"))
 	w.start(config)
 	l := w.load(4)

@@ -35,7 +35,10 @@ func (w *world) look(path string) string {
 
 // What a director that runs tells of itself agrees with what it did, and Prometheus's linter finds nothing in it.
 func TestMetricsAndOverview(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, metricsAndOverview, "one-arm")
+}
+
+func metricsAndOverview(t *testing.T, w *world) {
 	good := w.config("http: {listen: 9405}", w.http("rr"))
 	w.start(good)
 	w.pages(10, 2)
@@ -43,11 +46,11 @@ func TestMetricsAndOverview(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	text := w.look("/metrics")
+	text, key := w.look("/metrics"), "TCP "+w.family.at(w.family.vip, "80")
 	for _, want := range []string{
-		`shunt_service_flows_total{service="TCP 192.168.10.100:80"} 10`,
-		`shunt_realserver_flows_total{realserver="10.10.0.11:80",service="TCP 192.168.10.100:80"} 5`,
-		`shunt_realserver_available{realserver="10.10.0.12:80",service="TCP 192.168.10.100:80"} 1`,
+		`shunt_service_flows_total{service="` + key + `"} 10`,
+		`shunt_realserver_flows_total{realserver="` + w.family.at(w.family.rip(1), "80") + `",service="` + key + `"} 5`,
+		`shunt_realserver_available{realserver="` + w.family.at(w.family.rip(2), "80") + `",service="` + key + `"} 1`,
 		`shunt_neighbours{leg="eth0",state="resolved"} 2`,
 		`shunt_config_reloads_total{result="failure"} 1`,
 		`shunt_config_last_reload_successful 0`,

@@ -145,10 +145,13 @@ func TestForgedAnnouncement(t *testing.T) {
 
 // A flood of questions for the VIP is answered at a bounded rate; the director still forwards, and still resolves.
 func TestARPFlood(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, aRPFlood, "one-arm")
+}
+
+func aRPFlood(t *testing.T, w *world) {
 	w.start(w.config("arp: {announce: 0, refresh: 1s}", w.http("rr")))
 	wire := w.wire(w.Client)
-	question := arpd.Message{SenderMAC: mac(clientMAC), Sender: netip.MustParseAddr(lab.ClientIP), Target: netip.MustParseAddr(lab.VIP),
+	question := arpd.Message{SenderMAC: mac(clientMAC), Sender: netip.MustParseAddr(w.family.client), Target: netip.MustParseAddr(w.family.vip),
 		Source: mac(clientMAC), Destination: arpd.Broadcast}
 	b, err := question.Frame(0)
 	w.must(err)
@@ -169,10 +172,10 @@ func TestARPFlood(t *testing.T) {
 		t.Errorf("afterwards 10 connections were spread as %v", got)
 	}
 	// And a flood of claims is not one of log lines.
-	vip := netip.MustParseAddr(lab.VIP)
+	vip := netip.MustParseAddr(w.family.vip)
 	const claims = 2000
 	for i := range claims {
-		m := arpd.Message{SenderMAC: mac(clientMAC), Sender: vip, Target: vip, Source: mac(clientMAC), Destination: arpd.Broadcast}
+		m := arpd.Message{Reply: vip.Is6(), SenderMAC: mac(clientMAC), Sender: vip, Target: vip, Source: mac(clientMAC), Destination: arpd.Broadcast}
 		m.SenderMAC[4], m.SenderMAC[5] = byte(i>>8)+0x40, byte(i)
 		wire.arp(m, 0)
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"shunt/internal/api"
-	"shunt/internal/lab"
 )
 
 // load is new connections without a pause, until it is ended.
@@ -63,13 +62,16 @@ func (w *world) reload(config string) {
 // Realservers come, change and go while connections are made without a pause: none is lost. As an operator would, a
 // realserver is given weight 0 until its connections have ended, before it is removed.
 func TestReloadUnderLoad(t *testing.T) {
-	w := build(t, "two-arm", 3)
+	eachFamily(t, 3, reloadUnderLoad, "two-arm")
+}
+
+func reloadUnderLoad(t *testing.T, w *world) {
 	w.serveTalks()
 	reals := func(weights ...int) []realserver {
 		var out []realserver
 		for i, weight := range weights {
 			if weight >= 0 {
-				out = append(out, realserver{address: lab.RIP(i + 1), weight: weight})
+				out = append(out, realserver{address: w.family.rip(i + 1), weight: weight})
 			}
 		}
 		return out
@@ -117,7 +119,7 @@ func (w *world) open(i int) (n int) {
 	all, err := w.director.Connections(w.ctx)
 	w.must(err)
 	for _, c := range all {
-		if c.Realserver.Addr().String() == lab.RIP(i) && (c.State == "SYN_RECV" || c.State == "ESTABLISHED") {
+		if c.Realserver.Addr().String() == w.family.rip(i) && (c.State == "SYN_RECV" || c.State == "ESTABLISHED") {
 			n++
 		}
 	}
@@ -126,7 +128,10 @@ func (w *world) open(i int) (n int) {
 
 // A configuration that is wrong changes nothing, and the log says where it is wrong.
 func TestReloadRefused(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, reloadRefused, "two-arm")
+}
+
+func reloadRefused(t *testing.T, w *world) {
 	w.serveTalks()
 	good := w.config("", on("tcp", 7, w.all()))
 	w.start(good)
@@ -137,9 +142,9 @@ func TestReloadRefused(t *testing.T) {
 		{"unknown key", strings.Replace(good, "services:", "servcies: []\nservices:", 1), "servcies"},
 		{"half-written", strings.TrimRight(good, "]}\n "), ""},
 		{"no YAML", good + "\n]", ""},
-		{"wrong address", strings.Replace(good, lab.RIP(2), "10.10.0.300", 1), "10.10.0.300"},
+		{"wrong address", strings.Replace(good, w.family.rip(2), w.family.wrong, 1), w.family.wrong},
 		{"wrong weight", strings.Replace(good, "weight: 1", "weight: -1", 1), "weight"},
-		{"realserver on no network", strings.Replace(good, lab.RIP(2), "172.31.0.1", 1), "172.31.0.1"},
+		{"realserver on no network", strings.Replace(good, w.family.rip(2), w.family.far, 1), w.family.far},
 	} {
 		if text := w.refused(c.config, before); !position.MatchString(text) || !strings.Contains(text, c.says) {
 			t.Errorf("%s: the log does not say what and where: %q", c.name, text)

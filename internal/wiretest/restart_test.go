@@ -107,8 +107,11 @@ func (w *world) taken() (n int, took string) {
 
 // Two thousand connections with traffic outlive ten directors that are killed, one that ends, and an upgrade.
 func TestRestartWithoutLoss(t *testing.T) {
+	eachFamily(t, 3, restartWithoutLoss, "two-arm")
+}
+
+func restartWithoutLoss(t *testing.T, w *world) {
 	const connections = 2000
-	w := build(t, "two-arm", 3)
 	w.serveTalks()
 	config := w.config("", w.http("rr"), on("tcp", 7, w.all()))
 	w.start(config)
@@ -238,7 +241,10 @@ func TestRestartRefuses(t *testing.T) {
 // Nothing is sent while no director runs that would harm connections: a director that was killed has left its guard, even
 // where the host routes; one that has ended leaves the frames to a host that neither has the VIP nor routes.
 func TestNothingIsSentBetween(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, nothingIsSentBetween, "one-arm")
+}
+
+func nothingIsSentBetween(t *testing.T, w *world) {
 	w.serveTalks()
 	config := w.config("", on("tcp", 7, w.all()))
 	w.start(config)
@@ -247,7 +253,7 @@ func TestNothingIsSentBetween(t *testing.T) {
 		name, forward string
 		end           func()
 	}{{"killed", "1", func() { w.director.Kill() }}, {"ended", "0", w.stop}} {
-		w.must(w.Director.Sysctl("net.ipv4.ip_forward", c.forward))
+		w.must(w.Director.Sysctl(w.family.forwarding, c.forward))
 		k.everyone("before it is " + c.name)
 		c.end()
 		captures := w.capture()
@@ -265,7 +271,7 @@ func TestNothingIsSentBetween(t *testing.T) {
 		})
 		sent := 0
 		for _, r := range w.records(captures["director"]) {
-			if !r.ToHost && !isARP(&r) {
+			if !r.ToHost && !ofNeighbours(&r) {
 				sent++
 			}
 		}
@@ -280,6 +286,10 @@ func TestNothingIsSentBetween(t *testing.T) {
 	}
 }
 
-func isARP(r *netlab.Record) bool {
-	return len(r.Data) >= frame.HeaderLen && r.Data[12] == 0x08 && r.Data[13] == 0x06
+// ofNeighbours reports whether a frame is the kernel's own: ARP, or neighbour discovery or what it says of its groups.
+func ofNeighbours(r *netlab.Record) bool {
+	f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
+	var p frame.Packet
+	arp := len(r.Data) >= frame.HeaderLen && r.Data[12] == 0x08 && r.Data[13] == 0x06
+	return arp || frame.Parse(&f, &p) == frame.OK && (discovery(&p) || p.Dst.Netip().IsMulticast())
 }
