@@ -123,7 +123,7 @@ func realserverAnswersForVIP(t *testing.T, w *world) {
 	damage := func() { w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0")) }
 	cure := func() { w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1")) }
 	if w.family.name == ipv6Family.name { // which answers for the addresses of the interface only
-		what, remedy = "a realserver answers neighbour solicitations for the VIP", "lo"
+		what, remedy = "a realserver answers neighbour solicitations for the VIP", "the VIP on lo"
 		link, err := w.Webs[1].Netlink().LinkByName("eth0")
 		w.must(err)
 		addr, err := netlink.ParseAddr(w.family.vip + w.family.alone)

@@ -105,13 +105,16 @@ func (w *world) taken() (n int, took string) {
 	return n, m[2]
 }
 
-// Two thousand connections with traffic outlive ten directors that are killed, one that ends, and an upgrade.
+// Two thousand connections with traffic, of IPv6 fewer, outlive ten directors that are killed, one that ends, and an upgrade.
 func TestRestartWithoutLoss(t *testing.T) {
 	eachFamily(t, 3, restartWithoutLoss, "two-arm")
 }
 
 func restartWithoutLoss(t *testing.T, w *world) {
-	const connections = 2000
+	connections, kills := 2000, 10
+	if w.family.name == ipv6Family.name { // what is lost by size or often would be lost by IPv4 too
+		connections, kills = 500, 3
+	}
 	w.serveTalks()
 	config := w.config("", w.http("rr"), on("tcp", 7, w.all()))
 	w.start(config)
@@ -130,7 +133,7 @@ func restartWithoutLoss(t *testing.T, w *world) {
 		k.everyone(how)
 		t.Logf("%s: took over in %s, ready after %s, all have talked after %s", how, took, ready.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	}
-	for i := range 10 {
+	for i := range kills {
 		w.director.Kill()
 		again(fmt.Sprintf("after kill number %d", i+1))
 	}
@@ -146,7 +149,7 @@ func restartWithoutLoss(t *testing.T, w *world) {
 	if v := w.status().Version; v != "99.0" {
 		t.Errorf("the version is %s: this was no upgrade", v)
 	}
-	if s := w.realservers(7); s.flows < connections {
+	if s := w.realservers(7); s.flows < uint64(connections) {
 		t.Errorf("%d flows are counted in all: the counters did not go on", s.flows)
 	}
 	w.stop()
