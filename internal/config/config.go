@@ -31,7 +31,8 @@ type Config struct {
 	ProcDir  string // where the kernel's files about IPVS are imitated; "" : nowhere
 
 	src    *source
-	static map[netip.Addr]frame.MAC // MACs that the file gives
+	static map[netip.Addr]frame.MAC   // MACs that the file gives
+	placed map[netip.Addr]*Realserver // those for which the file names a leg
 }
 
 // Log is what is logged, and how.

@@ -57,13 +57,9 @@ func (s *Service) port() uint16 {
 
 // Place finds the leg of a realserver. If the file has it with a leg, that is it.
 func (c *Config) Place(addr netip.Addr, networks [][]netip.Prefix) (frame.Leg, error) {
-	r := &Realserver{Address: addr}
-	for i := range c.Services {
-		for j := range c.Services[i].Realservers {
-			if in := &c.Services[i].Realservers[j]; in.Address == addr && in.Leg != "" {
-				r = in
-			}
-		}
+	r := c.placed[addr]
+	if r == nil {
+		r = &Realserver{Address: addr}
 	}
 	return c.leg(r, networks)
 }

@@ -71,11 +71,15 @@ func (v *validator) config(f *file) *Config {
 	c.Settings = v.settings(f)
 	c.Legs = v.legs(f.Legs)
 	c.Services = v.services(f, c.Legs)
-	c.static = map[netip.Addr]frame.MAC{}
+	c.static, c.placed = map[netip.Addr]frame.MAC{}, map[netip.Addr]*Realserver{}
 	for i := range c.Services {
-		for _, r := range c.Services[i].Realservers {
+		for j := range c.Services[i].Realservers {
+			r := &c.Services[i].Realservers[j]
 			if !r.MAC.IsZero() {
 				c.static[r.Address] = r.MAC
+			}
+			if r.Leg != "" {
+				c.placed[r.Address] = r
 			}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func (d *Director) Apply(changes []api.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := &translator{d: d, hops: map[forwarder.Hop]bool{}}
+	t := &translator{d: d, networks: d.networks(), hops: map[forwarder.Hop]bool{}}
 	for i := range changes {
 		if err := t.add(&changes[i]); err != nil {
 			e := refusal(i, err)
@@ -64,6 +64,9 @@ type translator struct {
 	d     *Director
 	steps []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
 	zero  []zeroing
+
+	own      map[netip.Addr]bool // this host's addresses; nil until they are needed
+	networks [][]netip.Prefix    // the legs'
 
 	vips    []netip.Addr           // of services that come
 	leaving []netip.Addr           // of services that go
@@ -225,11 +228,14 @@ func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forward
 		dest.Leg, dest.Drain = old.Leg, old.Drain
 		return dest, nil
 	}
-	if ownAddresses()[v.Address] {
+	if t.own == nil {
+		t.own = ownAddresses()
+	}
+	if t.own[v.Address] {
 		return dest, fmt.Errorf(errLocal+": %w", v.Address, forwarder.ErrInvalid)
 	}
 	var err error
-	dest.Leg, err = t.d.cfg.Place(v.Address, t.d.networks())
+	dest.Leg, err = t.d.cfg.Place(v.Address, t.networks)
 	if err != nil {
 		return dest, fmt.Errorf("%w: %w", err, forwarder.ErrInvalid)
 	}
