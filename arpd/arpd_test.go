@@ -396,6 +396,32 @@ func TestResolverTargets(t *testing.T) {
 	}
 }
 
+// TestResolverRemembers: who is removed and comes back soon, as one that fails its health checks does, is there at once.
+func TestResolverRemembers(t *testing.T) {
+	for _, c := range []struct {
+		away time.Duration
+		want State
+	}{{time.Second, Stale}, {remembered, Incomplete}} {
+		r := NewResolver(time.Minute)
+		r.Add(rip, frame.MAC{}, start)
+		r.Due(&self, start)
+		m := announcement(web1, rip, true)
+		m.Destination = own
+		r.Handle(&m, start)
+		r.Remove(rip, start)
+		r.Changes()
+		back := start.Add(c.away)
+		r.Add(rip, frame.MAC{}, back)
+		changes := r.Changes()
+		if len(changes) != 1 || changes[0].State != c.want || changes[0].MAC.IsZero() != (c.want == Incomplete) {
+			t.Errorf("back after %v: %+v, want it %v", c.away, changes, c.want)
+		}
+		if out, _ := r.Due(&self, back); len(out) != 1 || out[0].Target != rip {
+			t.Errorf("back after %v: asked %+v", c.away, out)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, m := range []Message{announcement(own, vip, true), self.request(rip, Broadcast), probe(own, vip), probe(own, vip6), announcement(own, vip6, true)} {
 		for _, vlan := range []uint16{0, 5} {

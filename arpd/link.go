@@ -255,7 +255,7 @@ func (l *Link) ChangeTargets(add map[netip.Addr]frame.MAC, remove []netip.Addr) 
 		l.resolver.Add(addr, mac, now)
 	}
 	for _, addr := range remove {
-		l.resolver.Remove(addr)
+		l.resolver.Remove(addr, now)
 	}
 	l.mu.Unlock()
 	l.wake()

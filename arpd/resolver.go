@@ -52,6 +52,12 @@ const (
 // answerWindow is how long after a question an answer to it is waited for; what comes later nobody asked for.
 const answerWindow = 3 * time.Second
 
+// How long the MAC of a neighbour that was removed is remembered, and of how many.
+const (
+	remembered = time.Minute
+	mostLeft   = 4096
+)
+
 // A Resolver finds and keeps the MACs of neighbours. It is not safe for several goroutines.
 //
 // It believes answers to its questions only. What a neighbour says unasked, as a gratuitous announcement of another MAC, has
@@ -65,6 +71,8 @@ type Resolver struct {
 	due     queue // of those that are asked for, the next first
 	changed []Neighbour
 	hurried bool // something is to be asked sooner than Due said
+
+	left map[netip.Addr]Neighbour // those that were removed lately with their MAC known; Since is when
 }
 
 type target struct {
@@ -108,14 +116,14 @@ const (
 
 // NewResolver returns a Resolver that asks again for a neighbour that was not heard of for the time of refresh.
 func NewResolver(refresh time.Duration) *Resolver {
-	return &Resolver{refresh: refresh, targets: map[netip.Addr]*target{}}
+	return &Resolver{refresh: refresh, targets: map[netip.Addr]*target{}, left: map[netip.Addr]Neighbour{}}
 }
 
 // SetTargets replaces the neighbours to resolve. What is known of those that stay, stays. A target with a MAC is static.
 func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 	for addr := range r.targets {
 		if _, stays := targets[addr]; !stays {
-			r.Remove(addr)
+			r.Remove(addr, now)
 		}
 	}
 	for addr, mac := range targets {
@@ -129,18 +137,36 @@ func (r *Resolver) Add(addr netip.Addr, mac frame.MAC, now time.Time) {
 	if t != nil && (t.State == Static && t.MAC == mac || t.State != Static && mac.IsZero()) {
 		return
 	}
-	r.Remove(addr)
+	r.drop(addr)
 	t = &target{Neighbour: Neighbour{addr, mac, Static, now}, next: now, place: -1}
 	if mac.IsZero() {
 		t.State = Incomplete
+		if was, ok := r.left[addr]; ok && now.Sub(was.Since) < remembered {
+			t.State, t.MAC = Stale, was.MAC // who fails health checks comes and goes
+		}
 		heap.Push(&r.due, t)
 	}
+	delete(r.left, addr)
 	r.targets[addr] = t
 	r.changed = append(r.changed, t.Neighbour)
 }
 
-// Remove takes one away.
-func (r *Resolver) Remove(addr netip.Addr) {
+// Remove takes one away. If it is added again within a minute its MAC is still believed, and asked for at once.
+func (r *Resolver) Remove(addr netip.Addr, now time.Time) {
+	t := r.targets[addr]
+	if t == nil {
+		return
+	}
+	if t.State == Resolved || t.State == Stale {
+		if len(r.left) >= mostLeft {
+			clear(r.left)
+		}
+		r.left[addr] = Neighbour{Addr: addr, MAC: t.MAC, Since: now}
+	}
+	r.drop(addr)
+}
+
+func (r *Resolver) drop(addr netip.Addr) {
 	t := r.targets[addr]
 	if t == nil {
 		return

@@ -134,7 +134,7 @@ func (c *Control) fillDest(out *dest, d *destState) {
 		return
 	}
 	mac := d.hop.mac
-	*out = dest{mac: mac, out: d.spec.Leg, available: d.available(), resolved: !mac.IsZero(), service: d.service.id,
+	*out = dest{mac: mac, out: d.spec.Leg, available: d.available(), resolved: !mac.IsZero(), asked: d.hop.asked, service: d.service.id,
 		mtu: c.mtu(d.spec.Leg), vlan: c.legs[d.spec.Leg].VLAN, weight: d.spec.Weight, load: d.load, templates: d.templates}
 	// Only now that the transaction succeeds: the workers read the load while it is under way.
 	d.load.SetThresholds(d.spec.Upper, d.spec.Lower)

@@ -105,6 +105,9 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 	if v != Forwarded {
 		w.end(old)
 		if v == NoDestination {
+			if s.awaited(sid) {
+				return Unresolved
+			}
 			w.unreachable(s, f, p)
 		}
 		return v
@@ -118,6 +121,18 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 		return TableFull
 	}
 	return w.forward(s, id, w.table.Entry(id), f, p)
+}
+
+// awaited reports whether a realserver of the service could take flows, but for its MAC that is being asked for. A client
+// that is told meanwhile that nobody is there gives up; one that hears nothing comes again within a second. The kernel
+// holds the packet until then.
+func (s *snapshot) awaited(sid uint16) bool {
+	for _, id := range s.services[sid].list {
+		if d := &s.dests[id]; d.asked && d.weight > 0 && !d.load.Overloaded() {
+			return true
+		}
+	}
+	return false
 }
 
 // choose finds the destination of a new flow, and the template that it hangs on or None.

@@ -69,6 +69,7 @@ type Control struct {
 // hopState is what is known of a hop.
 type hopState struct {
 	mac   frame.MAC
+	asked bool         // nobody knows yet whether somebody answers
 	dests []*destState // that live there, removed ones too as long as they are remembered
 }
 
@@ -160,17 +161,19 @@ func (c *Control) Update(fn func(tx *Tx) error) error {
 	return err
 }
 
-// A Neighbour is a realserver's address on a leg, and the MAC on which it answers; the zero MAC means that nobody answers.
+// A Neighbour is a realserver's address on a leg, and the MAC on which it answers; the zero MAC means that nobody answers, or
+// not yet. A realserver of which nothing was told is being asked for.
 type Neighbour struct {
-	Leg  frame.Leg
-	Addr netip.Addr
-	MAC  frame.MAC
+	Leg   frame.Leg
+	Addr  netip.Addr
+	MAC   frame.MAC
+	Asked bool // the MAC is not known yet, and its answer is awaited
 }
 
 // SetNeighbour tells on which MAC a realserver's address answers; the zero MAC means that nobody answers, which takes
 // the realserver out of scheduling until somebody does.
 func (c *Control) SetNeighbour(leg frame.Leg, addr netip.Addr, mac frame.MAC) error {
-	return c.SetNeighbours([]Neighbour{{leg, addr, mac}})
+	return c.SetNeighbours([]Neighbour{{Leg: leg, Addr: addr, MAC: mac}})
 }
 
 // SetNeighbours is SetNeighbour for many at once, which costs little more than for one.
@@ -180,9 +183,11 @@ func (c *Control) SetNeighbours(list []Neighbour) error {
 	changed := false
 	for _, n := range list {
 		h := c.hop(hop{n.Leg, n.Addr})
-		if h.mac == n.MAC {
+		asked := n.Asked && n.MAC.IsZero()
+		if h.mac == n.MAC && h.asked == asked {
 			continue
 		}
+		h.asked = asked
 		changed = true
 		old := h.mac
 		h.mac = n.MAC
@@ -192,7 +197,7 @@ func (c *Control) SetNeighbours(list []Neighbour) error {
 		}
 		for _, d := range h.dests {
 			c.touchedDests = append(c.touchedDests, d.id)
-			if old.IsZero() && d.removed.IsZero() {
+			if old.IsZero() && !n.MAC.IsZero() && d.removed.IsZero() {
 				c.arrives(d)
 			}
 		}
@@ -207,7 +212,7 @@ func (c *Control) SetNeighbours(list []Neighbour) error {
 func (c *Control) hop(h hop) *hopState {
 	s := c.hops[h]
 	if s == nil {
-		s = new(hopState)
+		s = &hopState{asked: true}
 		c.hops[h] = s
 	}
 	return s

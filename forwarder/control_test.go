@@ -309,3 +309,39 @@ func TestSetNeighbour(t *testing.T) {
 	r.expect(changed(talk4(40000, 80).tcp(frame.ACK), 6, 2, 0, 0, 0, 1, 7), forwarder.LoopGuard)
 	r.expect(changed(talk4(40000, 80).tcp(frame.ACK), 6, 2, 0, 0, 0, 1, 1), forwarder.Forwarded) // nobody's MAC any more
 }
+
+// TestAwaitedNeighbour: as long as a realserver that could take it is being asked for, a client is not told that nobody is there.
+func TestAwaitedNeighbour(t *testing.T) {
+	r := start(t)
+	s := service("TCP "+vip4+":80", "rr")
+	r.update(func(tx *forwarder.Tx) error {
+		if err := tx.AddService(s); err != nil {
+			return err
+		}
+		return tx.AddDestination(s.Key(), dest(s, 1))
+	})
+	syn := talk4(40000, 80).tcp(frame.SYN)
+	told := func(want int, v forwarder.Verdict) {
+		t.Helper()
+		r.expect(syn, v)
+		if out := r.give(syn); len(out) != want {
+			t.Fatalf("%d frames come out, want %d", len(out), want)
+		}
+		if x := r.explained(talk4(40000, 80), frame.TCP); x.Verdict != v {
+			t.Fatalf("explained as %q, want %q", x.Verdict, v)
+		}
+	}
+	at := forwarder.Neighbour{Leg: 0, Addr: server(1, false)}
+	told(0, forwarder.Unresolved)
+	r.must(r.SetNeighbours([]forwarder.Neighbour{at}))
+	told(1, forwarder.NoDestination)
+	at.Asked = true
+	r.must(r.SetNeighbours([]forwarder.Neighbour{at}))
+	told(0, forwarder.Unresolved)
+	r.update(func(tx *forwarder.Tx) error { return tx.EditDestination(s.Key(), dest(s, 1, weight(0))) })
+	told(1, forwarder.NoDestination)
+	r.update(func(tx *forwarder.Tx) error { return tx.EditDestination(s.Key(), dest(s, 1)) })
+	at.MAC = serverMAC(1)
+	r.must(r.SetNeighbours([]forwarder.Neighbour{at}))
+	r.goesTo(syn, 1)
+}

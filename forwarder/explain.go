@@ -157,6 +157,9 @@ func (w *Worker) explainNew(c *Control, x *Explanation, sid uint16, k *flow.Key,
 	n := scheduler.Peek(svc.sched[w.index], &r)
 	if n == scheduler.None {
 		x.Verdict = NoDestination
+		if s.awaited(sid) {
+			x.Verdict = Unresolved
+		}
 		return
 	}
 	x.choose(c, s, svc.list[n])

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shunt/forwarder"
+	"shunt/forwarder/frame"
 )
 
 // sysctl sets a variable of net.ipv4.vs.
@@ -50,7 +51,7 @@ func (d *director) command(e *event) error {
 		d.marks = append(d.marks, parseMark(args))
 		return errCarriedOut
 	case strings.HasPrefix(e.Cmd, "ip neigh replace"): // ip neigh replace ADDR lladdr MAC dev eth0.10 nud permanent
-		d.must(d.engine.SetNeighbour(vlanLeg, addr(args[3]), mac(args[5])))
+		d.setNeighbour(vlanLeg, addr(args[3]), mac(args[5]))
 		return errCarriedOut
 	case strings.HasPrefix(e.Cmd, "ip route add") && strings.Contains(e.Cmd, " mtu "): // of a route to a realserver
 		n, err := strconv.Atoi(args[len(args)-1])
@@ -110,12 +111,17 @@ func (d *director) ipvsadm(args []string, refused bool) error {
 		key := o.service.Key()
 		return d.engine.Zero(&key)
 	}
-	return d.update(func(tx *forwarder.Tx) error {
+	err = d.update(func(tx *forwarder.Tx) error {
 		if err := d.apply(tx, &o); err != nil || !refused {
 			return err
 		}
 		return errTaken
 	})
+	if err == nil && o.command == 'a' && !d.live[o.real.Addr] {
+		// What the traces say of it is from after the kernel has given up asking.
+		d.must(d.engine.SetNeighbour(o.real.Leg, o.real.Addr, frame.MAC{}))
+	}
+	return err
 }
 
 func (d *director) apply(tx *forwarder.Tx, o *options) error {

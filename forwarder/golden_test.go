@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,6 +161,7 @@ type director struct {
 	history  []moment
 	ports    uint16 // of flows that the traces do not name
 	parts    map[int]*parts
+	live     map[netip.Addr]bool // realservers' addresses that answer ARP
 }
 
 const (
@@ -169,7 +171,7 @@ const (
 )
 
 func newDirector(t testing.TB) *director {
-	d := &director{t: t, settings: forwarder.DefaultSettings(), ports: 30000}
+	d := &director{t: t, settings: forwarder.DefaultSettings(), ports: 30000, live: map[netip.Addr]bool{}}
 	d.settings.Source = forwarder.SourceOwn // as the kernel
 	legs := []forwarder.Leg{{Name: "eth0", MAC: mac(ownMAC)}, {Name: "eth0.10", MAC: mac(ownMAC), VLAN: 10}}
 	e, err := forwarder.New(forwarder.Config{
@@ -182,10 +184,15 @@ func newDirector(t testing.TB) *director {
 	d.engine = e
 	for n := 1; n <= 4; n++ {
 		for _, a := range []string{"10.77.0.1", "fd00:77::1"} {
-			d.must(e.SetNeighbour(0, addr(fmt.Sprint(a, n)), mac(fmt.Sprint("02:00:00:00:00:1", n))))
+			d.setNeighbour(0, addr(fmt.Sprint(a, n)), mac(fmt.Sprint("02:00:00:00:00:1", n)))
 		}
 	}
 	return d
+}
+
+func (d *director) setNeighbour(leg frame.Leg, a netip.Addr, m frame.MAC) {
+	d.must(d.engine.SetNeighbour(leg, a, m))
+	d.live[a] = true
 }
 
 func (d *director) must(err error) {

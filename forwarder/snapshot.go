@@ -100,6 +100,7 @@ type dest struct {
 	out       frame.Leg
 	available bool // still a realserver of its service
 	resolved  bool // mac is known
+	asked     bool // it is not, but may be within moments
 	service   uint16
 	vlan      uint16 // of its leg
 	weight    int32

@@ -32,7 +32,7 @@ const (
 	NoFlow        // a segment that opens no connection, of a flow that is not known
 	NoDestination // the scheduler found no realserver that can take the flow
 	DestGone      // the flow's realserver was removed
-	Unresolved    // the realserver's MAC is not known
+	Unresolved    // the realserver's MAC is not known, or that of the only ones that could take the flow is being asked for
 	TableFull     // no room in the connection table
 	DropPacket    // refused by drop_packet
 	NoICMPFlow    // an ICMP message about no known flow

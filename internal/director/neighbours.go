@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -22,6 +23,12 @@ func (d *Director) setTargets(neighbours []config.Neighbour) {
 			}
 		}
 		l.link.SetTargets(targets)
+		d.neighbours.Lock()
+		maps.DeleteFunc(d.known, func(p place, _ arpd.Neighbour) bool {
+			_, stays := targets[p.addr]
+			return p.leg == frame.Leg(i) && !stays
+		})
+		d.neighbours.Unlock()
 	}
 }
 
@@ -51,7 +58,7 @@ func (d *Director) neighboursChanged(leg frame.Leg, list []arpd.Neighbour) {
 	d.neighbours.Lock()
 	for i, n := range list {
 		p := place{leg, n.Addr}
-		old[i], news[i] = d.known[p], forwarder.Neighbour{Leg: leg, Addr: n.Addr, MAC: n.MAC}
+		old[i], news[i] = d.known[p], forwarder.Neighbour{Leg: leg, Addr: n.Addr, MAC: n.MAC, Asked: n.State == arpd.Incomplete}
 		d.known[p] = n
 	}
 	d.neighbours.Unlock()

@@ -124,6 +124,11 @@ func (d *Director) changeTargets(add []config.Neighbour, remove []forwarder.Hop)
 			l.link.ChangeTargets(more, less)
 		}
 	}
+	d.neighbours.Lock()
+	for _, h := range remove {
+		delete(d.known, place{h.Leg, h.Addr})
+	}
+	d.neighbours.Unlock()
 }
 
 func union(a, b []netip.Addr) []netip.Addr {
