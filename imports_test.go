@@ -23,8 +23,9 @@ var mayImport = map[string][]string{
 	"forwarder/ring":   {"forwarder", "forwarder/frame"},
 	"forwarder/replay": {"forwarder", "forwarder/frame"},
 	"arpd":             {"forwarder/frame"},
-	"internal/config":  {"forwarder", "forwarder/ring", "forwarder/frame", "scheduler"},
-	"cmd/shunt":        {"internal/..."},
+	"internal/config":  {"api", "forwarder", "forwarder/ring", "forwarder/frame", "scheduler"},
+	"api":              {},
+	"cmd/shunt":        {"api", "internal/..."},
 }
 
 // goList runs go list on this module, for which it needs neither the network nor a compiler.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 func connsCmd() *cobra.Command {

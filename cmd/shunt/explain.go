@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/explain"
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/top"
 )
 

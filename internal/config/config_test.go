@@ -351,3 +351,15 @@ func TestStateDir(t *testing.T) {
 		}
 	}
 }
+
+// TestSocketName: a name stands for the director's socket, and its state is beside it.
+func TestSocketName(t *testing.T) {
+	text := strings.Replace(good, "legs:", "control: {socket: web2}\nlegs:", 1)
+	c, err := Parse("shunt.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Control.Socket != "/run/shunt/web2.sock" || c.StateDir != "/run/shunt/web2.state" {
+		t.Errorf("socket %s, state %s", c.Control.Socket, c.StateDir)
+	}
+}

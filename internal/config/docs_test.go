@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"shunt/api"
 	"shunt/forwarder"
-	"shunt/internal/api"
 )
 
 func readDoc(t *testing.T, name string) string {

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
@@ -133,6 +135,9 @@ func (v *validator) log(f *logFile) Log {
 	return l
 }
 
+// directorName is the name of one of several directors of a host, after which its socket and its state are called.
+var directorName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 func (v *validator) control(f *controlFile) Control {
 	c := Control{Socket: f.Socket, Mode: 0o660, Group: f.Group}
 	switch {
@@ -140,8 +145,10 @@ func (v *validator) control(f *controlFile) Control {
 		c.Socket = DefaultSocket
 	case f.Socket == "off":
 		c.Socket = ""
+	case directorName.MatchString(f.Socket):
+		c.Socket = api.SocketOf(f.Socket)
 	case !strings.HasPrefix(f.Socket, "/"):
-		v.wrong("$.control.socket", "the socket %q must be an absolute path, or off", f.Socket)
+		v.wrong("$.control.socket", "the socket %q must be an absolute path, a name of letters, digits, - and _, or off", f.Socket)
 	case len(f.Socket) > 107:
 		v.wrong("$.control.socket", "the path of the socket has %d bytes; the kernel allows 107", len(f.Socket))
 	}

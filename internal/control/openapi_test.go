@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 var update = flag.Bool("update", false, "write openapi.json")

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"reflect"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // openapi describes all routes; TestOpenAPI makes it of them (go test ./internal/control -run OpenAPI -update).

@@ -19,7 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // Director is what the server needs of a director. Its methods may be called from several goroutines.

@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 type fake struct{ conns int }

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 	"shunt/scheduler"
 )
 

@@ -14,11 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"shunt/api"
 	"shunt/arpd"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
-	"shunt/internal/api"
 	"shunt/internal/config"
 	"shunt/internal/control"
 	"shunt/internal/guard"

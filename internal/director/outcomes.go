@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 )
 
 // outcomes is what happened that is to be shown on request.

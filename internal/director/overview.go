@@ -3,7 +3,7 @@ package director
 import (
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // Overview is all that a screen shows.

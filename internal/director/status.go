@@ -3,10 +3,10 @@ package director
 import (
 	"net/netip"
 
+	"shunt/api"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
-	"shunt/internal/api"
 	"shunt/internal/control"
 	"shunt/internal/explain"
 )

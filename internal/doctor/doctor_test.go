@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 	"shunt/internal/config"
 )
 

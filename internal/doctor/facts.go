@@ -11,8 +11,8 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"shunt/api"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 	"shunt/internal/config"
 )
 

@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/config"
 )
 

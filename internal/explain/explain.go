@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder"
-	"shunt/internal/api"
 )
 
 // Of puts an explanation into the form in which it is sent and printed.

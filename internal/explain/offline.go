@@ -1,8 +1,8 @@
 package explain
 
 import (
+	"shunt/api"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 	"shunt/internal/config"
 	"shunt/internal/replayrun"
 )

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // State is a realserver's in a word, with what it means and a class of colours.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 func TestStates(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"shunt/api"
 	"shunt/forwarder"
-	"shunt/internal/api"
 )
 
 // manyServers is how many realservers of a service Print shows one by one; of more it shows those that do not take

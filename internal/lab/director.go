@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // A Director is a running `shunt run` on the director's host.

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"shunt/api"
 	"shunt/arpd"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 )
 
 // proof counts what held and what did not.

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder/frame"
-	"shunt/internal/api"
 	"shunt/internal/netlab"
 )
 

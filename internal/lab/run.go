@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/netlab"
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // Director is what is asked for the figures. It may be called from several goroutines.

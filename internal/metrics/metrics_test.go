@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 type fake struct{ o api.Overview }

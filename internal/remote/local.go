@@ -3,7 +3,7 @@ package remote
 import (
 	"errors"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/ipvsadm"
 )
 

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/ipvsadm"
 )
 

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 const (

@@ -7,8 +7,8 @@ import (
 	"os"
 	"slices"
 
+	"shunt/api"
 	"shunt/forwarder"
-	"shunt/internal/api"
 	"shunt/internal/figures"
 )
 

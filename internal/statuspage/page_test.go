@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // fake is a director that can be changed.

@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/metrics"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/figures"
 )
 

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/figures"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/google/go-cmp/cmp"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 var update = flag.Bool("update", false, "write the golden screens anew")

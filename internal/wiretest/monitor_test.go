@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // look fetches a path of the director's HTTP address.

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/lab"
 )
 

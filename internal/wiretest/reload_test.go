@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"shunt/internal/api"
+	"shunt/api"
 )
 
 // load is new connections without a pause, until it is ended.

@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"shunt/internal/api"
+	"shunt/api"
 	"shunt/internal/lab"
 	"shunt/internal/netlab"
 )

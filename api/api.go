@@ -1,5 +1,6 @@
 // Package api is what a running director says of itself over its control socket: HTTP and JSON on a unix socket. The
-// types are shared by the director, which answers, and by the commands and the laboratory, which ask.
+// types are shared by the director, which answers, and by the commands and the laboratory, which ask; Client is for other
+// programs, too.
 //
 //	GET /v1/status       Status
 //	GET /v1/services     []Service
@@ -7,6 +8,8 @@
 //	GET /v1/connections  []Connection
 //	GET /v1/neighbours   []Neighbour
 //	GET /v1/explain?packet=tcp+192.0.2.7:40000+>+203.0.113.10:80   Explanation
+//	POST /v1/changes     a list of Change, carried out as one transaction
+//	POST /v1/connections/kill, /v1/connections/move
 package api
 
 import (
