@@ -52,8 +52,12 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// startPatience is how long a director may take until it says that it is ready.
-const startPatience = 20 * time.Second
+// startPatience is how long a director may take until it says that it is ready, and stopPatience until it has ended, on a
+// machine with more to do than it can.
+const (
+	startPatience = time.Minute
+	stopPatience  = 30 * time.Second
+)
 
 // Start starts binary's `run` with a configuration, which it writes into dir, and waits until it says that it is ready as
 // it would to systemd. socket is the control socket that the configuration names. log may be nil.
@@ -129,10 +133,10 @@ func (d *Director) Stop() error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-d.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(stopPatience):
 		_ = d.cmd.Process.Kill()
 		<-d.ended
-		return errors.New("the director did not end within 10 s of SIGTERM")
+		return fmt.Errorf("the director did not end within %s of SIGTERM", stopPatience)
 	}
 	if d.err != nil {
 		return fmt.Errorf("the director ended with an error: %w; its log:\n%s", d.err, d.log)

@@ -67,7 +67,7 @@ func TestTalk(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	conn, err := a.Dial(&net.Dialer{Timeout: 5 * time.Second}, "tcp", "10.0.0.2:80")
+	conn, err := a.Dial(&net.Dialer{Timeout: patience}, "tcp", "10.0.0.2:80")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,21 +79,17 @@ func TestTalk(t *testing.T) {
 	if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "hello" {
 		t.Fatalf("read %q, %v", buf, err)
 	}
-	time.Sleep(50 * time.Millisecond)
+	to, from := 0, 0
+	for end := time.Now().Add(patience); to < 3 || from < 4; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("recorded %d frames to the host and %d from it", to, from)
+		}
+		to, from = count(c)
+	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	to, from := 0, 0
-	for _, r := range c.Records() {
-		if r.ToHost {
-			to++
-		} else {
-			from++
-		}
-	}
-	if to < 3 || from < 4 {
-		t.Errorf("recorded %d frames to the host and %d from it", to, from)
-	}
+	to, from = count(c)
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +109,18 @@ func TestTalk(t *testing.T) {
 	if n != to+from {
 		t.Errorf("the file has %d frames, the memory %d", n, to+from)
 	}
+}
+
+// count counts what a capture has of either direction.
+func count(c *Capture) (to, from int) {
+	for _, r := range c.Records() {
+		if r.ToHost {
+			to++
+		} else {
+			from++
+		}
+	}
+	return to, from
 }
 
 // A host takes what comes for an IPv6 address as soon as it is added, and can ask its neighbours as soon as it has IPv6: the
@@ -162,7 +170,7 @@ func TestChildrenEnd(t *testing.T) {
 	n.Close()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the command is still running")
 	}
 	if err := h.Do(func() error { return nil }); err == nil {

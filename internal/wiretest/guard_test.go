@@ -98,7 +98,7 @@ func guardAgainstAnswers(t *testing.T, w *world) {
 		t.Errorf("guard: off, and there are the tables %v", got)
 	}
 	captures = w.capture()
-	if c, err := w.Client.Dial(d, w.family.tcp, w.family.at(w.family.vip, "80")); err == nil {
+	if c, err := w.Client.Dial(dialer(patience), w.family.tcp, w.family.at(w.family.vip, "80")); err == nil {
 		// The realserver's SYN-ACK may be faster than the kernel's RST, which ends the connection then.
 		c.Close()
 	} else if !errors.Is(err, unix.ECONNREFUSED) {

@@ -94,7 +94,8 @@ func vipComesAndGoes(t *testing.T, w *world) {
 		count := func(vip string) int {
 			return len(back.find(func(f tagged) bool {
 				m, err := arpd.Parse(f.data)
-				return err == nil && m.Reply && m.Sender == netip.MustParseAddr(vip) && m.SenderMAC == mac(lab.DirectorMAC)
+				// Announcements, which by IPv6 are replies too, are for all.
+				return err == nil && m.Reply && m.Sender == netip.MustParseAddr(vip) && m.Target == client && m.SenderMAC == mac(lab.DirectorMAC)
 			}))
 		}
 		before, marker := count(second), count(w.family.vip)

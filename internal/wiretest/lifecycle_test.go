@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"shunt/forwarder/frame"
+	"shunt/internal/netlab"
 )
 
 // packetSockets counts the packet sockets of the director's host.
@@ -41,12 +41,7 @@ func stopAndStart(t *testing.T, w *world) {
 		}
 		began := time.Now()
 		w.stop()
-		// A second is what it should take at most; more is for a machine that has much else to do.
-		if d := time.Since(began); d > 5*time.Second {
-			t.Errorf("it took %s to end", d)
-		} else {
-			t.Logf("ended after %s", d)
-		}
+		t.Logf("ended after %s", time.Since(began)) // one that hangs is ended by stop, as an error
 		if n := w.packetSockets(); n != 0 {
 			t.Errorf("%d packet sockets are left", n)
 		}
@@ -166,20 +161,27 @@ func secondDirector(t *testing.T, w *world) {
 			t.Errorf("the guard's tables were %v and are %v", before, got)
 		}
 	}
+	// Frames are counted twice, in and out: the last ones may still be on their way.
 	to, from := 0, 0
-	for _, r := range w.records(captures["director"]) {
-		f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
-		var p frame.Packet
-		if frame.Parse(&f, &p) != frame.OK || !toVIP(&p) {
-			continue
-		}
-		if r.ToHost {
+	w.eventually("the director has sent as many frames as it got", func() bool {
+		to, from = passed(captures["director"].Records())
+		return to > 0 && to <= from
+	})
+	if to != from {
+		t.Errorf("the director got %d frames and sent %d", to, from)
+	}
+}
+
+// passed counts the frames to the VIP that a port's host got and sent.
+func passed(records []netlab.Record) (to, from int) {
+	for _, r := range records {
+		switch {
+		case !toVIPFrame(&r):
+		case r.ToHost:
 			to++
-		} else {
+		default:
 			from++
 		}
 	}
-	if to == 0 || to != from {
-		t.Errorf("the director got %d frames and sent %d", to, from)
-	}
+	return to, from
 }

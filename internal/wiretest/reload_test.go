@@ -57,6 +57,7 @@ func (w *world) reload(config string) {
 	if n := w.status().Reloads; n != before+1 {
 		w.t.Fatalf("%d reloads were counted, and before this one %d", n, before)
 	}
+	w.settled()
 }
 
 // Realservers come, change and go while connections are made without a pause: none is lost. As an operator would, a

@@ -96,10 +96,11 @@ var tookOver = regexp.MustCompile(`connections were taken over.* connections=(\d
 // taken is how many connections the director says it took over, and how long it took.
 func (w *world) taken() (n int, took string) {
 	w.t.Helper()
-	m := tookOver.FindStringSubmatch(w.director.Log())
-	if m == nil {
-		w.t.Fatalf("the director does not say that it took over connections:\n%s", w.director.Log())
-	}
+	var m []string // what it writes comes to us later than that it is ready
+	w.eventually("the director says that it took over connections", func() bool {
+		m = tookOver.FindStringSubmatch(w.director.Log())
+		return m != nil
+	})
 	n, err := strconv.Atoi(m[1])
 	w.must(err)
 	return n, m[2]

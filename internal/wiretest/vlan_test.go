@@ -262,6 +262,7 @@ func TestSeveralVLANsOfOneInterface(t *testing.T) {
 	taps := []*tap{w.tap(w.Webs[0]), w.tap(w.Webs[1])}
 	back, from, far := w.tap(w.Client), w.wire(w.Client), w.wire(w.Webs[1])
 	reals := []realserver{{address: lab.RIP(1), weight: 1, mac: lab.MAC(1)}, {address: "10.70.0.12", weight: 1}}
+	w.quiet = true
 	w.start(w.config(`legs:
   - {interface: eth0, vlan: 5, networks: [10.10.0.0/25]}
   - {interface: eth0, vlan: 7, vlan_protocol: 802.1ad, networks: [10.70.0.0/24]}

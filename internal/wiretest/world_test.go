@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/api"
+	"shunt/arpd"
 	"shunt/internal/lab"
 	"shunt/internal/netlab"
 )
@@ -43,6 +44,7 @@ type world struct {
 	ports    uint32        // the last one that a browser connected from
 	dial     time.Duration // how long a browser waits for a connection
 	family   family        // of the services
+	quiet    bool          // there are realservers that answer only when the test has them do so
 
 	stopServer []func() // of the realservers, by their number from 0
 }
@@ -118,7 +120,8 @@ func (w *world) must(err error) {
 	}
 }
 
-// start has the director run with a configuration, and look at at the end of the test what it left.
+// start has the director run with a configuration, and look at at the end of the test what it left. It waits until each
+// realserver has answered, or is known not to: on a busy machine the director may begin before.
 func (w *world) start(config string) {
 	w.t.Helper()
 	d, err := w.Start(program, w.dir, config, w.socket, nil)
@@ -130,6 +133,30 @@ func (w *world) start(config string) {
 		}
 		w.explain()
 		w.stop()
+	})
+	w.settled()
+}
+
+// settled waits until no realserver is being looked for. A test counts on what new connections go to.
+func (w *world) settled() {
+	w.t.Helper()
+	if w.quiet {
+		return
+	}
+	w.eventually("each realserver has answered, or failed to", func() bool {
+		var all []api.Neighbour
+		w.must(w.director.Get(w.ctx, "/v1/neighbours", &all))
+		for _, s := range w.services() { // what the engine knows, which is told after the resolver does
+			for _, r := range s.Realservers {
+				failed := func(n api.Neighbour) bool {
+					return n.Address == netip.MustParseAddrPort(r.Address).Addr() && n.State == arpd.Failed.String()
+				}
+				if r.MAC == "" && !slices.ContainsFunc(all, failed) {
+					return false
+				}
+			}
+		}
+		return true
 	})
 }
 
