@@ -87,20 +87,20 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	d.exchange(l, fresh)
 	l.present = true
 	d.noteMACs()
-	d.log.Warn("the interface is there again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", fmt.Sprint(l.nets), "up", l.up)
 	if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
 		d.log.Error("the engine refused the leg", "error", err)
+	}
+	// The guard was on the interface that went. Until it is there again, nobody is to be told where the VIPs are.
+	if err := d.letIn(d.inForce().vips); err != nil {
+		d.log.Error("the filters of the interface could not be set", "interface", ifi.Name, "error", err)
 	}
 	if err := l.slot.Put(conn); err != nil {
 		d.log.Warn("not all questions for the VIPs can be heard", "interface", ifi.Name, "error", err)
 	}
 	l.link.SetAddrs(l.addr, l.addr6)
 	l.link.SetMAC(l.mac)
-	// The guard was on the interface that went.
-	if err := d.letIn(d.inForce().vips); err != nil {
-		d.log.Error("the filters of the interface could not be set", "interface", ifi.Name, "error", err)
-	}
 	l.link.Again()
+	d.log.Warn("the interface is there again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", fmt.Sprint(l.nets), "up", l.up)
 	d.placeAnew()
 	return nil
 }

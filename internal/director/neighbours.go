@@ -32,9 +32,11 @@ func (d *Director) setTargets(neighbours []config.Neighbour) {
 	}
 }
 
-// awaitNeighbours waits until the MACs of all are known, or for as long as it may.
+// awaitNeighbours waits until the MACs of all are known, or for as long as it may. It counts its turns instead of looking at a
+// clock: on a machine that is so busy, or stood still for so long, that nobody had a turn, the answers get theirs.
 func (d *Director) awaitNeighbours(neighbours []config.Neighbour, patience time.Duration) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	const turn = 5 * time.Millisecond
+	for left := patience / turn; left > 0; left-- {
 		missing := 0
 		d.neighbours.Lock()
 		for _, n := range neighbours {
@@ -46,6 +48,7 @@ func (d *Director) awaitNeighbours(neighbours []config.Neighbour, patience time.
 		if missing == 0 {
 			return
 		}
+		time.Sleep(turn)
 	}
 }
 
