@@ -134,7 +134,7 @@ func (n *Network) Switches() (out []*netlab.Host) {
 }
 
 // Cable connects another interface of a host to the switch at which an interface of the director is, or was: so an interface
-// of the director can be made anew after it was deleted, too.
+// of the director can be made anew after it was deleted, too. It speaks IPv6 if the laboratory does.
 func (n *Network) Cable(h *netlab.Host, ifname, mac, beside string, addrs ...string) error {
 	name := n.Director.Name
 	if beside != "eth0" {
@@ -150,6 +150,11 @@ func (n *Network) Cable(h *netlab.Host, ifname, mac, beside string, addrs ...str
 		}
 		if err := h.Cable(ifname, mac, p.sw, end); err != nil {
 			return err
+		}
+		if n.V6 {
+			if err := h.IPv6(ifname); err != nil {
+				return err
+			}
 		}
 		return h.Addr(ifname, addrs...)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -192,7 +193,7 @@ func (h *Host) DefaultRoute(gateway string) error {
 	return nil
 }
 
-// Realserver makes h one of direct routing: the VIPs on its loopback, and silence about them on the wire.
+// Realserver makes h one of direct routing: the VIPs, of either family, on its loopback, and silence about them on the wire.
 func (h *Host) Realserver(vips ...string) error {
 	for _, key := range []string{"all", "default"} {
 		if err := h.Sysctl("net.ipv4.conf."+key+".arp_ignore", "1"); err != nil {
@@ -203,7 +204,14 @@ func (h *Host) Realserver(vips ...string) error {
 		}
 	}
 	for _, v := range vips {
-		if err := h.Addr("lo", v+"/32"); err != nil {
+		bits := "/32"
+		if strings.Contains(v, ":") {
+			bits = "/128"
+			if err := h.IPv6("lo"); err != nil {
+				return err
+			}
+		}
+		if err := h.Addr("lo", v+bits); err != nil {
 			return err
 		}
 	}
@@ -241,10 +249,15 @@ func (h *Host) Macvlan(parent, name, mac string, to *Host, addrs ...string) erro
 	if err := to.Up(name); err != nil {
 		return err
 	}
+	if slices.ContainsFunc(addrs, func(a string) bool { return strings.Contains(a, ":") }) {
+		if err := to.IPv6(name); err != nil {
+			return err
+		}
+	}
 	return to.Addr(name, addrs...)
 }
 
-// Bridge adds a bridge with a MAC, takes ports in, and moves their addresses to it.
+// Bridge adds a bridge with a MAC, takes ports in, and moves their addresses of both families to it.
 func (h *Host) Bridge(name, mac string, ports ...string) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
@@ -265,19 +278,36 @@ func (h *Host) Bridge(name, mac string, ports ...string) error {
 		if err != nil {
 			return err
 		}
-		addrs, err := h.nl.AddrList(l, netlink.FAMILY_V4)
-		if err != nil {
+		if err := h.nl.LinkSetMaster(l, br); err != nil {
 			return err
 		}
-		for _, a := range addrs {
-			if err := h.nl.AddrDel(l, &a); err != nil {
-				return err
-			}
-			if err := h.Addr(name, a.IPNet.String()); err != nil {
-				return err
-			}
+		if err := h.moveAddrs(l, name); err != nil {
+			return err
 		}
-		if err := h.nl.LinkSetMaster(l, br); err != nil {
+	}
+	return nil
+}
+
+// moveAddrs moves an interface's addresses to another one, which speaks IPv6 if the first does; a link-local address is not
+// moved: each has its own.
+func (h *Host) moveAddrs(from netlink.Link, to string) error {
+	addrs, err := h.nl.AddrList(from, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.To4() == nil }) {
+		if err := h.IPv6(to); err != nil {
+			return err
+		}
+	}
+	for _, a := range addrs {
+		if a.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		if err := h.nl.AddrDel(from, &a); err != nil {
+			return err
+		}
+		if err := h.Addr(to, a.IPNet.String()); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,10 @@
 package wiretest
 
 import (
+	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -24,14 +27,17 @@ type family struct {
 	nowhere  string // a network that nobody is in
 	wrong    string // no address of a realserver, but like one
 	far      string // an address in no network of the laboratory
+	dip      string // of the director
+	half     string // length of the prefix of half a network
+	private  string // pattern of the addresses of a private network and a host in it: see in
 
 	forwarding string // the kernel setting by which a host routes
 	ttl        int    // where it is in the IP header
 }
 
 var (
-	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20, lab.GatewayIP, "/24", "/32", "192.0.2.0/24", "10.10.0.300", "172.31.0.1", "net.ipv4.ip_forward", 8}
-	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40, lab.GatewayIP6, "/64", "/128", "2001:db8:ffff::/64", "fd00:10::12345", "fd00:77::1", "net.ipv6.conf.all.forwarding", 7}
+	ipv4Family = family{"IPv4", lab.VIP, lab.ClientIP, lab.RouterIP, lab.RIP, "tcp4", "udp4", 20, lab.GatewayIP, "/24", "/32", "192.0.2.0/24", "10.10.0.300", "172.31.0.1", lab.DIP, "/25", "10.%d.0.%d", "net.ipv4.ip_forward", 8}
+	ipv6Family = family{"IPv6", lab.VIP6, lab.ClientIP6, lab.RouterIP6, lab.RIP6, "tcp6", "udp6", 40, lab.GatewayIP6, "/64", "/128", "2001:db8:ffff::/64", "fd00:10::12345", "fd00:77::1", lab.DIP6, "/65", "fd00:%d::%d", "net.ipv6.conf.all.forwarding", 7}
 
 	families = []family{ipv4Family, ipv6Family}
 )
@@ -43,6 +49,9 @@ func (f family) number() int {
 	}
 	return unix.AF_INET
 }
+
+// in is the address of a host in a private network; that of the realservers is 10.
+func (f family) in(network, host int) string { return fmt.Sprintf(f.private, network, host) }
 
 // at is an address of the family with a port.
 func (f family) at(addr, port string) string { return net.JoinHostPort(addr, port) }
@@ -64,6 +73,15 @@ func (w *world) speak(f family) {
 	}
 	w.url = "http://" + f.at(f.vip, "80") + "/"
 	w.browser = w.browse(f.client)
+}
+
+// cable connects an interface of the director anew, with its addresses of the families that the world speaks: see lab.Network.
+func (w *world) cable(ifname, mac string, addrs ...string) {
+	w.t.Helper()
+	if !w.V6 {
+		addrs = slices.DeleteFunc(slices.Clone(addrs), func(a string) bool { return strings.Contains(a, ":") })
+	}
+	w.must(w.Cable(w.Director, ifname, mac, ifname, addrs...))
 }
 
 // eachFamily runs a test for both families in the topologies named, in all without names.

@@ -14,56 +14,64 @@ import (
 	"shunt/internal/netlab"
 )
 
-// legsOf lists the director's legs with MAC and address.
-func legsOf(topology string) [][3]string {
+// A cabled is one of the director's legs as the laboratory made it.
+type cabled struct {
+	name, mac string
+	addrs     []string
+}
+
+// legsOf lists the director's legs.
+func legsOf(topology string) []cabled {
+	private := []string{lab.DIP + "/24", lab.DIP6 + "/64"}
 	if topology == "one-arm" {
-		return [][3]string{{"eth0", lab.DirectorMAC, lab.DIP + "/24"}}
+		return []cabled{{"eth0", lab.DirectorMAC, private}}
 	}
-	return [][3]string{{"eth0", lab.DirectorMAC, lab.PublicDIP + "/24"}, {"eth1", privateMAC, lab.DIP + "/24"}}
+	return []cabled{{"eth0", lab.DirectorMAC, []string{lab.PublicDIP + "/24"}}, {"eth1", privateMAC, private}}
 }
 
 // A leg's interface is deleted and made anew: the director takes the new one by itself, with another MAC too, guards it,
 // announces the VIP by it and resolves the realservers by it; connections go on, with one worker and with several.
 func TestInterfaceDeletedAndMadeAnew(t *testing.T) {
-	for _, topology := range lab.Topologies {
-		for _, workers := range []int{1, 3} {
-			t.Run(fmt.Sprintf("%s with %d workers", topology, workers), func(t *testing.T) {
-				w := build(t, topology, 2)
-				w.serveTalks()
-				w.start(w.config(fmt.Sprintf("workers: %d\narp: {announce: 0, refresh: 1h}", workers), on("tcp", 7, w.all())))
-				talks := []*talk{w.talk(), w.talk()}
-				guarded := w.tables()
-				for i, leg := range legsOf(topology) {
-					mac := fmt.Sprintf("02:00:00:00:00:c%d", i)
-					for round := range 2 { // the first time with another MAC
-						if round == 1 {
-							mac = leg[1]
-						}
-						before := strings.Count(w.director.Log(), "the interface is there again")
-						w.must(w.Director.Delete(leg[0]))
-						w.logged("level=ERROR", "the interface was deleted", leg[0])
-						w.must(w.Cable(w.Director, leg[0], mac, leg[0], leg[2]))
-						w.eventually("the director has taken the new interface", func() bool {
-							return strings.Count(w.director.Log(), "the interface is there again") == before+1
-						})
-						if leg[0] == "eth0" {
-							w.eventually("the client knows the new MAC", func() bool { return w.believes(w.Client, lab.VIP) == mac })
-						}
-						for _, k := range talks {
-							w.must(k.say("again"))
-						}
-						if got := w.tables(); !slices.Equal(got, guarded) {
-							t.Errorf("the guard's tables were %v and are %v", guarded, got)
-						}
-						w.guards(leg[0])
-						w.pagesByTalk(4)
-					}
-				}
-				if n, want := w.packetSockets(), len(legsOf(topology))*(2*workers+1); n != want {
-					t.Errorf("the director has %d packet sockets, not %d", n, want)
-				}
+	for _, workers := range []int{1, 3} {
+		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
+			eachFamily(t, 2, func(t *testing.T, w *world) { interfaceDeletedAndMadeAnew(t, w, workers) })
+		})
+	}
+}
+
+func interfaceDeletedAndMadeAnew(t *testing.T, w *world, workers int) {
+	w.serveTalks()
+	w.start(w.config(fmt.Sprintf("workers: %d\narp: {announce: 0, refresh: 1h}", workers), on("tcp", 7, w.all())))
+	talks := []*talk{w.talk(), w.talk()}
+	guarded := w.tables()
+	for i, leg := range legsOf(w.Topology) {
+		mac := fmt.Sprintf("02:00:00:00:00:c%d", i)
+		for round := range 2 { // the first time with another MAC
+			if round == 1 {
+				mac = leg.mac
+			}
+			before := strings.Count(w.director.Log(), "the interface is there again")
+			w.must(w.Director.Delete(leg.name))
+			w.logged("level=ERROR", "the interface was deleted", leg.name)
+			w.cable(leg.name, mac, leg.addrs...)
+			w.eventually("the director has taken the new interface", func() bool {
+				return strings.Count(w.director.Log(), "the interface is there again") == before+1
 			})
+			if leg.name == "eth0" {
+				w.eventually("the client knows the new MAC", func() bool { return w.believes(w.Client, w.family.vip) == mac })
+			}
+			for _, k := range talks {
+				w.must(k.say("again"))
+			}
+			if got := w.tables(); !slices.Equal(got, guarded) {
+				t.Errorf("the guard's tables were %v and are %v", guarded, got)
+			}
+			w.guards(leg.name)
+			w.pagesByTalk(4)
 		}
+	}
+	if n, want := w.packetSockets(), len(legsOf(w.Topology))*(2*workers+1); n != want {
+		t.Errorf("the director has %d packet sockets, not %d", n, want)
 	}
 }
 
@@ -82,13 +90,16 @@ func (w *world) guards(name string) {
 
 // A leg that is not there when the configuration is read again is no reason to refuse it, and it comes back as all others.
 func TestReloadWithoutInterface(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, reloadWithoutInterface, "two-arm")
+}
+
+func reloadWithoutInterface(t *testing.T, w *world) {
 	w.start(w.config("arp: {announce: 0}", w.http("rr")))
 	w.pages(2, 1)
 	w.must(w.Director.Delete("eth1"))
 	w.logged("the interface was deleted", "eth1")
 	w.reload(w.config("arp: {announce: 0}", w.http("wrr")))
-	w.must(w.Cable(w.Director, "eth1", privateMAC, "eth1", lab.DIP+"/24"))
+	w.cable("eth1", privateMAC, lab.DIP+"/24", lab.DIP6+"/64")
 	w.logged("the interface is there again", "eth1")
 	w.pages(4, 1)
 	if s := w.service().Scheduler; s != "wrr" {
@@ -107,7 +118,10 @@ func TestInterfaceMissingAtStart(t *testing.T) {
 
 // The interface is renamed under a running director: it stays the leg, guard and all.
 func TestInterfaceRenamed(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, interfaceRenamed, "one-arm")
+}
+
+func interfaceRenamed(t *testing.T, w *world) {
 	w.start(w.config("arp: {announce: 0}", w.http("rr")))
 	link, err := w.Director.Netlink().LinkByName("eth0")
 	w.must(err)
@@ -132,47 +146,51 @@ func TestInterfaceRenamed(t *testing.T) {
 // The leg's own address changes: questions for realservers come from the new one, and realservers that are in the networks
 // of another leg now are looked for there.
 func TestAddressChanges(t *testing.T) {
-	w := build(t, "two-arm", 2)
+	eachFamily(t, 2, addressChanges, "two-arm")
+}
+
+func addressChanges(t *testing.T, w *world) {
+	f := w.family
 	w.start(w.config("arp: {announce: 0, refresh: 1s}", w.http("rr")))
 	w.pages(4, 1)
 	eth1, err := w.Director.Netlink().LinkByName("eth1")
 	w.must(err)
 	// The address of the private leg moves within its network.
-	const moved = "10.10.0.77"
+	moved := f.in(10, 77)
 	captures := w.capture()
-	old, err := netlink.ParseAddr(lab.DIP + "/24")
+	old, err := netlink.ParseAddr(f.dip + f.network)
 	w.must(err)
-	w.must(w.Director.Addr("eth1", moved+"/24"))
+	w.must(w.Director.Addr("eth1", moved+f.network))
 	w.must(w.Director.Netlink().AddrDel(eth1, old)) // the kernel may remove the second with the first
-	if list, err := w.Director.Netlink().AddrList(eth1, unix.AF_INET); err != nil || len(list) == 0 {
-		w.must(w.Director.Addr("eth1", moved+"/24"))
+	if list, err := w.Director.Netlink().AddrList(eth1, f.number()); err != nil || !slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.String() == moved }) {
+		w.must(w.Director.Addr("eth1", moved+f.network))
 	}
 	w.logged("the interface has other addresses", "eth1", moved)
 	w.eventually("realservers are asked for from the new address", func() bool {
-		return slices.ContainsFunc(captures["director-private"].Records(), asks(moved, lab.RIP(1)))
+		return slices.ContainsFunc(captures["director-private"].Records(), asks(moved, f.rip(1)))
 	})
 	w.pages(4, 1)
 
 	// A third realserver, in a network that no leg has: it is refused until the leg has an address there.
-	const far = "10.20.0.13"
-	w.must(w.Webs[1].Addr("eth0", far+"/24"))
-	with := w.http("rr", realserver{address: lab.RIP(1), weight: 1}, realserver{address: far, weight: 1})
+	far, beside, other := f.in(20, 13), f.in(20, 2)+f.network, f.in(20, 3)+f.half
+	w.must(w.Webs[1].Addr("eth0", far+f.network))
+	with := w.http("rr", realserver{address: f.rip(1), weight: 1}, realserver{address: far, weight: 1})
 	if text := w.refused(w.config("arp: {announce: 0, refresh: 1s}", with), w.services()); !strings.Contains(text, "on none of the legs' networks") {
 		t.Errorf("the log has %q", text)
 	}
-	w.must(w.Director.Addr("eth1", "10.20.0.2/24"))
-	w.logged("the interface has other addresses", "10.20.0.2/24")
+	w.must(w.Director.Addr("eth1", beside))
+	w.logged("the interface has other addresses", beside)
 	w.reload(w.config("arp: {announce: 0, refresh: 1s}", with))
 	if got := w.pages(4, 1); got["web2"] != 2 {
 		t.Errorf("rr spread 4 connections as %v", got)
 	}
 	// With that network on the public leg, the realserver is looked for there, where it is not; and back.
-	wrong, err := netlink.ParseAddr("10.20.0.2/24")
+	wrong, err := netlink.ParseAddr(beside)
 	w.must(err)
-	w.must(w.Director.Addr("eth0", "10.20.0.3/25"))
+	w.must(w.Director.Addr("eth0", other))
 	w.logged("the realserver is on another leg now", far, "leg=eth1", "now=eth0")
 	w.logged("the realserver does not answer ARP", far, "leg=eth0")
-	right, err := netlink.ParseAddr("10.20.0.3/25")
+	right, err := netlink.ParseAddr(other)
 	w.must(err)
 	eth0, err := w.Director.Netlink().LinkByName("eth0")
 	w.must(err)
@@ -188,7 +206,10 @@ func TestAddressChanges(t *testing.T) {
 // The director sleeps while so much happens that the kernel cannot keep all notifications for it, the replacement of a leg's
 // interface among them: it looks at everything anew.
 func TestNotificationsAreLost(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, notificationsAreLost, "one-arm")
+}
+
+func notificationsAreLost(t *testing.T, w *world) {
 	w.serveTalks()
 	w.start(w.config("arp: {announce: 0, refresh: 1h}", on("tcp", 7, w.all())))
 	k := w.talk()
@@ -200,7 +221,7 @@ func TestNotificationsAreLost(t *testing.T) {
 		w.must(w.Director.Netlink().LinkSetMTU(lo, 60000+i))
 	}
 	w.must(w.Director.Delete("eth0"))
-	w.must(w.Cable(w.Director, "eth0", lab.DirectorMAC, "eth0", lab.DIP+"/24"))
+	w.cable("eth0", lab.DirectorMAC, lab.DIP+"/24", lab.DIP6+"/64")
 	w.must(w.director.Signal(unix.SIGCONT))
 	w.logged("notifications about interfaces were lost")
 	w.logged("the interface is there again", "eth0")

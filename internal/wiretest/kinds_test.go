@@ -22,15 +22,16 @@ func TestKindsOfLegs(t *testing.T) {
 		make func(w *world) error
 	}{
 		{"br0", func(w *world) error { return w.Director.Bridge("br0", own, "eth0") }},
-		{"mv0", func(w *world) error { return w.Director.Macvlan("eth0", "mv0", own, nil, "10.10.0.3/24") }},
+		{"mv0", func(w *world) error {
+			return w.Director.Macvlan("eth0", "mv0", own, nil, w.family.in(10, 3)+w.family.network)
+		}},
 	} {
-		t.Run(kind.name, func(t *testing.T) {
-			w := build(t, "one-arm", 2)
+		test := func(t *testing.T, w *world) {
 			w.serveTalks()
 			w.must(kind.make(w))
 			w.start(w.config("legs: [{interface: "+kind.name+"}]\narp: {announce: 0}", on("tcp", 7, w.all()), w.http("rr")))
 			talks := []*talk{w.talk(), w.talk()}
-			if got := w.believes(w.Client, lab.VIP); got != own {
+			if got := w.believes(w.Client, w.family.vip); got != own {
 				t.Errorf("the client has the VIP at %s", got)
 			}
 			before := w.guarded(kind.name)
@@ -43,7 +44,7 @@ func TestKindsOfLegs(t *testing.T) {
 			w.must(w.Director.Delete(kind.name))
 			w.logged("the interface was deleted", kind.name)
 			if kind.name == "br0" { // its addresses went with it
-				w.must(w.Director.Addr("eth0", lab.DIP+"/24"))
+				w.must(w.Director.Addr("eth0", w.family.dip+w.family.network))
 			}
 			w.must(kind.make(w))
 			w.logged("the interface is there again", kind.name)
@@ -51,7 +52,8 @@ func TestKindsOfLegs(t *testing.T) {
 				w.must(k.say("again"))
 			}
 			w.pages(4, 1)
-		})
+		}
+		t.Run(kind.name, func(t *testing.T) { eachFamily(t, 2, test, "one-arm") })
 	}
 }
 
@@ -67,62 +69,84 @@ func (w *world) addRealserver(name string, vips ...string) *netlab.Host {
 	return h
 }
 
-// Two public legs with a VIP each, two private ones, and realservers behind both of these and behind the leg that the clients
-// are at: all serve both VIPs.
+// join connects an interface of a host to a switch, and gives it addresses of both families.
+func (w *world) join(h *netlab.Host, ifname, mac string, sw *netlab.Host, addrs ...string) {
+	w.t.Helper()
+	w.must(h.Cable(ifname, mac, sw, h.Name))
+	w.must(h.IPv6(ifname))
+	w.must(h.Addr(ifname, addrs...))
+}
+
+// ways gives a host its default routes.
+func (w *world) ways(h *netlab.Host, gateways ...string) {
+	w.t.Helper()
+	for _, g := range gateways {
+		w.must(h.DefaultRoute(g))
+	}
+}
+
+// Two public legs with a VIP of each family each, two private ones, and realservers behind both of these and behind the leg that
+// the clients are at: all serve all VIPs.
 func TestSeveralPublicAndPrivateLegs(t *testing.T) {
-	const vip2 = "192.168.20.100"
-	w := build(t, "two-arm", 2)
+	w := buildFor(t, ipv6Family, "two-arm", 2)
+	second := map[string]string{"IPv4": "192.168.20.100", "IPv6": "2001:db8:20::100"}
+	from := map[string]string{"IPv4": "192.168.20.1", "IPv6": "2001:db8:20::1"}
 	for _, h := range w.Webs {
-		w.must(h.Addr("lo", vip2+"/32"))
+		w.must(h.Realserver(second["IPv4"], second["IPv6"]))
 	}
 	router := w.Hosts["router"]
 	public2, err := w.Switch("public2")
 	w.must(err)
 	private2, err := w.Switch("private2")
 	w.must(err)
-	w.must(w.Client.Cable("eth1", "02:00:00:00:00:11", public2, "client"))
-	w.must(w.Client.Addr("eth1", "192.168.20.1/24"))
-	w.must(w.Director.Cable("eth2", "02:00:00:00:00:04", public2, "director"))
-	w.must(w.Director.Addr("eth2", "192.168.20.2/24"))
-	w.must(w.Director.Cable("eth3", "02:00:00:00:00:05", private2, "director"))
-	w.must(w.Director.Addr("eth3", "10.30.0.2/24"))
-	w.must(router.Cable("eth2", "02:00:00:00:00:22", private2, "router"))
-	w.must(router.Addr("eth2", "10.30.0.1/24"))
+	w.join(w.Client, "eth1", "02:00:00:00:00:11", public2, from["IPv4"]+"/24", from["IPv6"]+"/64")
+	w.must(w.Director.Addr("eth0", "2001:db8:10::2/64"))
+	w.join(w.Director, "eth2", "02:00:00:00:00:04", public2, "192.168.20.2/24", "2001:db8:20::2/64")
+	w.join(w.Director, "eth3", "02:00:00:00:00:05", private2, "10.30.0.2/24", "fd00:30::2/64")
+	w.join(router, "eth2", "02:00:00:00:00:22", private2, "10.30.0.1/24", "fd00:30::1/64")
 	w.must(router.Sysctl("net.ipv4.conf.eth2.rp_filter", "0"))
 	for _, key := range []string{"all", "eth0", "eth1"} { // answers about the second VIP come by the first network
 		w.must(w.Client.Sysctl("net.ipv4.conf."+key+".rp_filter", "0"))
 	}
-	_, second, err := net.ParseCIDR("192.168.20.0/24")
-	w.must(err)
-	w.must(router.Netlink().RouteAdd(&netlink.Route{Dst: second, Gw: net.ParseIP(lab.ClientIP)}))
+	for network, gateway := range map[string]string{"192.168.20.0/24": lab.ClientIP, "2001:db8:20::/64": lab.ClientIP6} {
+		_, dst, err := net.ParseCIDR(network)
+		w.must(err)
+		w.must(router.Netlink().RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(gateway)}))
+	}
+	all := []string{lab.VIP, lab.VIP6, second["IPv4"], second["IPv6"]}
+	web3 := w.addRealserver("web3", all...)
+	w.join(web3, "eth0", "02:00:00:00:01:03", private2, "10.30.0.13/24", "fd00:30::13/64")
+	w.ways(web3, "10.30.0.1", "fd00:30::1")
+	web4 := w.addRealserver("web4", all...)
+	w.must(w.Cable(web4, "eth0", "02:00:00:00:01:04", "eth0", "192.168.10.14/24", "2001:db8:10::14/64"))
+	w.ways(web4, lab.ClientIP, lab.ClientIP6)
 
-	web3 := w.addRealserver("web3", lab.VIP, vip2)
-	w.must(web3.Cable("eth0", "02:00:00:00:01:03", private2, "web3"))
-	w.must(web3.Addr("eth0", "10.30.0.13/24"))
-	w.must(web3.DefaultRoute("10.30.0.1"))
-	web4 := w.addRealserver("web4", lab.VIP, vip2)
-	w.must(w.Cable(web4, "eth0", "02:00:00:00:01:04", "eth0", "192.168.10.14/24"))
-	w.must(web4.DefaultRoute(lab.ClientIP))
-
-	reals := append(w.all(), realserver{address: "10.30.0.13", weight: 1}, realserver{address: "192.168.10.14", weight: 1})
-	both := []service{w.http("rr", reals...), w.http("rr", reals...)}
-	both[1].vip = vip2
+	var services []service
+	for _, f := range families {
+		w.family = f
+		reals := append(w.all(), realserver{address: f.in(30, 13), weight: 1},
+			realserver{address: map[string]string{"IPv4": "192.168.10.14", "IPv6": "2001:db8:10::14"}[f.name], weight: 1})
+		for _, vip := range []string{f.vip, second[f.name]} {
+			s := w.http("rr", reals...)
+			s.vip = vip
+			services = append(services, s)
+		}
+	}
 	w.start(w.config(`legs:
   - {name: public, interface: eth0}
   - {name: private, interface: eth1}
   - {name: public2, interface: eth2, public: true}
   - {name: private2, interface: eth3}
-arp: {watch: 1s}`, both...))
-	for _, vip := range []string{lab.VIP, vip2} {
-		w.url = "http://" + vip + "/"
-		if vip == vip2 {
-			w.browser = w.browse("192.168.20.1")
-		}
-		got := w.pages(16, 3)
-		for _, name := range []string{"web1", "web2", "web3", "web4"} {
-			if got[name] != 4 {
-				t.Errorf("rr spread 16 connections to %s as %v", vip, got)
-				break
+arp: {watch: 1s}`, services...))
+	for _, f := range families {
+		for vip, client := range map[string]string{f.vip: f.client, second[f.name]: from[f.name]} {
+			w.url, w.browser = "http://"+f.at(vip, "80")+"/", w.browse(client)
+			got := w.pages(16, 3)
+			for _, name := range []string{"web1", "web2", "web3", "web4"} {
+				if got[name] != 4 {
+					t.Errorf("rr spread 16 connections to %s as %v", vip, got)
+					break
+				}
 			}
 		}
 	}
@@ -140,16 +164,30 @@ arp: {watch: 1s}`, both...))
 	}
 }
 
-// Two legs in one layer-2 network are no conflict, though each hears what the other says of the VIP.
-func TestTwoLegsInOneNetwork(t *testing.T) {
-	w := build(t, "one-arm", 2)
-	w.must(w.Cable(w.Director, "eth1", privateMAC, "eth0", "10.10.0.3/32"))
-	w.start(w.config("legs: [{interface: eth0, networks: [192.168.10.0/24]}, {interface: eth1, networks: [10.10.0.0/24]}]\n"+
-		"source_mac: own\narp: {watch: 1s}", w.http("rr")))
-	if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
-		t.Errorf("rr spread 4 connections as %v", got)
+// both are the services of the pages of both families.
+func (w *world) both() (out []service) {
+	for _, f := range families {
+		w.family = f
+		s := w.http("rr")
+		s.vip = f.vip
+		out = append(out, s)
 	}
-	w.eventually("the private leg is asked, more than once", func() bool { return w.status().Counters["arp.eth1.probed"] >= 3 })
+	return out
+}
+
+// Two legs in one layer-2 network are no conflict, though each hears what the other says of the VIPs.
+func TestTwoLegsInOneNetwork(t *testing.T) {
+	w := buildFor(t, ipv6Family, "one-arm", 2)
+	w.must(w.Cable(w.Director, "eth1", privateMAC, "eth0", "10.10.0.3/32", "fd00:10::3/128"))
+	w.start(w.config("legs: [{interface: eth0, networks: [192.168.10.0/24, '2001:db8:10::/64']}, {interface: eth1, networks: [10.10.0.0/24, 'fd00:10::/64']}]\n"+
+		"source_mac: own\narp: {watch: 1s}", w.both()...))
+	for _, f := range families {
+		w.speak(f)
+		if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
+			t.Errorf("%s: rr spread 4 connections as %v", f.name, got)
+		}
+	}
+	w.eventually("the private leg is asked, more than once", func() bool { return w.status().Counters["arp.eth1.probed"] >= 6 })
 	if c := w.status().Counters; c["arp.eth0.conflicts"] != 0 || c["arp.eth1.conflicts"] != 0 {
 		t.Errorf("%d and %d conflicts", c["arp.eth0.conflicts"], c["arp.eth1.conflicts"])
 	}
@@ -160,22 +198,30 @@ func TestTwoLegsInOneNetwork(t *testing.T) {
 func TestRealserverOnDirectorsHost(t *testing.T) {
 	for _, how := range []string{"bridge", "macvlan"} {
 		t.Run(how, func(t *testing.T) {
-			w := build(t, "two-arm", 1)
-			local := w.addRealserver("local", lab.VIP)
+			w := buildFor(t, ipv6Family, "two-arm", 1)
+			local := w.addRealserver("local", lab.VIP, lab.VIP6)
 			leg := "br0"
 			if how == "bridge" {
 				w.must(w.Director.Bridge("br0", "02:00:00:00:00:d0", "eth1"))
 				w.must(local.Cable("eth0", lab.MAC(2), w.Director, "local"))
 			} else {
 				leg = "mv0"
-				w.must(w.Director.Macvlan("eth1", "mv0", "02:00:00:00:00:d0", nil, "10.10.0.3/24"))
+				w.must(w.Director.Macvlan("eth1", "mv0", "02:00:00:00:00:d0", nil, "10.10.0.3/24", "fd00:10::3/64"))
 				w.must(w.Director.Macvlan("eth1", "eth0", lab.MAC(2), local))
 			}
-			w.must(local.Addr("eth0", lab.RIP(2)+"/24"))
-			w.must(local.DefaultRoute(lab.GatewayIP))
-			w.start(w.config("legs: [{interface: eth0}, {interface: "+leg+"}]", w.http("rr", w.all()[0], realserver{address: lab.RIP(2), weight: 1})))
-			if got := w.pages(8, 2); got["web1"] != 4 || got["local"] != 4 {
-				t.Errorf("rr spread 8 connections as %v", got)
+			w.must(local.IPv6("eth0"))
+			w.must(local.Addr("eth0", lab.RIP(2)+"/24", lab.RIP6(2)+"/64"))
+			w.ways(local, lab.GatewayIP, lab.GatewayIP6)
+			services := w.both()
+			for i, f := range families {
+				services[i].reals = append(services[i].reals, realserver{address: f.rip(2), weight: 1})
+			}
+			w.start(w.config("legs: [{interface: eth0}, {interface: "+leg+"}]", services...))
+			for _, f := range families {
+				w.speak(f)
+				if got := w.pages(8, 2); got["web1"] != 4 || got["local"] != 4 {
+					t.Errorf("%s: rr spread 8 connections as %v", f.name, got)
+				}
 			}
 		})
 	}
