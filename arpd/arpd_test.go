@@ -422,6 +422,17 @@ func TestResolverRemembers(t *testing.T) {
 	}
 }
 
+// Who has no address of the family asks as nobody by IPv4, and by IPv6 as the link-local address of its MAC: what nobody asked is
+// answered to all, and such an answer is none to a question.
+func TestAsksWithoutAddress(t *testing.T) {
+	nobody := Self{MAC: frame.MAC{0x02, 0x11, 0x22, 0x33, 0x44, 0x55}}
+	for _, c := range []struct{ whom, as string }{{"192.0.2.1", "0.0.0.0"}, {"2001:db8::1", "fe80::11:22ff:fe33:4455"}} {
+		if m := nobody.request(netip.MustParseAddr(c.whom), Broadcast); m.Sender.String() != c.as {
+			t.Errorf("%s is asked for as %s, not as %s", c.whom, m.Sender, c.as)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, m := range []Message{announcement(own, vip, true), self.request(rip, Broadcast), probe(own, vip), probe(own, vip6), announcement(own, vip6, true)} {
 		for _, vlan := range []uint16{0, 5} {

@@ -121,8 +121,8 @@ func groupMAC(group netip.Addr) frame.MAC {
 	return m
 }
 
-// Self is who the director is on a link: its MAC, and its addresses there, from which it asks. Addresses may be invalid:
-// then it asks without telling who it is.
+// Self is who the director is on a link: its MAC, and its addresses there, from which it asks. Addresses may be invalid: then it
+// asks without telling who it is by IPv4, and as the link-local address of its MAC by IPv6.
 type Self struct {
 	MAC    frame.MAC
 	V4, V6 netip.Addr
@@ -136,6 +136,11 @@ func unspecified(addr netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
+// linkLocal is the address that an interface of this MAC gives itself (RFC 4291, appendix A; RFC 2464, 4).
+func linkLocal(m frame.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+}
+
 // request asks for addr.
 func (s *Self) request(addr netip.Addr, to frame.MAC) Message {
 	sender := s.V4
@@ -144,6 +149,9 @@ func (s *Self) request(addr netip.Addr, to frame.MAC) Message {
 	}
 	if !sender.IsValid() {
 		sender = unspecified(addr)
+		if addr.Is6() { // whom nobody asked by name, all would be answered (RFC 4861, 7.2.4): no answer to a question
+			sender = linkLocal(s.MAC)
+		}
 	}
 	return Message{SenderMAC: s.MAC, Sender: sender, Target: addr, Source: s.MAC, Destination: to}
 }

@@ -1,8 +1,11 @@
 package wiretest
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"shunt/arpd"
 	"shunt/forwarder/frame"
@@ -66,6 +69,33 @@ func TestLegGoesDown(t *testing.T) {
 		}
 		w.pagesByTalk(4)
 	})
+}
+
+// A leg needs no address of its own: realservers are asked for all the same, and answer.
+func TestLegWithoutAddresses(t *testing.T) {
+	eachFamily(t, 2, legWithoutAddresses, "one-arm")
+}
+
+func legWithoutAddresses(t *testing.T, w *world) {
+	link, err := w.Director.Netlink().LinkByName("eth0")
+	w.must(err)
+	addrs, err := w.Director.Netlink().AddrList(link, netlink.FAMILY_ALL)
+	w.must(err)
+	for _, a := range addrs {
+		w.must(w.Director.Netlink().AddrDel(link, &a))
+	}
+	w.start(w.config(fmt.Sprintf("legs: [{interface: eth0, networks: [%q]}]\narp: {refresh: 1s}", w.family.in(10, 0)+w.family.network), w.http("rr")))
+	if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
+		t.Errorf("rr spread 4 connections as %v", got)
+	}
+	before := w.status().Counters
+	w.eventually("they have answered again", func() bool {
+		c := w.status().Counters
+		return c["arp.eth0.learnt"] >= before["arp.eth0.learnt"]+2
+	})
+	if n := w.status().Counters["arp.eth0.failures"]; n != 0 {
+		t.Errorf("%d failures of realservers were counted", n)
+	}
 }
 
 // A VIP comes by a reload, and goes by the next: it is served and answered for in between only.

@@ -3,6 +3,7 @@ package wiretest
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -256,32 +257,40 @@ func tag(f []byte, tags ...uint32) []byte {
 // leg of its realserver with that one's tag, and keeps its priority. What is in another VLAN, or in a VLAN within one, is not
 // taken. No kernel here has VLAN devices: frames are written and read raw, and the capture of one port is looked at for tags.
 func TestSeveralVLANsOfOneInterface(t *testing.T) {
-	w := build(t, "one-arm", 2)
-	vip, client := netip.MustParseAddr(lab.VIP), netip.MustParseAddr(lab.ClientIP)
-	// The second realserver, which asks and answers in VLAN 7 of a provider's tags.
+	eachFamily(t, 2, severalVLANsOfOneInterface, "one-arm")
+}
+
+func severalVLANsOfOneInterface(t *testing.T, w *world) {
+	vip, client := netip.MustParseAddr(w.family.vip), netip.MustParseAddr(w.family.client)
+	// The second realserver, which asks and answers in VLAN 7 of a provider's tags. The director has no address there: by IPv4 it
+	// asks without telling who it is, by IPv6 as the link-local address of its MAC.
+	second, asker, ports := netip.MustParseAddr(w.family.in(70, 12)), netip.IPv4Unspecified(), 34
+	if second.Is6() {
+		asker, ports = netip.MustParseAddr("fe80::ff:fe00:2"), 54
+	}
 	taps := []*tap{w.tap(w.Webs[0]), w.tap(w.Webs[1])}
 	back, from, far := w.tap(w.Client), w.wire(w.Client), w.wire(w.Webs[1])
-	reals := []realserver{{address: lab.RIP(1), weight: 1, mac: lab.MAC(1)}, {address: "10.70.0.12", weight: 1}}
+	reals := []realserver{{address: w.family.rip(1), weight: 1, mac: lab.MAC(1)}, {address: second.String(), weight: 1}}
 	w.quiet = true
-	w.start(w.config(`legs:
-  - {interface: eth0, vlan: 5, networks: [10.10.0.0/25]}
-  - {interface: eth0, vlan: 7, vlan_protocol: 802.1ad, networks: [10.70.0.0/24]}
+	w.start(w.config(fmt.Sprintf(`legs:
+  - {interface: eth0, vlan: 5, networks: [%q]}
+  - {interface: eth0, vlan: 7, vlan_protocol: 802.1ad, networks: [%q]}
   - {interface: eth0}
 workers: 2
-arp: {announce: 0}`, w.http("rr", reals...)))
+arp: {announce: 0}`, w.family.in(10, 0)+w.family.half, w.family.in(70, 0)+w.family.network), w.http("rr", reals...)))
 
 	asked := func(f tagged) bool {
 		m, err := arpd.Parse(f.data)
-		return err == nil && !m.Reply && m.Target == netip.MustParseAddr("10.70.0.12")
+		return err == nil && !m.Reply && m.Target == second
 	}
 	w.eventually("the realserver of VLAN 7 is asked for", func() bool { return len(taps[1].find(asked)) > 0 })
 	for _, f := range taps[1].find(asked) {
-		if f.tag != [2]uint16{0x88a8, 7} || !bytes.Equal(f.data[28:32], []byte{0, 0, 0, 0}) {
-			t.Errorf("it is asked for with tag %#x and %x", f.tag, f.data)
+		if m, _ := arpd.Parse(f.data); f.tag != [2]uint16{0x88a8, 7} || m.Sender != asker {
+			t.Errorf("it is asked for with tag %#x, by %s", f.tag, m.Sender)
 		}
 	}
-	answer := arpd.Message{Reply: true, SenderMAC: mac(lab.MAC(2)), Sender: netip.MustParseAddr("10.70.0.12"), TargetMAC: mac(lab.DirectorMAC),
-		Target: netip.IPv4Unspecified(), Source: mac(lab.MAC(2)), Destination: mac(lab.DirectorMAC)}
+	answer := arpd.Message{Reply: true, SenderMAC: mac(lab.MAC(2)), Sender: second, TargetMAC: mac(lab.DirectorMAC),
+		Target: asker, Source: mac(lab.MAC(2)), Destination: mac(lab.DirectorMAC)}
 	b, err := answer.Frame(0)
 	w.must(err)
 	far.send(tag(b, 0x8100_0007)) // of the other kind: not heard
@@ -314,7 +323,7 @@ arp: {announce: 0}`, w.http("rr", reals...)))
 	seen := map[[2]uint16]bool{}
 	for _, f := range got() {
 		seen[f.tag] = true
-		if port := binary.BigEndian.Uint16(f.data[34:]); port != 40003 && port != 40004 {
+		if port := binary.BigEndian.Uint16(f.data[ports:]); port != 40003 && port != 40004 {
 			t.Errorf("a frame from port %d was forwarded", port)
 		}
 	}
