@@ -112,6 +112,34 @@ func TestDoctorFinds(t *testing.T) {
 		evidence string
 		status   int
 	}{
+		{"IPv6: a realserver answers for the VIP", "one-arm", one("arp: {announce: 0}"), func(w *world) {
+			w.must(w.Webs[1].Addr("eth0", lab.VIP6+"/128"))
+		}, []string{"error arp-problem"}, "02:00:00:00:01:02 answered", 4},
+		{"IPv6: the VIP is missing on a realserver", "one-arm", one(""), func(w *world) {
+			w.remove(1, lab.VIP6+"/128")
+		}, []string{"error vip-missing"}, "sent to 02:00:00:00:01:02: neither the ping nor a SYN was answered", 4},
+		{"IPv6: it is missing and the realserver routes", "two-arm", one(""), func(w *world) {
+			w.remove(0, lab.VIP6+"/128")
+			w.must(w.Webs[0].Sysctl("net.ipv6.conf.all.forwarding", "1"))
+		}, []string{"error vip-missing"}, "answered instead: the realserver sends on", 4},
+		{"IPv6: no server on the port", "one-arm", func(w *world) string { return w.config("", w.http("rr"), on("tcp", 81, w.all()[:1])) }, nil,
+			[]string{"error no-server"}, "answered by a RST", 4},
+		{"IPv6: a realserver is gone", "one-arm", one(""), func(w *world) {
+			w.must(w.Webs[0].Down("eth0"))
+		}, []string{"error unresolved"}, "no answer", 4},
+		{"IPv6: a fixed MAC is wrong", "one-arm", func(w *world) string {
+			return w.config("", w.http("rr", realserver{address: lab.RIP6(1), weight: 1, mac: lab.MAC(1)}, realserver{address: lab.RIP6(2), weight: 1, mac: "02:00:00:00:77:77"}))
+		}, nil, []string{"error static-mac", "error vip-missing"}, "but 02:00:00:00:01:02 answers", 4},
+		{"IPv6: the director's kernel has the VIP", "one-arm", one(""), func(w *world) {
+			w.must(w.Director.IPv6("lo"))
+			w.must(w.Director.Addr("lo", lab.VIP6+"/128"))
+		}, []string{"error kernel-has-vip"}, "it is on lo", 4},
+		{"IPv6: the kernel routes and there is no guard", "one-arm", one("guard: off"), func(w *world) {
+			w.must(w.Director.Sysctl("net.ipv6.conf.all.forwarding", "1"))
+		}, []string{"error forwarding"}, "net.ipv6.conf.all.forwarding=1", 4},
+		{"IPv6: another director", "one-arm", one("arp: {announce: 0}"), func(w *world) {
+			w.must(w.Client.Addr("eth0", lab.VIP6+"/128"))
+		}, []string{"error two-directors"}, "asked on eth0 who has " + lab.VIP6, 4},
 		{"a realserver answers ARP for the VIP", "one-arm", one("arp: {announce: 0}"), func(w *world) {
 			w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0"))
 		}, []string{"error arp-problem"}, "02:00:00:00:01:02 answered", 4},
@@ -156,7 +184,11 @@ func TestDoctorFinds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := build(t, c.topology, 2)
+			f := families[0]
+			if strings.HasPrefix(c.name, "IPv6: ") {
+				f = families[1]
+			}
+			w := buildFor(t, f, c.topology, 2)
 			w.start(c.config(w))
 			if c.damage != nil {
 				c.damage(w)
@@ -179,7 +211,7 @@ func (w *world) remove(i int, prefix string) {
 	w.t.Helper()
 	lo, err := w.Webs[i].Netlink().LinkByName("lo")
 	w.must(err)
-	addrs, err := w.Webs[i].Netlink().AddrList(lo, 2)
+	addrs, err := w.Webs[i].Netlink().AddrList(lo, w.family.number())
 	w.must(err)
 	for _, a := range addrs {
 		if a.IPNet.String() == prefix {
@@ -199,13 +231,16 @@ func (w *world) mtu(name string, mtu int) {
 
 // Without a running director the doctor goes by the file alone: a host that has the VIPs is then a director at work.
 func TestDoctorWithoutDirector(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, doctorWithoutDirector, "one-arm")
+}
+
+func doctorWithoutDirector(t *testing.T, w *world) {
 	path := filepath.Join(w.dir, "shunt.yaml")
 	w.must(os.WriteFile(path, []byte(w.config("", w.http("rr"))), 0o644))
 	if r, status := w.doctor("-c", path); status != 0 || len(r.Findings) != 0 {
 		t.Errorf("status %d, %+v", status, r.Findings)
 	}
-	w.must(w.Client.Addr("eth0", lab.VIP+"/24"))
+	w.must(w.Client.Addr("eth0", w.family.vip+w.family.network))
 	if r, status := w.doctor("-c", path); status != 3 || !slices.Equal(ids(r), []string{"warning other-director"}) {
 		t.Errorf("status %d, %+v", status, r.Findings)
 	}
@@ -213,7 +248,10 @@ func TestDoctorWithoutDirector(t *testing.T) {
 
 // A guard that a killed director left is found: nobody has the VIP, and frames to it are dropped.
 func TestDoctorStaleGuard(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, doctorStaleGuard, "one-arm")
+}
+
+func doctorStaleGuard(t *testing.T, w *world) {
 	w.start(w.config("", w.http("rr")))
 	d := w.director
 	w.director = nil

@@ -229,8 +229,12 @@ func TestRealserverOnDirectorsHost(t *testing.T) {
 
 // A realserver that is the director itself is refused wherever it may come from, with the reason.
 func TestLocalRealserverIsRefused(t *testing.T) {
-	w := build(t, "two-arm", 1)
-	with := w.config("", w.http("rr", w.all()[0], realserver{address: lab.DIP, weight: 1}))
+	eachFamily(t, 1, localRealserverIsRefused, "two-arm")
+}
+
+func localRealserverIsRefused(t *testing.T, w *world) {
+	dip := w.family.dip
+	with := w.config("", w.http("rr", w.all()[0], realserver{address: dip, weight: 1}))
 	says := []string{"is this host", "does not have the VIP", "network namespace", "shunt.yaml:"}
 	_, err := w.Start(program, w.dir, with, w.socket, nil)
 	if err == nil {
@@ -243,11 +247,11 @@ func TestLocalRealserverIsRefused(t *testing.T) {
 			t.Errorf("%q is not said at the start:\n%v\nor not by a reload:\n%s", word, err, text)
 		}
 	}
-	cmd := exec.Command(program, "ipvsadm", "-a", "-t", lab.VIP+":80", "-r", lab.DIP, "-g")
+	cmd := exec.Command(program, "ipvsadm", "-a", "-t", w.family.at(w.family.vip, "80"), "-r", w.family.at(dip, "80"), "-g")
 	cmd.Env = append(os.Environ(), "SHUNT_SOCKET="+w.socket)
 	if out, err := cmd.CombinedOutput(); err == nil {
 		t.Errorf("ipvsadm -a took it: %q", out)
 	}
-	w.logged("level=WARN", "a change by the control socket is refused", lab.DIP+" is this host") // ipvsadm has the kernel's words only
+	w.logged("level=WARN", "a change by the control socket is refused", dip+" is this host") // ipvsadm has the kernel's words only
 	w.pages(2, 1)
 }

@@ -9,16 +9,17 @@ import (
 	"testing"
 
 	"github.com/prometheus/procfs"
-
-	"shunt/internal/lab"
 )
 
 // The parser of node_exporter finds in proc_dir what the director has, as it would in the kernel's /proc.
 func TestProcDir(t *testing.T) {
-	w := build(t, "one-arm", 2)
+	eachFamily(t, 2, procDir, "one-arm")
+}
+
+func procDir(t *testing.T, w *world) {
 	w.serveTalks()
 	dir := filepath.Join(w.dir, "proc")
-	w.start(w.config("proc_dir: "+dir, w.http("rr"), on("tcp", 7, []realserver{{address: lab.RIP(1), weight: 3}})))
+	w.start(w.config("proc_dir: "+dir, w.http("rr"), on("tcp", 7, []realserver{{address: w.family.rip(1), weight: 3}})))
 	k := w.talk()
 	w.pages(6, 2)
 	proc, err := procfs.NewFS(dir)
@@ -40,7 +41,7 @@ func TestProcDir(t *testing.T) {
 	}
 	talks := 0
 	for _, b := range backends {
-		if b.Proto != "TCP" || b.LocalAddress.String() != lab.VIP || b.RemotePort != b.LocalPort {
+		if b.Proto != "TCP" || b.LocalAddress.String() != w.family.vip || b.RemotePort != b.LocalPort {
 			t.Errorf("a realserver is %+v", b)
 		}
 		switch b.LocalPort {
@@ -50,7 +51,7 @@ func TestProcDir(t *testing.T) {
 			}
 		case 7:
 			talks++
-			if b.Weight != 3 || b.ActiveConn != 1 || b.InactConn != 0 || b.RemoteAddress.String() != lab.RIP(1) {
+			if b.Weight != 3 || b.ActiveConn != 1 || b.InactConn != 0 || b.RemoteAddress.String() != w.family.rip(1) {
 				t.Errorf("the realserver of the talk is %+v", b)
 			}
 		}

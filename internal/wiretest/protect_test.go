@@ -115,20 +115,22 @@ func (w *world) unlearning(port string) {
 // learn_gratuitous it is believed at once.
 func TestForgedAnnouncement(t *testing.T) {
 	const thief = "02:00:00:00:00:77"
-	rip := netip.MustParseAddr(lab.RIP(1))
 	for _, learn := range []string{"false", "true"} {
-		t.Run("learn_gratuitous: "+learn, func(t *testing.T) {
-			w := build(t, "one-arm", 1)
+		test := func(t *testing.T, w *world) {
+			rip, vip := netip.MustParseAddr(w.family.rip(1)), netip.MustParseAddr(w.family.vip)
 			w.start(w.config("arp: {announce: 0, refresh: 1h, learn_gratuitous: "+learn+"}", w.http("rr")))
 			w.pages(1, 1)
 			wire := w.wire(w.Client)
 			before := w.status().Counters
 			for _, reply := range []bool{false, true} { // both kinds of announcement
 				m := arpd.Message{Reply: reply, SenderMAC: mac(thief), Sender: rip, Target: rip, Source: mac(thief), Destination: arpd.Broadcast}
+				if rip.Is6() && !reply { // by IPv6 the other kind is a question that tells who asks
+					m.Target = vip
+				}
 				wire.arp(m, 0)
 			}
 			if learn == "true" {
-				w.logged("the realserver has another MAC", lab.RIP(1), "mac="+thief)
+				w.logged("the realserver has another MAC", w.family.rip(1), "mac="+thief)
 				return
 			}
 			w.eventually("the director has asked, and heard the answer", func() bool {
@@ -139,7 +141,8 @@ func TestForgedAnnouncement(t *testing.T) {
 				t.Errorf("the realserver's MAC is %s", r.MAC)
 			}
 			w.pages(2, 1)
-		})
+		}
+		t.Run("learn_gratuitous: "+learn, func(t *testing.T) { eachFamily(t, 1, test, "one-arm") })
 	}
 }
 
