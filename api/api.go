@@ -35,6 +35,7 @@ type Status struct {
 	Started  time.Time         `json:"started"`
 	Config   string            `json:"config"`  // path of the configuration file
 	Reloads  uint64            `json:"reloads"` // successful ones
+	Changes  uint64            `json:"changes"` // by the control socket, since the configuration was read
 	Flows    int               `json:"flows"`
 	Capacity int               `json:"capacity"`
 	Verdicts map[string]uint64 `json:"verdicts"` // frames by what became of them, names as in the report of a replay

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 // A Config is a valid configuration. It is not changed after Load.
 type Config struct {
 	Path     string
+	Digest   [sha256.Size]byte // of the file
 	Log      Log
 	Legs     []Leg // by frame.Leg
 	Services []Service
@@ -135,7 +137,7 @@ func Parse(name string, text []byte) (*Config, error) {
 	}
 	v := &validator{src: src}
 	c := v.config(f)
-	c.Path, c.src = name, src
+	c.Path, c.Digest, c.src = name, sha256.Sum256(text), src
 	return c, errors.Join(v.errs...)
 }
 

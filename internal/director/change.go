@@ -18,33 +18,17 @@ import (
 func (d *Director) Apply(changes []api.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := &translator{d: d, networks: d.networks(), hops: map[forwarder.Hop]bool{}}
-	for i := range changes {
-		if err := t.add(&changes[i]); err != nil {
-			e := refusal(i, err)
-			if e.Code == api.CodeInvalid { // of which ipvsadm has no words but the kernel's
-				d.log.Warn("a change by the control socket is refused", "error", err)
-			}
-			return e
-		}
-	}
-	err := d.prepare(t)
+	t, err := d.translate(changes)
 	if err != nil {
 		return err
 	}
-	at := 0
-	err = d.engine.Update(func(tx *forwarder.Tx) error {
-		for i, step := range t.steps {
-			at = i
-			if step == nil {
-				continue
-			}
-			if err := step(tx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	if err := d.prepare(t); err != nil {
+		return err
+	}
+	at, err := t.commit()
+	if err == nil && len(t.zero) < len(changes) {
+		d.keep(changes)
+	}
 	for i := range t.zero {
 		if err == nil {
 			at = t.zero[i].at
@@ -57,6 +41,38 @@ func (d *Director) Apply(changes []api.Change) error {
 	}
 	d.log.Info("changed by the control socket", "changes", len(changes))
 	return nil
+}
+
+// translate has all changes translated. A refusal is an *api.Error.
+func (d *Director) translate(changes []api.Change) (*translator, error) {
+	t := &translator{d: d, networks: d.networks(), hops: map[forwarder.Hop]bool{}}
+	for i := range changes {
+		if err := t.add(&changes[i]); err != nil {
+			e := refusal(i, err)
+			if e.Code == api.CodeInvalid { // of which ipvsadm has no words but the kernel's
+				d.log.Warn("a change by the control socket is refused", "error", err)
+			}
+			return nil, e
+		}
+	}
+	return t, nil
+}
+
+// commit makes the changes that are the engine's, and tells which was refused.
+func (t *translator) commit() (at int, err error) {
+	err = t.d.engine.Update(func(tx *forwarder.Tx) error {
+		for i, step := range t.steps {
+			at = i
+			if step == nil {
+				continue
+			}
+			if err := step(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return at, err
 }
 
 // translator makes of changes what the engine understands.

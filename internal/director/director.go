@@ -40,8 +40,9 @@ type Director struct {
 
 	mu      sync.Mutex // one change of the configuration at a time
 	cfg     *config.Config
-	plan    forwarder.Plan
+	kept    kept
 	reloads atomic.Uint64
+	changes atomic.Uint64 // by the control socket, since the configuration was read
 
 	outcomes outcomes
 
@@ -100,8 +101,6 @@ func (d *Director) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.plan = plan
-	vips := d.cfg.VIPs()
 	if err := d.openRings(); err != nil {
 		return err
 	}
@@ -122,6 +121,11 @@ func (d *Director) start(ctx context.Context) error {
 		if d.page, err = statuspage.Listen(a, d, d.log); err != nil {
 			return err
 		}
+	}
+	vips := d.cfg.VIPs()
+	if d.changes.Load() > 0 {
+		f := d.inForce() // which is not the file's
+		vips, neighbours, plan = f.vips, f.neighbours, *planOf(d.engine.Services(), d.engine.Settings())
 	}
 	d.setTargets(neighbours)
 	wait := resolveWait
@@ -198,7 +202,15 @@ func (d *Director) build(plan forwarder.Plan) error {
 	if err != nil {
 		return fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
 	}
-	return d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) })
+	kept, since := d.recall()
+	if kept != nil {
+		plan = *kept
+	}
+	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
+		return err
+	}
+	d.repeat(since)
+	return nil
 }
 
 // work is one worker, on a thread of its own.
@@ -269,6 +281,7 @@ func (d *Director) Close() error {
 			errs = append(errs, l.slot.Close())
 		}
 	}
+	d.closeKept() // what it has is for the next process, as the engine's state is
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close())
 	}

@@ -58,7 +58,8 @@ func (d *Director) reload(cfg *config.Config) error {
 	if d.opt.Level != nil {
 		d.opt.Level.Set(cfg.Log.Level)
 	}
-	d.cfg, d.plan = cfg, plan
+	d.cfg = cfg
+	d.forget()
 	d.reloads.Add(1)
 	d.logPlan(plan)
 	d.log.Info("the configuration is in force", "file", cfg.Path, "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours))

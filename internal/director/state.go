@@ -49,6 +49,7 @@ func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.kept.dir, d.kept.boot = dir, hex.EncodeToString(boot[:])
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err == nil && fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
 		d.log.Warn("the connection table is on a disk, for which forwarding may have to wait: let state_dir name a directory on a tmpfs", "state_dir", dir)

@@ -20,7 +20,7 @@ func (d *Director) Status() api.Status {
 	path := d.cfg.Path
 	d.mu.Unlock()
 	out := api.Status{
-		Version: d.opt.Version, Started: d.started, Config: path, Reloads: d.reloads.Load(), Flows: s.Flows, Capacity: s.Capacity,
+		Version: d.opt.Version, Started: d.started, Config: path, Reloads: d.reloads.Load(), Changes: d.changes.Load(), Flows: s.Flows, Capacity: s.Capacity,
 		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
 			"answers.sent": s.Answered, "answers.limited": s.Limited,
 			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,

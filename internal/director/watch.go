@@ -32,6 +32,7 @@ func (d *Director) watch(ctx context.Context) {
 				spoilt = true
 				d.log.Error("the connections of this director will not outlive it", "error", err)
 			}
+			d.compactKept()
 			continue
 		case <-tick.C:
 		}
