@@ -249,9 +249,9 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 	}
 	switch s.Scheduler {
 	case "lblc":
-		s.Options.Expiration = int64(quiet(v.src).duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, time.Second, maxPersistence))
+		s.Options.Expiration = int64(quiet().duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, time.Second, maxPersistence))
 	case "lblcr":
-		s.Options.Expiration = int64(quiet(v.src).duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, time.Second, maxPersistence))
+		s.Options.Expiration = int64(quiet().duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, time.Second, maxPersistence))
 	}
 	if _, err := scheduler.Build(s.Scheduler, s.Options, nil, nil); errors.Is(err, scheduler.ErrUnknown) {
 		v.wrong(path+".scheduler", "%v", err)
@@ -260,8 +260,8 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 	}
 }
 
-// quiet is a validator of what another one has complained about.
-func quiet(src *source) *validator { return &validator{src: src} }
+// quiet is a validator that finds out whether something is wrong, and not where.
+func quiet() *validator { return &validator{} }
 
 func (v *validator) persistence(path string, f *serviceFile, s *Service) {
 	if on, ok := f.Persistence.(bool); ok {
@@ -291,6 +291,7 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 		addr netip.Addr
 	}
 	macs := map[place]frame.MAC{}
+	glance := quiet()
 	for i := range f.Services {
 		list := services[i].path + ".realservers"
 		if len(f.Services[i].Realservers) == 0 {
@@ -299,9 +300,11 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 		seen := make(map[netip.Addr]bool, len(f.Services[i].Realservers))
 		for j := range f.Services[i].Realservers {
 			path := list + "[" + strconv.Itoa(j) + "]"
-			n := len(v.errs)
-			r := v.realserver(path, &f.Services[i].Realservers[j], legs)
-			if len(v.errs) > n {
+			// Where each of its values would be found takes longer to write than to look at the values. Hence this is asked twice.
+			r := glance.realserver("", &f.Services[i].Realservers[j], legs)
+			if r.path = path; len(glance.errs) > 0 {
+				glance.errs = nil
+				v.realserver(path, &f.Services[i].Realservers[j], legs)
 				continue
 			}
 			s := &services[i]

@@ -19,11 +19,15 @@ import (
 
 // A validator turns a file into a Config and collects what is wrong with it. Paths are those of the YAML library.
 type validator struct {
-	src  *source
+	src  *source // nil: errors have no place
 	errs []error
 }
 
 func (v *validator) wrong(path, format string, args ...any) {
+	if v.src == nil {
+		v.errs = append(v.errs, fmt.Errorf(format, args...))
+		return
+	}
 	v.errs = append(v.errs, v.src.wrong(path, format, args...))
 }
 
