@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"fmt"
+
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -14,14 +16,18 @@ const (
 	mulB = 0x85ebca6b
 )
 
+// extensionHeaders is how many IPv6 extension headers a packet that is no fragment has at most, by the order of RFC 8200, 4.1,
+// without those of IPsec.
+const extensionHeaders = 4
+
 // fanoutKind selects the demultiplexer, and that frames sent by this host are not received.
 const fanoutKind = unix.PACKET_FANOUT_CBPF | unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
 
 // Shard returns which of n workers has the flows of a client: 0 to n-1, in the order in which their engines were opened.
 // The kernel computes the same for each frame (PACKET_FANOUT_CBPF): from the source address, so that all fragments of
 // a datagram and all flows of a persistent client are with one worker; and for an ICMP error from the destination of
-// the packet that it holds, as that was on its way to the client. Errors behind IPv6 extension headers count by their
-// source. n less than 2 gives 0.
+// the packet that it holds, as that was on its way to the client. Fragments of errors count by their source, and so do errors
+// behind more IPv6 extension headers than there are kinds of, or behind an authentication header. n less than 2 gives 0.
 func Shard(client frame.Addr, n int) int {
 	if n < 2 {
 		return 0
@@ -98,17 +104,44 @@ func shardInstructions(n int, proto bpf.Instruction) []bpf.Instruction {
 
 	a.label("ipv6")
 	a.put(bpf.LoadIndirect{Off: 6, Size: 1})
-	a.jumpUnless(uint32(frame.ICMPv6), "source6")
+	a.jumpIf(uint32(frame.TCP), "source6")
+	a.jumpIf(uint32(frame.UDP), "source6")
+	a.put(bpf.StoreScratch{Src: bpf.RegX, N: 0})
+	// X moves such that what follows is 40 bytes behind it.
+	for range extensionHeaders {
+		next := fmt.Sprintf("behind %d", len(a.p))
+		a.jumpIf(uint32(frame.ICMPv6), "icmp6")
+		for _, header := range []uint32{0, 43, 60} { // RFC 8200, 4: of hop-by-hop options, routing, and destination options
+			a.jumpIf(header, next)
+		}
+		a.jump("outer6")
+		a.label(next)
+		a.put(
+			bpf.LoadIndirect{Off: 40, Size: 1},
+			bpf.StoreScratch{Src: bpf.RegA, N: 1},
+			bpf.LoadIndirect{Off: 41, Size: 1},
+			bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 1},
+			bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 3},
+			bpf.ALUOpX{Op: bpf.ALUOpAdd},
+			bpf.TAX{},
+			bpf.LoadScratch{Dst: bpf.RegA, N: 1},
+		)
+	}
+	a.jumpUnless(uint32(frame.ICMPv6), "outer6")
+	a.label("icmp6")
 	a.put(
 		bpf.LoadIndirect{Off: 40, Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 128, SkipTrue: 1}, // RFC 4443, 2.1: errors
 	)
-	a.jump("source6")
+	a.jump("outer6")
 	a.put( // the destination of the packet within, instead of the source of the one without
 		bpf.TXA{},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 40 + 8 + 24 - 8},
 		bpf.TAX{},
 	)
+	a.jump("source6")
+	a.label("outer6")
+	a.put(bpf.LoadScratch{Dst: bpf.RegX, N: 0})
 	a.label("source6")
 	a.put(bpf.StoreScratch{Src: bpf.RegX, N: 0}, bpf.LoadIndirect{Off: 8, Size: 4})
 	for i := uint32(1); i < 4; i++ {

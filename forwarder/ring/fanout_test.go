@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -36,6 +38,31 @@ func shard(t reporter, data []byte, n int) int {
 // icmpError is an ICMP error that quotes the start of a packet.
 func icmpError(typ byte, quoted []byte) []byte {
 	return append([]byte{typ, 0, 0, 0, 0, 0, 0, 0}, quoted...)
+}
+
+// behind is an IPv6 packet with extension headers, each longer than the one before it.
+func behind(packet []byte, headers ...byte) []byte {
+	if len(headers) == 0 {
+		return packet
+	}
+	proto := packet[6]
+	var chain []byte
+	for i, h := range headers {
+		next := proto
+		if i+1 < len(headers) {
+			next = headers[i+1]
+		}
+		header := make([]byte, 8*(i+1))
+		header[0], header[1] = next, byte(i)
+		if h == 44 {
+			header = header[:8]
+		}
+		chain = append(chain, header...)
+	}
+	b := append(bytes.Clone(packet[:40]), append(chain, packet[40:]...)...)
+	b[6] = headers[0]
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+	return b
 }
 
 func TestShardFrames(t *testing.T) {
@@ -79,6 +106,13 @@ func TestShardFrames(t *testing.T) {
 		{"too big", etherIP(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(2, out6))), w(client6)},
 		{"unreachable of IPv6", etherIP(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(1, out6))), w(client6)},
 		{"the last type of an error of IPv6", etherIP(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(127, out6))), w(client6)},
+		{"an error behind an extension header", etherIP(behind(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(1, out6)), 0)), w(client6)},
+		{"an error behind four", etherIP(behind(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(1, out6)), 0, 60, 43, 60)), w(client6)},
+		{"an error behind five", etherIP(behind(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(1, out6)), 0, 60, 43, 60, 60)), w(router6)},
+		{"an error in a fragment of IPv6", etherIP(behind(ip(router6, vip6, frame.ICMPv6, 0, 0, icmpError(1, out6)), 0, 44)), w(router6)},
+		{"an echo behind extension headers", etherIP(behind(ip(client6, vip6, frame.ICMPv6, 0, 0, icmpError(128, out6)), 0, 60)), w(client6)},
+		{"TCP behind extension headers", etherIP(behind(ip(client6, vip6, frame.TCP, 0, 0, make([]byte, 20)), 60, 60)), w(client6)},
+		{"half an extension header", etherIP(behind(ip(client6, vip6, frame.TCP, 0, 0, nil), 60)[:40+1]), 0},
 		{"a tag", etherIP(ip(client4, vip4, frame.TCP, 0, 0, make([]byte, 20)), tag(5)), w(client4)},
 		{"two tags", etherIP(ip(client4, vip4, frame.TCP, 0, 0, make([]byte, 20)), dtag(5), tag(6)), w(client4)},
 		{"a tag, IPv6", etherIP(ip(client6, vip6, frame.TCP, 0, 0, make([]byte, 20)), tag(5)), w(client6)},
@@ -125,7 +159,12 @@ func TestShardModel(t *testing.T) {
 		if want < 0 || want >= n {
 			t.Fatalf("Shard gives %d of %d", want, n)
 		}
-		flow := ip(client, vip, proto, options.Draw(t, "options"), frag, payload)
+		most := extensionHeaders
+		if !v6 {
+			most = 0
+		}
+		headers := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 43, 60}), 0, most)
+		flow := behind(ip(client, vip, proto, options.Draw(t, "options"), frag, payload), headers.Draw(t, "extension headers")...)
 		if got := shard(t, etherIP(flow, tags...), n); got != want {
 			t.Fatalf("worker %d, want %d", got, want)
 		}
@@ -134,7 +173,8 @@ func TestShardModel(t *testing.T) {
 		if v6 {
 			icmp, typ = frame.ICMPv6, rapid.ByteRange(0, 127)
 		}
-		problem := ip(router, vip, icmp, options.Draw(t, "error's options"), 0, icmpError(typ.Draw(t, "type"), answer))
+		problem := behind(ip(router, vip, icmp, options.Draw(t, "error's options"), 0, icmpError(typ.Draw(t, "type"), answer)),
+			headers.Draw(t, "error's extension headers")...)
 		if got := shard(t, etherIP(problem, tags...), n); got != want {
 			t.Fatalf("an ICMP error about it: worker %d, want %d", got, want)
 		}
