@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"pgregory.net/rapid"
 
@@ -235,5 +237,101 @@ func TestShardSpreads(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Engines of one group divide the clients as Shard says, in the order in which they were opened, on all legs.
+func TestFanout(t *testing.T) {
+	wires := newLab(t, 2)
+	const workers = 3
+	var engines []*Engine
+	for range workers {
+		e, err := Open(Config{Legs: []LegConfig{wires[0].leg(0), wires[1].leg(1)}, FanoutGroup: 77, FanoutWorkers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = e.Close(); e.res.release() })
+		engines = append(engines, e)
+	}
+	for _, e := range engines {
+		if err := e.SetVIPs([]netip.Addr{vip4, vip6}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rounds := func() {
+		t.Helper()
+		var want [workers]int
+		for i := range 100 {
+			for _, w := range wires {
+				for _, b := range [][]byte{
+					ip(a4(0xc6336400+uint32(i)), vip4, frame.UDP, i%11, 0, udp(1, 2, nil)),
+					ip(a6(0x20010db8_00000000, uint64(i)), vip6, frame.UDP, 0, 0, udp(1, 2, nil)),
+					ip(netip.MustParseAddr("192.0.2.1"), vip4, frame.ICMP, i%11, 0,
+						icmpError(3, ip(vip4, a4(0xc6336400+uint32(i)), frame.UDP, 0, 0, udp(2, 1, nil)))),
+				} {
+					var tags [][4]byte
+					if i%3 > 0 {
+						tags = append(tags, dtag(9))
+					}
+					if i%3 > 1 {
+						tags = append(tags, tag(8))
+					}
+					w.send(nil, w.frame(b, tags...))
+				}
+			}
+			want[Shard(frame.AddrFrom4(0xc6336400+uint32(i)), workers)] += 4
+			want[Shard(frame.Addr{Hi: 0x20010db8_00000000, Lo: uint64(i)}, workers)] += 2
+		}
+		for k, e := range engines {
+			for _, f := range next(t, e, want[k]) {
+				var p, inner frame.Packet
+				if problem := frame.Parse(&f, &p); problem != frame.OK && problem != frame.BadL4 {
+					t.Fatalf("worker %d: %v in % x", k, problem, f.Data())
+				}
+				client := p.Src
+				if p.Proto == frame.ICMP {
+					if problem := frame.ParseInner(&f, &p, &inner); problem != frame.OK {
+						t.Fatalf("worker %d: %v in the packet of % x", k, problem, f.Data())
+					}
+					client = inner.Src
+				}
+				if n := Shard(client, workers); n != k {
+					t.Fatalf("worker %d has a frame of worker %d", k, n)
+				}
+			}
+			e.Wake()
+			if n, _, err := e.Next(make([]frame.Frame, 1)); n != 0 || err != nil {
+				t.Errorf("worker %d: %d frames more, %v", k, n, err)
+			}
+		}
+	}
+	rounds()
+	// The order outlives an interface that goes down.
+	if err := netlink.LinkSetDown(wires[0].link); err != nil {
+		t.Fatal(err)
+	}
+	wires[0].up()
+	rounds()
+	// And it is there again after one that was deleted is replaced in all engines.
+	wires[0].renew()
+	for _, e := range engines {
+		take(t, e, 0)
+	}
+	for _, e := range engines {
+		give(t, e, wires[0].leg(0))
+	}
+	for _, e := range engines {
+		if err := e.SetVIPs([]netip.Addr{vip4, vip6}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rounds()
+
+	// A group is of those who want the same of it.
+	if e, err := Open(Config{Legs: []LegConfig{wires[1].leg(0)}, FanoutGroup: 77, FanoutWorkers: workers}); err == nil {
+		_ = e.Close()
+		t.Error("a leg joined the group of another")
+	} else if !strings.Contains(err.Error(), "group 77") {
+		t.Error(err)
 	}
 }
