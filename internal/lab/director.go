@@ -128,6 +128,9 @@ func (d *Director) Reload(config string) error {
 // Log is what it has written so far.
 func (d *Director) Log() string { return d.log.String() }
 
+// PID is the number of its process.
+func (d *Director) PID() int { return d.cmd.Process.Pid }
+
 // Stop ends the director by SIGTERM. The error is nil if it ended by itself and well.
 func (d *Director) Stop() error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)

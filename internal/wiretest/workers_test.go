@@ -1,10 +1,17 @@
 package wiretest
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
@@ -72,5 +79,44 @@ func twoWorkers(t *testing.T, w *world) {
 	}
 	if s := w.service(); s.Counts.Flows != n+8*clients {
 		t.Errorf("the service counts %d flows, not %d", s.Counts.Flows, n+8*clients)
+	}
+}
+
+// The worker, and no other thread, runs on the processor that ring.cpus names; one that the machine does not have is refused.
+func TestProcessors(t *testing.T) {
+	w := build(t, "one-arm", 1)
+	var may unix.CPUSet
+	w.must(unix.SchedGetaffinity(0, &may))
+	cpu := 0
+	for !may.IsSet(cpu) {
+		cpu++
+	}
+	w.start(w.config(fmt.Sprintf("ring: {cpus: [%d]}", cpu), w.http("rr")))
+	w.pages(2, 1)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", w.director.PID()))
+	w.must(err)
+	list := regexp.MustCompile(`(?m)^Cpus_allowed_list:\s+(\S+)$`)
+	pinned := 0
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if os.IsNotExist(err) {
+			continue // it has ended meanwhile
+		}
+		w.must(err)
+		if m := list.FindSubmatch(text); m != nil && string(m[1]) == strconv.Itoa(cpu) {
+			pinned++
+		}
+	}
+	if pinned != 1 && may.Count() > 1 || pinned == 0 {
+		t.Errorf("%d of %d threads are bound to processor %d, not one", pinned, len(threads), cpu)
+	}
+	w.stop()
+	d, err := w.Start(program, w.dir, w.config("ring: {cpus: [1023]}", w.http("rr")), w.socket, nil)
+	if err == nil {
+		_ = d.Stop()
+		t.Fatal("a director starts on processor 1023")
+	}
+	if !regexp.MustCompile(`ring\.cpus: worker 0 cannot run on processor 1023`).MatchString(err.Error()) {
+		t.Errorf("it says %v", err)
 	}
 }
