@@ -78,14 +78,17 @@ func (w *world) list() string {
 	return lines[len(lines)-1]
 }
 
-// awaitList waits until the realservers of the VIP have these weights; those that are left out must not be there.
+// awaitList waits until the realservers of the VIPs of both families have these weights; those that are left out must not be there.
 func (m *monitor) awaitList(weights map[int]int) {
 	m.w.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		list := m.w.list()
-		right := strings.Contains(list, "TCP  "+lab.VIP+":80 wrr\n") && strings.Count(list, ":80 ") == len(weights)+1 // and the service itself
-		for web, weight := range weights {
-			right = right && strings.Contains(list, fmt.Sprintf("  -> %-28s %-7s %-6d ", lab.RIP(web)+":80", "Route", weight))
+		right := strings.Count(list, ":80 ") == len(families)*(len(weights)+1) // and the service itself
+		for _, f := range families {
+			right = right && strings.Contains(list, "TCP  "+f.at(f.vip, "80")+" wrr\n")
+			for web, weight := range weights {
+				right = right && strings.Contains(list, fmt.Sprintf("  -> %-28s %-7s %-6d ", f.at(f.rip(web), "80"), "Route", weight))
+			}
 		}
 		if right {
 			return
@@ -101,19 +104,20 @@ func (m *monitor) awaitList(weights map[int]int) {
 	}
 }
 
-// tenPages fetches ten pages and returns who gave any.
+// tenPages fetches ten pages of each family and returns who gave any.
 func (w *world) tenPages() map[string]int {
 	w.t.Helper()
 	from := map[string]int{}
-	for range 10 {
-		p, err := lab.Fetch(w.ctx, w.browser, w.url)
-		w.must(err)
-		from[p.From]++
+	for _, f := range families {
+		w.speak(f)
+		for who, n := range w.pages(10, 1) {
+			from[f.name+" "+who] += n
+		}
 	}
 	return from
 }
 
-// An unmodified ldirectord makes the service, takes a realserver out whose HTTP server fails, and takes it in again.
+// An unmodified ldirectord makes a service of each family, takes a realserver out whose HTTP server fails, and takes it in again.
 func TestLdirectord(t *testing.T) {
 	root := os.Getenv("LDIRECTORD_ROOT")
 	if root == "" {
@@ -127,7 +131,7 @@ func TestLdirectord(t *testing.T) {
 		{"no", map[int]int{2: 5}},
 	} {
 		t.Run("quiescent="+c.quiescent, func(t *testing.T) {
-			w := build(t, "one-arm", 2)
+			w := buildFor(t, ipv6Family, "one-arm", 2)
 			w.start(w.Config("rr", w.socket, "", "tcp/81"))
 			m := w.startLdirectord(root, `checktimeout=2
 negotiatetimeout=2
@@ -143,22 +147,28 @@ virtual=`+lab.VIP+`:80
 	scheduler=wrr
 	protocol=tcp
 	checktype=negotiate
+virtual6=[`+lab.VIP6+`]:80
+	real6=[`+lab.RIP6(1)+`]:80 gate 5
+	real6=[`+lab.RIP6(2)+`]:80 gate 5
+	scheduler=wrr
+	protocol=tcp
+	checktype=connect
 `)
 			both := map[int]int{1: 5, 2: 5}
 			m.awaitList(both)
-			if from := w.tenPages(); len(from) != 2 {
+			if from := w.tenPages(); len(from) != 4 {
 				t.Errorf("pages came from %v", from)
 			}
 			w.stopServer[0]()
 			m.awaitList(c.failed)
-			if from := w.tenPages(); from["web2"] != 10 {
+			if from := w.tenPages(); from["IPv4 web2"] != 10 || from["IPv6 web2"] != 10 {
 				t.Errorf("web1 fails, but pages came from %v", from)
 			}
 			stop, err := lab.Serve(w.Webs[0], nil)
 			w.must(err)
 			defer stop()
 			m.awaitList(both)
-			if from := w.tenPages(); len(from) != 2 {
+			if from := w.tenPages(); len(from) != 4 {
 				t.Errorf("web1 is back, but pages came from %v", from)
 			}
 			w.must(m.cmd.Process.Signal(syscall.SIGTERM))
@@ -167,7 +177,7 @@ virtual=`+lab.VIP+`:80
 			case <-time.After(patience):
 				t.Fatal("ldirectord does not end")
 			}
-			if list := w.list(); strings.Contains(list, lab.VIP+":80") {
+			if list := w.list(); strings.Contains(list, ":80 ") {
 				t.Errorf("ldirectord left its service behind:\n%s", list)
 			}
 		})
