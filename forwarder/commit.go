@@ -31,6 +31,7 @@ func (c *Control) commit() error {
 		edits: &edits{
 			services: make([]serviceEdit, len(c.touchedServices)), numServices: len(c.byID), anew: c.counting(),
 			dests: make([]destEdit, len(c.touchedDests)), numDests: len(c.dests), fresh: c.fresh,
+			beside: c.beside,
 		},
 	}
 	s.timeouts.Set(c.settings.TCPTimeout, c.settings.TCPFinTimeout, c.settings.UDPTimeout)
@@ -73,8 +74,15 @@ func (c *Control) commit() error {
 	c.snap = s
 	c.going = nil
 	c.fresh, c.anew, c.touchedServices, c.touchedDests, c.touchedMACs, c.reshape = nil, nil, nil, nil, nil, false
-	for _, w := range c.workers {
-		w.Do(func() { w.adopt(s) })
+	ready := make([]*snapshot, len(c.workers))
+	for i, w := range c.workers {
+		ready[i] = w.prepare(s)
+	}
+	for i, w := range c.workers {
+		w.Do(func() { w.adopt(s, ready[i]) })
+	}
+	for i, w := range c.workers {
+		w.settle(s, ready[i])
 	}
 	s.edits = nil // their memory is of no use any more
 	return nil

@@ -191,10 +191,10 @@ func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint3
 // ask has the scheduler of a service choose.
 func (w *Worker) ask(svc *service, k *flow.Key, p *frame.Packet, now int64) int {
 	if svc.blind {
-		return svc.sched[w.index].Schedule(&w.request) // whatever it says
+		return w.scheduler(svc).Schedule(&w.request) // whatever it says
 	}
 	w.request = scheduler.Request{Client: p.Src.Netip(), Virtual: p.Dst.Netip(), ClientPort: k.ClientPort, Now: now}
-	return svc.sched[w.index].Schedule(&w.request)
+	return w.scheduler(svc).Schedule(&w.request)
 }
 
 // onePacket sends a datagram whose flow is not remembered (ipvsadm -o).

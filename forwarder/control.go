@@ -63,6 +63,7 @@ type Control struct {
 	touchedServices []uint16 // by id: their entries are to be made anew, maybe more than once
 	touchedDests    []uint32 // likewise
 	touchedMACs     []frame.MAC
+	beside          bool // see edits; for tests
 	reshape         bool // services came or went: the tables of VIPs and ports are to be made anew
 }
 

@@ -55,7 +55,11 @@ const (
 // if other verdicts are counted.
 func newCounters(f *os.File, seed [2]uint64) (*counters, error) {
 	if f == nil {
-		return &counters{verdicts: new([NumVerdicts]uint64)}, nil
+		mem, err := unix.Mmap(-1, 0, countsSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+		if err != nil {
+			return nil, fmt.Errorf("%d bytes for counters: %w", countsSize, err)
+		}
+		return countersIn(nil, mem), nil
 	}
 	want := headOfCounts(seed)
 	found := countsHead{}
@@ -68,36 +72,71 @@ func newCounters(f *os.File, seed [2]uint64) (*counters, error) {
 			return nil, err
 		}
 	}
-	c := &counters{file: f}
-	if err := c.allocate(0, countsPage); err != nil {
+	if err := allocate(f, 0, countsPage); err != nil {
 		return nil, err
 	}
-	c.mem, err = unix.Mmap(int(f.Fd()), 0, countsSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(int(f.Fd()), 0, countsSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	base := unsafe.Pointer(unsafe.SliceData(c.mem))
-	c.verdicts = (*[NumVerdicts]uint64)(unsafe.Add(base, countsVerdict))
-	c.services = unsafe.Slice((*Counts)(unsafe.Add(base, countsPage)), maxServices)
-	c.dests = unsafe.Slice((*Counts)(unsafe.Add(base, servicesEnd)), maxCounted)
+	c := countersIn(f, mem)
 	if !sameVerdicts {
 		*c.verdicts = [NumVerdicts]uint64{}
 	}
-	*(*countsHead)(base) = want
+	*(*countsHead)(unsafe.Pointer(unsafe.SliceData(c.mem))) = want
 	return c, nil
 }
 
-// allocate has pages of the file made now: see mapArena in package flow.
-func (c *counters) allocate(from, to int) error {
-	err := unix.Fallocate(int(c.file.Fd()), 0, int64(from), int64(to-from))
+// countersIn finds the counters in the memory that they have.
+func countersIn(f *os.File, mem []byte) *counters {
+	base := unsafe.Pointer(unsafe.SliceData(mem))
+	return &counters{
+		file: f, mem: mem, verdicts: (*[NumVerdicts]uint64)(unsafe.Add(base, countsVerdict)),
+		services: unsafe.Slice((*Counts)(unsafe.Add(base, countsPage)), maxServices),
+		dests:    unsafe.Slice((*Counts)(unsafe.Add(base, servicesEnd)), maxCounted),
+	}
+}
+
+// allocate has pages of the file, if there is one, made now: see mapArena in package flow.
+func allocate(f *os.File, from, to int) error {
+	if f == nil {
+		return nil
+	}
+	err := unix.Fallocate(int(f.Fd()), 0, int64(from), int64(to-from))
 	if err != nil && err != unix.EOPNOTSUPP {
-		return fmt.Errorf("%s: %w", c.file.Name(), err)
+		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return nil
 }
 
-// growServices and growDests return room for n counts that go on with those of old; if there is none in the file, in
-// memory, and then the next process starts from what was counted until now.
+// reserve makes room for so many counts, as far as there is, beside the worker: its part in growing is only to look at more of it.
+func (c *counters) reserve(services, dests int) {
+	c.room(0, min(services, len(c.services)))
+	c.room(1, min(dests, len(c.dests)))
+}
+
+// room makes room for n counts of a part and reports whether there is.
+func (c *counters) room(part, n int) bool {
+	if n <= c.reserved[part] {
+		return true
+	}
+	start, all := countsPage, len(c.services)
+	if part == 1 {
+		start, all = servicesEnd, len(c.dests)
+	}
+	to := min((n+reserveStep-1)/reserveStep*reserveStep, all)
+	from, end := start+c.reserved[part]*countSize, start+to*countSize
+	if n > to || allocate(c.file, from, end) != nil {
+		return false
+	}
+	// The pages are touched here rather than by the worker; where the kernel cannot do that, they come one by one.
+	_ = unix.Madvise(c.mem[from&^(countsPage-1):end], unix.MADV_POPULATE_WRITE)
+	c.reserved[part] = to
+	return true
+}
+
+// growServices and growDests return room for n counts that go on with those of old; if there is none in the file, then
+// elsewhere, and the next process starts from what was counted until now.
 func (c *counters) growServices(old []Counts, n int) []Counts { return c.grow(0, c.services, old, n) }
 func (c *counters) growDests(old []Counts, n int) []Counts    { return c.grow(1, c.dests, old, n) }
 
@@ -105,16 +144,9 @@ func (c *counters) grow(part int, all, old []Counts, n int) []Counts {
 	if n <= len(old) {
 		return old
 	}
-	inFile := len(old) == 0 || len(all) > 0 && &old[0] == &all[0]
-	if inFile && n <= len(all) {
-		if n <= c.reserved[part] {
-			return all[:n]
-		}
-		start, to := [2]int{countsPage, servicesEnd}[part], min((n+reserveStep-1)/reserveStep*reserveStep, len(all))
-		if c.allocate(start+c.reserved[part]*countSize, start+to*countSize) == nil {
-			c.reserved[part] = to
-			return all[:n]
-		}
+	inPlace := len(old) == 0 || len(all) > 0 && &old[0] == &all[0]
+	if inPlace && c.room(part, n) {
+		return all[:n]
 	}
 	return append(old[:len(old):len(old)], make([]Counts, n-len(old))...)
 }

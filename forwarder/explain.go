@@ -82,7 +82,7 @@ func (w *Worker) explain(c *Control, x *Explanation) {
 			active, inactive := d.load.Conns()
 			x.Candidates = append(x.Candidates, Candidate{
 				Addr: netip.AddrPortFrom(d.spec.Addr, t.DstPort), Weight: d.spec.Weight, Active: active, Inactive: inactive,
-				Reason: scheduler.Reason(s.services[sid].sched[w.index], i),
+				Reason: scheduler.Reason(w.scheduler(&s.services[sid]), i),
 			})
 		}
 	}
@@ -154,7 +154,7 @@ func (w *Worker) explainNew(c *Control, x *Explanation, sid uint16, k *flow.Key,
 	}
 	x.Decider = ByScheduler
 	r := scheduler.Request{Client: p.Src.Netip(), Virtual: p.Dst.Netip(), ClientPort: k.ClientPort, Now: w.answers.last}
-	n := scheduler.Peek(svc.sched[w.index], &r)
+	n := scheduler.Peek(w.scheduler(svc), &r)
 	if n == scheduler.None {
 		x.Verdict = NoDestination
 		if s.awaited(sid) {

@@ -87,3 +87,13 @@ func ParseNames(b []byte) {
 	c.clock = func() (t time.Time) { return }
 	_ = s.restore(c)
 }
+
+func grow[T any](list []T, n int) []T {
+	if n <= len(list) {
+		return list
+	}
+	return append(list, make([]T, n-len(list))...)
+}
+
+// Beside has every transaction, however small, be carried out beside the workers.
+func (c *Control) Beside() { c.beside = true }

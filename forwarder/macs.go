@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"shunt/forwarder/frame"
 )
@@ -42,15 +43,40 @@ func (s *macSet) has(m []byte) bool {
 	return s.slots[s.find(w)] == w
 }
 
-func (s *macSet) add(m frame.MAC) {
-	if 4*(s.used+1) > len(s.slots) {
-		old := s.slots
-		*s = macSet{mask: 2*s.mask + 1, slots: make([]uint64, 2*len(old)), used: s.used}
-		for _, w := range old {
-			if w != 0 {
-				s.slots[s.find(w)] = w
-			}
+// hasRoom reports whether n more can be added without the set growing.
+func (s *macSet) hasRoom(n int) bool { return 4*(s.used+n) <= len(s.slots) }
+
+// roomy returns a copy with room for n more.
+func (s *macSet) roomy(n int) macSet {
+	if s.hasRoom(n) {
+		return macSet{mask: s.mask, slots: slices.Clone(s.slots), used: s.used}
+	}
+	size := len(s.slots)
+	for size < 4*(s.used+n) {
+		size *= 2
+	}
+	out := macSet{mask: uint64(size) - 1, slots: make([]uint64, size), used: s.used}
+	for _, w := range s.slots {
+		if w != 0 {
+			out.slots[out.find(w)] = w
 		}
+	}
+	return out
+}
+
+func (s *macSet) edit(edits []macEdit) {
+	for _, e := range edits {
+		if e.in {
+			s.add(e.mac)
+		} else {
+			s.remove(e.mac)
+		}
+	}
+}
+
+func (s *macSet) add(m frame.MAC) {
+	if !s.hasRoom(1) {
+		*s = s.roomy(1)
 	}
 	w := macWord(m[:])
 	i := s.find(w)

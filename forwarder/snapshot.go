@@ -36,6 +36,7 @@ type edits struct {
 	anew        []uint16 // likewise services; in order
 	macs        []macEdit
 	gone        []uint32 // with ExpireNodestConn: destinations that are not available
+	beside      bool     // they are carried out beside the worker even if they are few
 }
 
 type serviceEdit struct {
@@ -63,7 +64,8 @@ type service struct {
 	mask4      uint32
 	mask6      frame.Addr
 	list       []uint32              // ids of the destinations, as the schedulers count them
-	sched      []scheduler.Scheduler // by worker
+	sched      []scheduler.Scheduler // by worker; see Worker.scheduler
+	before     scheduler.Scheduler   // from which this worker's is still to take over; nil if it has
 	blind      bool                  // the scheduler does not read the request
 	key        ServiceKey
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,81 +227,4 @@ func (w *Worker) lost(l Lost, forwarded uint64) {
 	w.verdicts[SendTooBig] += uint64(l.TooBig)
 	w.verdicts[SendDown] += uint64(l.Down)
 	w.verdicts[SendFailed] += uint64(l.Refused)
-}
-
-// adopt makes s the worker's configuration. It runs between two batches.
-func (w *Worker) adopt(s *snapshot) {
-	own, e := *s, s.edits
-	own.edits = nil
-	own.services = grow(w.snap.services, e.numServices)
-	own.dests = grow(w.snap.dests, e.numDests)
-	own.guard = w.snap.guard
-	for _, m := range e.macs {
-		if m.in {
-			own.guard.add(m.mac)
-		} else {
-			own.guard.remove(m.mac)
-		}
-	}
-	w.snap = &own
-	w.headers, w.vip, w.vip6 = [headerCache]header{}, vipSlot{}, vipSlot{}
-	w.dests = w.counters.growDests(w.dests, e.numDests)
-	w.services = w.counters.growServices(w.services, e.numServices)
-	w.pressed.adopt()
-	for _, id := range e.fresh {
-		w.dests[id] = Counts{}
-	}
-	for _, id := range e.anew {
-		w.services[id] = Counts{}
-	}
-	for i := range e.dests {
-		own.dests[e.dests[i].id] = e.dests[i].dest
-	}
-	for i := range e.services {
-		s := &own.services[e.services[i].id]
-		if e.services[i].takes {
-			e.services[i].service.sched[w.index].Take(s.sched[w.index])
-		}
-		*s = e.services[i].service
-	}
-	if s.settings.ExpireNodestConn && w.hasGone(e.gone) {
-		w.expireGone()
-	}
-}
-
-func contains(sorted []uint16, id uint16) bool {
-	_, found := slices.BinarySearch(sorted, id)
-	return found
-}
-
-func grow[T any](list []T, n int) []T {
-	if n <= len(list) {
-		return list
-	}
-	return append(list, make([]T, n-len(list))...)
-}
-
-// hasGone reports whether one of these destinations, which were removed or had their time to drain, still has flows.
-func (w *Worker) hasGone(gone []uint32) bool {
-	for _, id := range gone {
-		if active, inactive := w.snap.dests[id].load.Conns(); active+inactive > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// expireGone ends the flows of removed destinations, as expire_nodest_conn=1 has the kernel do right after ipvsadm -d
-// (ip_vs_expire_nodest_conn_flush, ip_vs_conn.c).
-func (w *Worker) expireGone() {
-	t := w.table
-	for id := range flow.ID(t.Slots()) {
-		if !t.InUse(id) {
-			continue
-		}
-		if e := t.Entry(id); !e.Kind().IsTemplate() && !w.snap.dests[e.Dest].available {
-			w.unbind(e)
-			t.Delete(id)
-		}
-	}
 }
