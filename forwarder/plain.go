@@ -49,32 +49,29 @@ func oddOctets(vips []vipSlot) (o octets) {
 // glance reads the frame in place i if it is plain and to a VIP, and reports whether it is.
 func (w *Worker) glance(s *snapshot, i int, f *frame.Frame) bool {
 	q := &w.plain[i]
-	if !frame.Glance(f, &q.frame) {
+	b := frame.Glance(f, &q.frame)
+	if b == nil {
 		return false
 	}
-	b := f.Data()
 	first, last := binary.LittleEndian.Uint64(b[0:8]), binary.LittleEndian.Uint64(b[6:14])
 	from := 1<<63 | uint64(f.In)<<32 | uint64(f.TPID)<<16 | uint64(f.TCI)
 	h := &w.headers[last>>40%headerCache]
 	if h.first != first || h.last != last || h.from != from {
-		if !w.pass(s, f, b) {
+		if !w.pass(s, f, b[:]) {
 			return false
 		}
 		h.first, h.last, h.from = first, last, from
 	}
-	to := frame.AddrFrom4(q.frame.Dst)
-	if w.vip.addr.Lo != to.Lo {
+	if w.vip.addr.Lo != frame.AddrFrom4(q.frame.Dst).Lo {
+		to := frame.AddrFrom4(q.frame.Dst)
 		vip, ours := s.vips.find(to)
 		if !ours {
 			return false
 		}
 		w.vip = vipSlot{to, uint32(vip)}
 	}
-	if s.vips.odd.has(uint8(q.frame.Src >> 24)) {
-		p := frame.Packet{Tuple: frame.Tuple{Src: frame.AddrFrom4(q.frame.Src)}}
-		if badSource(&p) || s.isVIP(p.Src) {
-			return false
-		}
+	if s.vips.odd.has(uint8(q.frame.Src>>24)) && s.notAClient(q.frame.Src) {
+		return false
 	}
 	kind := flow.TCP
 	if q.frame.Proto == frame.UDP {
@@ -83,6 +80,12 @@ func (w *Worker) glance(s *snapshot, i int, f *frame.Frame) bool {
 	q.key = flow.ShortKey(q.frame.Src, q.frame.SrcPort, q.frame.DstPort, uint16(w.vip.id), kind)
 	w.search.Hashes[i] = w.table.HashShort(&q.key)
 	return true
+}
+
+// notAClient reports whether nobody may send from an address of IPv4.
+func (s *snapshot) notAClient(src uint32) bool {
+	p := frame.Packet{Tuple: frame.Tuple{Src: frame.AddrFrom4(src)}}
+	return badSource(&p) || s.isVIP(p.Src)
 }
 
 // pass reports whether the Ethernet header of a frame without tags is one of ours, as read does.
@@ -103,38 +106,30 @@ func (w *Worker) unfold(i int, f *frame.Frame) {
 	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = q.key.VIP(), q.frame.SrcPort, q.frame.DstPort, q.key.Kind()
 }
 
-// known sends the frame in place i on if it is of a known flow and all is as usual, and reports whether it did.
-func (w *Worker) known(s *snapshot, i int, f *frame.Frame) bool {
-	q := &w.plain[i]
-	e := w.table.Known(&q.key, w.search.Hints[i])
-	return e != nil && w.usual(s, i, f, e)
-}
-
-// usual sends the plain frame in place i, which is of flow e, on if all is as usual, and reports whether it did.
-func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, e *flow.Entry) bool {
-	q := &w.plain[i]
-	if q.frame.TCPFlags&frame.SYN != 0 {
+// usual sends the plain frame in place i, which is of flow e in slot id, on if all is as usual, and reports whether it did.
+func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, q *frame.Plain, id flow.ID, e *flow.Entry) bool {
+	if q.TCPFlags&frame.SYN != 0 {
 		return false
 	}
 	d := &s.dests[e.Dest]
-	if !d.available || !d.resolved || uint32(q.frame.Len) > d.mtu {
+	if !d.available || !d.resolved || uint32(q.Len) > d.mtu {
 		return false
 	}
-	c, bytes := &w.dests[e.Dest], uint64(q.frame.Len)
+	c, bytes := &w.dests[e.Dest], uint64(q.Len)
 	c.Packets++
 	c.Bytes += bytes
 	c = &w.services[d.service]
 	c.Packets++
 	c.Bytes += bytes
 	timeout := s.timeouts.UDP
-	if q.frame.Proto == frame.TCP {
-		next := flow.NextTCP(e.State, q.frame.TCPFlags, w.pressed.secure)
+	if q.Proto == frame.TCP {
+		next := flow.NextTCP(e.State, q.TCPFlags, w.pressed.secure)
 		if next != e.State {
 			w.move(s, e, next)
 		}
 		timeout = s.timeouts.TCP[next]
 	}
-	w.table.Extend(w.search.Hints[i], e, timeout)
+	w.table.Extend(id, e, timeout)
 	if e.Packets != ^uint32(0) {
 		e.Packets++
 	}
@@ -143,7 +138,12 @@ func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, e *flow.Entry) bool {
 	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == d.out {
 		copy(b[6:12], s.legs[d.out].MAC[:])
 	}
-	o := w.put(f)
+	o := f
+	if w.straight == i {
+		w.straight++
+	} else {
+		o = w.put(f)
+	}
 	o.Out = d.out
 	if o.TPID|d.vlan != 0 {
 		retag(&s.legs[o.In], &s.legs[o.Out], o)

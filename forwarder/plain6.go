@@ -43,9 +43,3 @@ func (w *Worker) glance6(s *snapshot, i int, f *frame.Frame) bool {
 	w.search.Hashes[i] = w.table.Hash(k)
 	return true
 }
-
-// known6 is known for the plain frame of IPv6 in place i.
-func (w *Worker) known6(s *snapshot, i int, f *frame.Frame) bool {
-	e := w.table.Known6(&w.keys[i], w.search.Hints[i])
-	return e != nil && w.usual(s, i, f, e)
-}

@@ -15,10 +15,10 @@ import (
 //
 // The frames of the batch themselves are changed: where all go on, what is returned is the batch.
 //
-// The work is done in three sweeps over the batch. The first reads every frame and has the connection table's index
-// fetched where its flow may be; the second finds the slot and has that fetched; the third decides, in order. That way
-// the memory answers for many frames at once. Plain frames of known flows take the shortest way through all three: see
-// glance and known.
+// The work is done in steps, half a batch at a time: reading frames and having the connection table's lines fetched where their
+// flows may be; finding the slots there and having them fetched; deciding, in order. What is fetched in one step is looked at
+// after a step for other frames, so that the memory has time to answer. Plain frames of known flows take the shortest way
+// through all of it: see glance and usual.
 func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	s, t := w.snap, w.table
 	if w.exact {
@@ -27,68 +27,21 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 		t.SetTime(now)
 	}
 	w.out, w.batch, w.straight = w.out[:0], batch, 0
+	w.six, w.was6 = 0, false
 	w.answers.reset(now)
 	w.tick(now)
 
-	six, was6 := uint64(0), false // which are of IPv6; whether the one before is
-	for i := range batch {
-		// What comes is mostly of the family of what came before.
-		if !was6 && w.glance(s, i, &batch[i]) {
-			w.states[i] = isPlain
-			continue
+	t.Begin(&w.search)
+	for at := 0; at < len(batch)+2*stride; at += stride {
+		w.findSecond(at-2*stride, min(at-stride, len(batch)))
+		if at < len(batch) {
+			w.readSome(s, batch, at)
 		}
-		if w.glance6(s, i, &batch[i]) {
-			w.states[i] = isPlain6
-			six |= 1 << (i & 63)
-			was6 = true
-			continue
-		}
-		if was6 && w.glance(s, i, &batch[i]) {
-			w.states[i] = isPlain
-			was6 = false
-			continue
-		}
-		w.states[i] = w.read(s, i, &batch[i])
-		w.search.Hashes[i] = 0
-		if w.states[i] == Forwarded {
-			w.search.Hashes[i] = t.Hash(&w.keys[i])
-			if !w.keys[i].Client.Is4() {
-				six |= 1 << (i & 63)
-			}
+		t.Find(&w.search, at-stride, min(at, len(batch)))
+		if at >= 2*stride {
+			w.decideSome(s, batch, at-2*stride, now)
 		}
 	}
-	t.Search(&w.search, len(batch))
-	if six != 0 {
-		t.SearchClients(&w.search, len(batch), six)
-	}
-
-	known := uint64(0)
-	for i := range batch {
-		v := w.states[i]
-		if v == isPlain {
-			if w.known(s, i, &batch[i]) {
-				known++
-				continue
-			}
-			w.unfold(i, &batch[i])
-			v = w.decide(s, i, &batch[i], now)
-		} else if v == isPlain6 {
-			if w.known6(s, i, &batch[i]) {
-				known++
-				continue
-			}
-			frame.Parse(&batch[i], &w.packets[i]) // the long way after all
-			v = w.decide(s, i, &batch[i], now)
-		} else if v == Forwarded {
-			v = w.decide(s, i, &batch[i], now)
-		} else if v >= special {
-			v = w.decideSpecial(s, i, &batch[i], now)
-		}
-		if v < NumVerdicts { // a fragment that is held has none yet
-			w.verdicts[v]++
-		}
-	}
-	w.verdicts[Forwarded] += known
 
 	if !w.exact {
 		t.Sweep(sweepBudget)
@@ -98,6 +51,80 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 		return batch[:w.straight]
 	}
 	return w.out
+}
+
+// stride is how many frames take a step together: enough for the memory to have answered when those before are looked at again.
+const stride = 32
+
+// readSome reads the frames of a batch from place at on, and has the lines fetched where their flows are looked for first.
+func (w *Worker) readSome(s *snapshot, batch []frame.Frame, at int) {
+	for i := at; i < len(batch) && i < at+stride; i++ {
+		f := &batch[i]
+		// What comes is mostly of the family of what came before.
+		if !w.was6 && w.glance(s, i, f) {
+			w.states[i] = isPlain
+			continue
+		}
+		if w.glance6(s, i, f) {
+			w.states[i] = isPlain6
+			w.six |= 1 << (i & 63)
+			w.was6 = true
+			continue
+		}
+		if w.was6 && w.glance(s, i, f) {
+			w.states[i] = isPlain
+			w.was6 = false
+			continue
+		}
+		w.states[i] = w.read(s, i, f)
+		w.search.Hashes[i] = 0
+		if w.states[i] == Forwarded {
+			w.search.Hashes[i] = w.table.Hash(&w.keys[i])
+			if !w.keys[i].Client.Is4() {
+				w.six |= 1 << (i & 63)
+			}
+		}
+	}
+	w.table.Fetch(&w.search, at, min(at+stride, len(batch)))
+}
+
+// findSecond looks for the flows of frames from to to-1 that were not where they are looked for first.
+func (w *Worker) findSecond(from, to int) {
+	w.table.FindSecond(&w.search, from, to)
+	w.table.FetchClients(&w.search, from, to, w.six)
+}
+
+// decideSome decides about the frames of a batch from place at on.
+func (w *Worker) decideSome(s *snapshot, batch []frame.Frame, at int, now int64) {
+	known := uint64(0)
+	for i := at; i < len(batch) && i < at+stride; i++ {
+		f, id := &batch[i], w.search.Hints[i]
+		v := w.states[i]
+		if v == isPlain {
+			q := &w.plain[i]
+			if e := w.table.Known(&q.key, id); e != nil && w.usual(s, i, f, &q.frame, id, e) {
+				known++
+				continue
+			}
+			w.unfold(i, f)
+			v = w.decide(s, i, f, now)
+		} else if v == isPlain6 {
+			if e := w.table.Known6(&w.keys[i], id); e != nil && w.usual(s, i, f, &w.plain[i].frame, id, e) {
+				known++
+				continue
+			}
+			frame.Parse(f, &w.packets[i]) // the long way after all
+			v = w.decide(s, i, f, now)
+		} else if v == Forwarded {
+			v = w.decide(s, i, f, now)
+		} else if v >= special {
+			v = w.decideSpecial(s, i, f, now)
+		}
+		if v < NumVerdicts { // a fragment that is held has none yet
+			w.verdicts[v]++
+		}
+	}
+	w.verdicts[Forwarded] += known
 }
 
 // Verdicts of read that decideSpecial makes into real ones.

@@ -58,6 +58,8 @@ type Worker struct {
 	search  flow.Search
 	plain   [BatchSize]plain
 	states  [BatchSize]Verdict
+	six     uint64 // which frames are of IPv6
+	was6    bool   // whether the last one was
 	// What Process returns: the first straight frames of its batch, or, if that is below zero, out.
 	batch    []frame.Frame
 	straight int

@@ -15,22 +15,28 @@ import (
 // kernel when they are first touched, so that a large table that is hardly used, and the IPv6 part of one that sees IPv4,
 // cost little; of a file all but the IPv6 part is allocated at once, see mapArena.
 type arena struct {
-	at      layout
-	mem     []byte
-	file    *os.File // nil: anonymous
-	head    *header
-	lines   []line
-	entries []Entry
-	ext     []frame.Addr
+	at   layout
+	mem  []byte
+	file *os.File // nil: anonymous
+	head *header
+	all  []bucket
+	ext  []frame.Addr
 }
 
+// bucketSize is what the loops in prefetch_amd64.s count on; neither of the arrays can have a length below 0.
+const bucketSize = 576
+
+var (
+	_ [bucketSize - unsafe.Sizeof(bucket{})]byte
+	_ [unsafe.Sizeof(bucket{}) - bucketSize]byte
+)
+
 // layout is where in the memory things are.
-type layout struct{ buckets, slots, lines, entries, ext, size int }
+type layout struct{ buckets, slots, all, ext, size int }
 
 func layoutOf(buckets int) layout {
-	l := layout{buckets: buckets, slots: buckets * bucketSlots, lines: headerSize}
-	l.entries = l.lines + buckets*int(unsafe.Sizeof(line{}))
-	l.ext = l.entries + l.slots*int(unsafe.Sizeof(Entry{}))
+	l := layout{buckets: buckets, slots: buckets * bucketSlots, all: headerSize}
+	l.ext = l.all + buckets*int(unsafe.Sizeof(bucket{}))
 	l.size = l.ext + l.slots*int(unsafe.Sizeof(frame.Addr{}))
 	return l
 }
@@ -39,7 +45,7 @@ func layoutOf(buckets int) layout {
 func (l layout) header() header {
 	return header{
 		Magic: magic, Version: version, EntrySize: uint32(unsafe.Sizeof(Entry{})), LineSize: uint32(unsafe.Sizeof(line{})),
-		Buckets: uint64(l.buckets), OffLines: uint64(l.lines), OffEntries: uint64(l.entries), OffExt: uint64(l.ext), Size: uint64(l.size),
+		Buckets: uint64(l.buckets), OffBuckets: uint64(l.all), OffExt: uint64(l.ext), Size: uint64(l.size),
 	}
 }
 
@@ -78,10 +84,9 @@ func mapArena(buckets int, f *os.File) (*arena, error) {
 	base := unsafe.Pointer(unsafe.SliceData(mem))
 	return &arena{
 		at: l, mem: mem, file: f,
-		head:    (*header)(base),
-		lines:   unsafe.Slice((*line)(unsafe.Add(base, l.lines)), l.buckets),
-		entries: unsafe.Slice((*Entry)(unsafe.Add(base, l.entries)), l.slots),
-		ext:     unsafe.Slice((*frame.Addr)(unsafe.Add(base, l.ext)), l.slots),
+		head: (*header)(base),
+		all:  unsafe.Slice((*bucket)(unsafe.Add(base, l.all)), l.buckets),
+		ext:  unsafe.Slice((*frame.Addr)(unsafe.Add(base, l.ext)), l.slots),
 	}, nil
 }
 

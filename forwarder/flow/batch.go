@@ -5,66 +5,103 @@ import "math/bits"
 // Batch is the largest number of flows that are looked up together.
 const Batch = 64
 
-// A Search is the first part of the lookup of many flows at once, as Process in shunt/forwarder does it. Memory is slow,
-// but answers many questions at a time; so it is asked for all that a batch needs in loops that are short, have no branch
-// that depends on what they read and, where the processor can be told so, do not wait. A lookup by itself would wait for each.
+// A Search is the first part of the lookup of many flows, as Process in shunt/forwarder does it. Memory is slow, but answers many
+// questions at a time; so it is asked for what some flows need long before that is needed, and the caller does other work
+// meanwhile. The steps are Begin for a batch, then Fetch, Find and FindSecond, each for some flows at a time.
 type Search struct {
 	Hashes [Batch]Hash // of the flows; 0 for what is none
 	Hints  [Batch]ID   // the answers, for Known and Lookup
 
-	absent  uint64       // bit i is set if flow i is in neither of its buckets
-	slots   [Batch]ID    // to be fetched: the hints, and where new flows will probably be
-	clients [Batch]ID    // those of them that are of IPv6
-	missed  [Batch]uint8 // places of the flows that are not where they are looked for first
-	read    uint64       // what was read, which means nothing, but has to be used for the reads to happen
+	missed uint64    // bit i is set if flow i is not in its first bucket
+	absent uint64    // likewise if it is in neither
+	slots  [Batch]ID // of those that are not in the first: where they are, or will probably be
+	read   uint64    // what was read, which means nothing, but has to be used for the reads to happen
 }
 
-// Search fetches what the lookup of each of the first n hashes needs, and gives hints: the slot where the flow probably is,
-// or None.
-func (t *Table) Search(s *Search, n int) {
-	n = min(n, Batch)
-	lines, buckets := t.lines, t.buckets
-	read := t.fetchLines(s.Hashes[:n])
-	missed := 0
-	s.absent = 0
+// Begin makes s ready for another batch.
+func (t *Table) Begin(s *Search) {
+	s.missed, s.absent = 0, 0
 	clear(t.marks[:])
-	for i, h := range s.Hashes[:n] {
-		b, _ := bits.Mul64(uint64(h), buckets)
-		m := match(&lines[b], h)
-		id := slot(b, m)
-		s.Hints[i], s.slots[i] = id, id
-		if m == 0 {
-			s.missed[missed&(Batch-1)] = uint8(i)
-			missed++
-		}
-	}
-	if missed > 0 {
-		read += t.searchSecond(s, s.missed[:missed])
-	}
-	s.read = read + t.fetchEntries(s.slots[:n])
 }
 
-// searchSecond looks in the second bucket for the flows that were not in their first.
-func (t *Table) searchSecond(s *Search, places []uint8) (read uint64) {
-	for _, i := range places {
-		read += t.lines[t.second(s.Hashes[i&(Batch-1)])].tags[0]
+// Search takes all steps for the first n flows, whose hashes are there.
+func (t *Table) Search(s *Search, n int) {
+	t.Begin(s)
+	t.Fetch(s, 0, n)
+	t.Find(s, 0, n)
+	t.FindSecond(s, 0, n)
+}
+
+// Fetch asks the memory for the lines in which flows from to to-1, whose hashes are there, are looked for first. It does so for
+// some at once because a processor does not go on from a request while it has the address to translate, but can have several
+// addresses translated at a time.
+func (t *Table) Fetch(s *Search, from, to int) {
+	if to = min(to, Batch); uint(from) < uint(to) {
+		s.read += t.fetchLines(s.Hashes[from:to])
 	}
-	for _, i := range places {
-		i &= Batch - 1
+}
+
+// Find looks there for flows from to to-1, gives hints, the slots where they probably are, and asks the memory for these, or for
+// the other line of a flow that is not there.
+func (t *Table) Find(s *Search, from, to int) {
+	to = min(to, Batch)
+	if uint(from) >= uint(to) {
+		return
+	}
+	if missed := t.findFirst(s, s.Hashes[from:to], s.Hints[from:to]); missed != 0 {
+		s.missed |= missed << (from & 63)
+		s.read += t.fetchSeconds(s.Hashes[from:to], missed)
+	}
+}
+
+// FindSecond looks in the other line for those of flows from to to-1 that are not where they were looked for first. The hint
+// for a flow that is in neither is None.
+func (t *Table) FindSecond(s *Search, from, to int) {
+	some := s.missed & span(from, to)
+	if some == 0 {
+		return
+	}
+	for m := some; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(m) & (Batch - 1)
 		h := s.Hashes[i]
 		b := t.second(h)
-		m := match(&t.lines[b], h)
+		found := match(&t.all[b].line, h)
 		id := None
-		if m != 0 {
-			id = slot(b, m)
+		if found != 0 {
+			id = slot(b, found)
 		}
 		s.Hints[i], s.slots[i] = id, id
-		if m == 0 && h != 0 {
+		if found == 0 && h != 0 {
 			s.absent |= 1 << i
 			s.slots[i] = t.willPlace(t.first(h), b) // probably a new flow's
 		}
 	}
-	return read
+	s.read += t.fetchEntries(&s.slots, some)
+}
+
+// span has bits from to to-1 set, which are places in a batch.
+func span(from, to int) uint64 {
+	if from >= to {
+		return 0
+	}
+	return ^uint64(0) << (from & 63) & (^uint64(0) >> (64 - min(to, Batch)))
+}
+
+// FetchClients asks the memory, after FindSecond, for what is compared besides, or written, where the clients are of IPv6: their
+// whole addresses. Bit i of six is set for those flows; only flows from to to-1 count.
+func (t *Table) FetchClients(s *Search, from, to int, six uint64) {
+	if six &= span(from, to); six != 0 {
+		s.read += t.fetchClients(s, six)
+	}
+}
+
+// slot of flow i of a Search: where it is, or will probably be.
+func (s *Search) slot(i int) ID {
+	i &= Batch - 1
+	if s.missed>>i&1 != 0 {
+		return s.slots[i]
+	}
+	return s.Hints[i]
 }
 
 // Absent reports whether flow i of the last Search is certainly not in the table. If not, Lookup has to tell.
@@ -89,12 +126,26 @@ func (t *Table) untouched(b uint64) bool { return t.marks[b>>6%64]>>(b&63)&1 == 
 
 // touch reads a little of each of these entries.
 func (t *Table) touch(ids []ID) (sum uint64) {
-	entries := t.entries
-	last := ID(len(entries) - 1)
+	last := ID(t.Slots() - 1)
 	for _, id := range ids {
-		sum += uint64(entries[min(id, last)].deadline) // None reads the last entry
+		sum += uint64(t.Entry(min(id, last)).deadline) // None reads the last entry
 	}
 	return sum
+}
+
+// lookFirst is findFirst without help from the processor: it gives the hints of these hashes by their first buckets, and a bit
+// for each that is not there.
+func (t *Table) lookFirst(hashes []Hash, hints []ID) (missed uint64) {
+	for i, h := range hashes {
+		b := t.first(h)
+		m := match(&t.all[b].line, h)
+		hints[i] = slot(b, m)
+		if m == 0 {
+			hints[i] = None
+			missed |= 1 << (i & 63)
+		}
+	}
+	return missed
 }
 
 // match has a bit set for each slot of a bucket whose tag is that of a hash; slot tells of which. Neither has a branch:
@@ -110,26 +161,13 @@ func slot(b, match uint64) ID {
 	return ID(b*bucketSlots + at&3*4 + at>>4)
 }
 
-// SearchClients fetches, after a Search of n flows, what is compared besides, or written, where the clients are of IPv6: their
-// whole addresses. Bit i of six is set for those flows.
-func (t *Table) SearchClients(s *Search, n int, six uint64) {
-	n = min(n, Batch)
-	ids := s.slots[:n]
-	if bits.OnesCount64(six) < n {
-		ids = s.clients[:0]
-		for ; six != 0; six &= six - 1 {
-			ids = append(ids, s.slots[bits.TrailingZeros64(six)&(Batch-1)])
-		}
-	}
-	s.read += t.fetchClients(ids)
-}
-
 // Known6 is Known for a flow from an IPv6 client.
 func (t *Table) Known6(k *Key, hint ID) *Entry {
-	if uint64(hint) >= uint64(len(t.entries)) {
+	b := uint64(hint / bucketSlots)
+	if b >= uint64(len(t.all)) {
 		return nil
 	}
-	e := &t.entries[hint]
+	e := &t.all[b].entries[hint%bucketSlots]
 	if e.ident != k.ident() || e.vip != k.VIP || e.kind != k.Kind || e.Flags&V6 == 0 || t.ext[hint] != k.Client || int32(e.deadline-t.now) <= 0 {
 		return nil
 	}
@@ -139,10 +177,11 @@ func (t *Table) Known6(k *Key, hint ID) *Entry {
 // Known returns the flow of key s if it is in the slot that the hint names and its deadline is still to come, else nil:
 // then only Lookup knows. A pointer to an Entry is valid until the entry is deleted.
 func (t *Table) Known(s *Short, hint ID) *Entry {
-	if uint64(hint) >= uint64(len(t.entries)) {
+	b := uint64(hint / bucketSlots)
+	if b >= uint64(len(t.all)) {
 		return nil
 	}
-	e := &t.entries[hint]
+	e := &t.all[b].entries[hint%bucketSlots]
 	if e.ident != s.ident || e.vip != s.vip || e.kind != s.kind || int32(e.deadline-t.now) <= 0 {
 		return nil
 	}

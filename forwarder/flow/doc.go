@@ -5,8 +5,8 @@
 // # Layout
 //
 // The table is one piece of memory without pointers, mapped outside the Go heap: a header, then for each bucket of 16
-// slots one cache line of tags and due times, then 32 bytes for each slot, then 16 bytes for each slot that are only
-// touched by IPv6 flows. A flow may live in either of two buckets, chosen by a keyed hash, and never moves, so that its
+// slots one cache line of tags and due times with 32 bytes for each slot behind it, then 16 bytes for each slot that are
+// only touched by IPv6 flows. A flow may live in either of two buckets, chosen by a keyed hash, and never moves, so that its
 // slot number names it for its life. Everything in it is numbers that another process can understand: slots, ids,
 // ticks since an epoch that stands in the header.
 //

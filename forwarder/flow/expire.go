@@ -40,16 +40,21 @@ func (t *Table) unit() uint32 { return t.now >> dueShift << dueShift }
 
 // Remaining returns the time until the deadline of the entry in slot id; not less than 0.
 func (t *Table) Remaining(id ID) time.Duration {
-	return time.Duration(max(int32(t.entries[id].deadline-t.now), 0)) << tickShift
+	return time.Duration(max(int32(t.Entry(id).deadline-t.now), 0)) << tickShift
 }
 
 // Extend sets the deadline of entry e in slot id to timeout ticks from now. It costs a store unless the deadline comes
 // nearer, because the sweep looks at the deadline again when the old one has come.
 func (t *Table) Extend(id ID, e *Entry, timeout uint32) {
-	deadline := t.now + timeout
-	if int32(deadline-e.deadline) < 0 {
-		t.arm(id, deadline)
+	if d := t.now + timeout; int32(d-e.deadline) >= 0 {
+		e.deadline = d
+	} else {
+		t.bringForward(id, e, d)
 	}
+}
+
+func (t *Table) bringForward(id ID, e *Entry, deadline uint32) {
+	t.arm(id, deadline)
 	e.deadline = deadline
 }
 
@@ -64,7 +69,7 @@ func (t *Table) arm(id ID, deadline uint32) {
 	if ahead := int32((deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift); ahead < horizon {
 		due = now + uint16(max(ahead, 0))
 	}
-	t.lines[id/bucketSlots].setDue(id%bucketSlots, due)
+	t.all[id/bucketSlots].line.setDue(id%bucketSlots, due)
 	t.mark(uint64(id / bucketSlots))
 	g := id / bucketSlots / groupBuckets
 	if int16(due-t.mins[g]) < 0 {
@@ -141,13 +146,13 @@ func (t *Table) settle() {
 func (t *Table) sweepGroup(g int) {
 	now := uint16(t.now >> dueShift)
 	left := false // a template is left for the second round
-	end := min((g+1)*groupBuckets, len(t.lines))
+	end := min((g+1)*groupBuckets, len(t.all))
 	// The entries that are due are found first, four at a time, and then fetched together, for the same reason as in Search.
 	var due [groupBuckets * bucketSlots]ID
 	n := 0
 	least := uint64(horizon) * lanes // of the others, how long there is until they are due, in each lane
 	for b := g * groupBuckets; b < end; b++ {
-		l := &t.lines[b]
+		l := &t.all[b].line
 		for w, d := range l.due {
 			used := ^zeroLanes(l.tags[w]) & top
 			if used == 0 {
@@ -172,7 +177,7 @@ func (t *Table) sweepGroup(g int) {
 	t.mins[g] = now + next
 	t.touched += t.touch(due[:n])
 	for _, id := range due[:n] {
-		e := &t.entries[id]
+		e := t.Entry(id)
 		switch {
 		case int32(e.deadline-t.now) > 0:
 			t.arm(id, e.deadline)

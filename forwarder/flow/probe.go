@@ -18,7 +18,7 @@ func (t *Table) Probes(start uint64, n int) (p Probes) {
 			p.Full++
 		}
 		for id := ID(b * bucketSlots); id < ID((b+1)*bucketSlots); id++ {
-			if t.tag(id) == 0 || t.entries[id].Flags&Invalid != 0 { // the latter is found by nobody
+			if t.tag(id) == 0 || t.Entry(id).Flags&Invalid != 0 { // the latter is found by nobody
 				continue
 			}
 			k := t.Key(id)

@@ -48,7 +48,7 @@ func Resume(c Config, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Ta
 		return refused("its head is damaged")
 	case h.Capacity != uint64(c.Flows) || h.Buckets != uint64(bucketsFor(c.Flows)):
 		return refused("it is for %d flows, not %d", h.Capacity, c.Flows)
-	case h.OffLines != want.OffLines || h.OffEntries != want.OffEntries || h.OffExt != want.OffExt || h.Size != want.Size:
+	case h.OffBuckets != want.OffBuckets || h.OffExt != want.OffExt || h.Size != want.Size:
 		return refused("its parts are not where they should be")
 	case info.Size() != int64(h.Size):
 		return refused("it has %d bytes, not %d: it was cut", info.Size(), h.Size)
@@ -86,14 +86,14 @@ func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
 	var dependent []ID // flows of templates
 	oldest := int32(0)
 	var k Key // here because it escapes to the heap, and once is enough
-	for b := range t.lines {
+	for b := range t.all {
 		for i := range ID(bucketSlots) {
 			id := ID(b)*bucketSlots + i
 			tag := t.tag(id)
 			if tag == 0 {
 				continue
 			}
-			e := &t.entries[id]
+			e := t.Entry(id)
 			k = t.Key(id)
 			if !t.plausible(id, tag, &k, e) || !keep(&k, e) {
 				t.setTag(id, 0)
@@ -117,9 +117,9 @@ func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
 		}
 	}
 	for _, id := range dependent {
-		e := &t.entries[id]
-		if c := e.Control - 1; c < uint32(len(t.entries)) && t.tag(ID(c)) != 0 && t.entries[c].kind.IsTemplate() {
-			t.entries[c].Control++
+		e := t.Entry(id)
+		if c := e.Control - 1; c < uint32(t.Slots()) && t.tag(ID(c)) != 0 && t.Entry(ID(c)).kind.IsTemplate() {
+			t.Entry(ID(c)).Control++
 			continue
 		}
 		e.Control = 0

@@ -29,7 +29,7 @@ func (t *Table) willPlace(b1, b2 uint64) ID {
 // vacate ends the flow in slot id if it is past its deadline, or if evict allows it and it is one that may end early; it
 // reports whether the slot is free now.
 func (t *Table) vacate(id ID, evict bool) bool {
-	e := &t.entries[id]
+	e := t.Entry(id)
 	if int32(e.deadline-t.now) <= 0 {
 		return t.expire(id, e)
 	}
@@ -63,7 +63,7 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 // soonest is the slot in use in a bucket that is due first, or None. There is no branch in it that depends on the times:
 // they are in no order, and guessing wrong again and again would cost more than all the rest.
 func (t *Table) soonest(b uint64) ID {
-	now, l := uint64(uint16(t.now>>dueShift))*lanes, &t.lines[b]
+	now, l := uint64(uint16(t.now>>dueShift))*lanes, &t.all[b].line
 	best, at := uint32(1<<20), uint32(0)
 	for w := range l.due {
 		// How long until it is due, in order from the most overdue on; the last for those that are not in use.
@@ -86,7 +86,7 @@ func (t *Table) next(b1, b2 uint64, tried uint32) (ID, uint32) {
 	best := uint32(none << 5)
 	at := uint32(0)
 	for _, b := range [2]uint64{b1, b2} {
-		l := &t.lines[b]
+		l := &t.all[b].line
 		for w := range l.due {
 			// How long until it is due, in order from the most overdue on; the last for those that are not in use.
 			ahead := sub(l.due[w], now) ^ top | whole(zeroLanes(l.tags[w]))
@@ -113,14 +113,14 @@ func (t *Table) next(b1, b2 uint64, tried uint32) (ID, uint32) {
 func mask(tried, i uint32) uint32 { return -(tried >> (i & 31) & 1) & (0xffff << 5) }
 
 func (t *Table) free(b uint64) (n int) {
-	for _, w := range t.lines[b].tags {
+	for _, w := range t.all[b].line.tags {
 		n += bits.OnesCount64(zeroLanes(w))
 	}
 	return n
 }
 
 func (t *Table) firstFree(b uint64) ID {
-	for i, w := range t.lines[b].tags {
+	for i, w := range t.all[b].line.tags {
 		if m := zeroLanes(w); m != 0 {
 			return ID(b*bucketSlots + uint64(i*4) + uint64(bits.TrailingZeros64(m))/16)
 		}

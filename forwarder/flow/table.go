@@ -11,7 +11,7 @@ import (
 
 const (
 	magic       = 0x0031776f6c667368 // "shflow1\0"
-	version     = 3                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
+	version     = 4                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
 	headerSize  = 4096
 	bucketSlots = 16
 
@@ -31,8 +31,7 @@ type header struct {
 	EntrySize, LineSize uint32
 	_                   uint32
 	Buckets             uint64
-	OffLines            uint64
-	OffEntries          uint64
+	OffBuckets          uint64
 	OffExt              uint64
 	Size                uint64
 	Capacity            uint64
@@ -43,6 +42,14 @@ type header struct {
 
 	Now   uint64 // ticks: the time that was last told
 	Count Counters
+}
+
+// bucket is a line and the entries that it tells of. They stand beside each other because they are mostly in one page of 4 KiB
+// then, and a lookup has one address to be translated and not two. Huge pages do not make up for that on a virtual machine whose
+// host has small ones.
+type bucket struct {
+	line    line
+	entries [bucketSlots]Entry
 }
 
 // line is one cache line for each bucket: what a lookup and the sweep of timers need to decide where to look closer.
@@ -122,11 +129,10 @@ type Counters struct {
 
 // A Table is the connection table of one worker. See the package comment for its layout.
 type Table struct {
-	lines   []line
-	entries []Entry
-	ext     []frame.Addr
-	mins    []uint16 // earliest due time of each group of buckets
-	marks   marks
+	all   []bucket
+	ext   []frame.Addr
+	mins  []uint16 // earliest due time of each group of buckets
+	marks marks
 
 	seed0, seed1 uint64
 	buckets      uint64
@@ -178,7 +184,7 @@ func bucketsFor(flows int) int { return (flows*100/fill + bucketSlots) / bucketS
 func tableOf(a *arena, owner Owner) *Table {
 	h := a.head
 	t := &Table{
-		lines: a.lines, entries: a.entries, ext: a.ext, arena: a,
+		all: a.all, ext: a.ext, arena: a,
 		mins:  make([]uint16, (a.at.buckets+groupBuckets-1)/groupBuckets),
 		seed0: spread(h.Seed0 + 1), seed1: spread(h.Seed1 + 2), buckets: h.Buckets,
 		capacity: int(h.Capacity), epoch: h.Epoch, owner: owner, count: &h.Count,
@@ -192,7 +198,7 @@ func tableOf(a *arena, owner Owner) *Table {
 // Close gives the memory back. The table must not be used afterwards.
 func (t *Table) Close() error {
 	count := *t.count
-	t.lines, t.entries, t.ext, t.count = nil, nil, nil, &count
+	t.all, t.ext, t.count = nil, nil, &count
 	return t.arena.unmap()
 }
 
@@ -209,19 +215,19 @@ func (t *Table) MemorySize() int { return len(t.arena.mem) + 2*len(t.mins) }
 func (t *Table) Counters() Counters { return *t.count }
 
 // Entry returns the entry in slot id, which must be in use.
-func (t *Table) Entry(id ID) *Entry { return &t.entries[id] }
+func (t *Table) Entry(id ID) *Entry { return &t.all[id/bucketSlots].entries[id%bucketSlots] }
 
 // Slots is the number of slots: every ID is less.
-func (t *Table) Slots() int { return len(t.entries) }
+func (t *Table) Slots() int { return len(t.all) * bucketSlots }
 
 // InUse reports whether slot id holds an entry whose deadline has not passed.
 func (t *Table) InUse(id ID) bool {
-	return t.tag(id) != 0 && int32(t.entries[id].deadline-t.now) > 0
+	return t.tag(id) != 0 && int32(t.Entry(id).deadline-t.now) > 0
 }
 
 // Key returns the identity of the entry in slot id, which must be in use.
 func (t *Table) Key(id ID) Key {
-	e := &t.entries[id]
+	e := t.Entry(id)
 	k := Key{VIP: e.vip, ClientPort: e.ident.cport(), VirtualPort: e.ident.vport(), Kind: e.kind}
 	if e.Flags&V6 != 0 {
 		k.Client = t.ext[id]
@@ -278,7 +284,7 @@ func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
 	b1, b2, tag := t.where(h)
 	want := uint64(tag) * lanes
 	for range 2 {
-		l := &t.lines[b1]
+		l := &t.all[b1].line
 		for w := range l.tags {
 			for m := zeroLanes(l.tags[w] ^ want); m != 0; m &= m - 1 {
 				id := ID(b1*bucketSlots + uint64(w*4) + uint64(bits.TrailingZeros64(m))/16)
@@ -294,7 +300,7 @@ func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
 
 // is reports whether the entry in slot id has key k, which is c in short.
 func (t *Table) is(id ID, k *Key, c ident) bool {
-	e := &t.entries[id]
+	e := t.Entry(id)
 	if e.ident != c || e.vip != k.VIP || e.kind != k.Kind {
 		return false
 	}
@@ -303,14 +309,14 @@ func (t *Table) is(id ID, k *Key, c ident) bool {
 
 // alive returns id if its deadline is still to come or it lives on; else it ends the flow.
 func (t *Table) alive(id ID) ID {
-	if int32(t.entries[id].deadline-t.now) > 0 {
+	if int32(t.Entry(id).deadline-t.now) > 0 {
 		return id
 	}
 	return t.overdue(id)
 }
 
 func (t *Table) overdue(id ID) ID {
-	e := &t.entries[id]
+	e := t.Entry(id)
 	for int32(e.deadline-t.now) <= 0 {
 		if !t.undecided(e) {
 			if t.expire(id, e) {
@@ -357,7 +363,7 @@ func (t *Table) PutFound(k *Key, h Hash, timeout uint32, evict bool, s *Search, 
 			return None
 		}
 	}
-	e := &t.entries[id]
+	e := t.Entry(id)
 	*e = Entry{ident: k.ident(), vip: k.VIP, kind: k.Kind}
 	if !k.Client.Is4() {
 		e.Flags = V6
@@ -380,8 +386,8 @@ func (t *Table) Delete(id ID) {
 	if t.tag(id) == 0 {
 		return
 	}
-	if e := &t.entries[id]; e.Control != 0 && !e.kind.IsTemplate() {
-		template := &t.entries[e.Control-1]
+	if e := t.Entry(id); e.Control != 0 && !e.kind.IsTemplate() {
+		template := t.Entry(ID(e.Control - 1))
 		template.Control--
 		until := t.now + 1
 		if int32(e.deadline-until) < 0 {
@@ -389,7 +395,7 @@ func (t *Table) Delete(id ID) {
 		}
 		prolong(template, until)
 	}
-	t.entries[id].kind = 0 // so that a hint from before does not find it
+	t.Entry(id).kind = 0 // so that a hint from before does not find it
 	t.setTag(id, 0)
 	t.used--
 }
@@ -397,17 +403,17 @@ func (t *Table) Delete(id ID) {
 // Invalidate makes a template unfindable under its key while it lives on for the flows that depend on it: its virtual
 // port becomes 65535, as in ip_vs_check_template (ip_vs_conn.c).
 func (t *Table) Invalidate(id ID) {
-	e := &t.entries[id]
+	e := t.Entry(id)
 	e.ident |= 0xffff << 48
 	e.Flags |= Invalid
 }
 
 func (t *Table) tag(id ID) uint16 {
-	return uint16(t.lines[id/bucketSlots].tags[id%bucketSlots/4] >> (id % 4 * 16))
+	return uint16(t.all[id/bucketSlots].line.tags[id%bucketSlots/4] >> (id % 4 * 16))
 }
 
 func (t *Table) setTag(id ID, tag uint16) {
-	w := &t.lines[id/bucketSlots].tags[id%bucketSlots/4]
+	w := &t.all[id/bucketSlots].line.tags[id%bucketSlots/4]
 	shift := id % 4 * 16
 	t.mark(uint64(id / bucketSlots))
 	*w = *w&^(0xffff<<shift) | uint64(tag)<<shift

@@ -137,7 +137,7 @@ func TestAgainstMap(t *testing.T) {
 					}
 					known = tab.Known(&short, s.Hints[3])
 				} else {
-					tab.SearchClients(&s, 4, rapid.SampledFrom([]uint64{0, 1 << 3, 15}).Draw(t, "six"))
+					tab.FetchClients(&s, 0, 4, rapid.SampledFrom([]uint64{0, 1 << 3, 15}).Draw(t, "six"))
 					known = tab.Known6(&k, s.Hints[3])
 				}
 				got, want := tab.Lookup(&k, h, with), live(k)

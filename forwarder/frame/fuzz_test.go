@@ -140,7 +140,7 @@ func glanced(t *testing.T, f frame.Frame, p frame.Packet, problem frame.Problem)
 			t.Fatalf("at a glance the frame is %#v, but it is %#v: %v", want, p, problem)
 		}
 	}
-	if !frame.Glance(&f, &plain) {
+	if frame.Glance(&f, &plain) == nil {
 		return
 	}
 	full := frame.Packet{FragID: 1, VLANs: 1, Fragment: true, Chunk: 1}
@@ -157,7 +157,7 @@ func TestGlance(t *testing.T) {
 		glanced(t, f, p, problem)
 		var plain frame.Plain
 		want := problem == frame.OK && !p.V6 && p.L3 == 14 && p.L4 == 34 && !p.Fragment && (p.Proto == frame.TCP || p.Proto == frame.UDP) && len(s.data) >= 54
-		if got := frame.Glance(&f, &plain); got != want {
+		if got := frame.Glance(&f, &plain) != nil; got != want {
 			t.Errorf("%s: plain at a glance: %v, want %v", s.name, got, want)
 		}
 		var src, dst frame.Addr
