@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -69,7 +70,8 @@ func wireCommand() *cobra.Command {
 	c.Flags().DurationVar(&opt.Window, "window", 2*time.Second, "length of each measurement")
 	c.Flags().StringVar(&opt.Ring, "ring", "", "what shunt's configuration has under ring:, as {busy: latency}")
 	c.Flags().StringSliceVar(&opt.Only, "only", nil, "measure these only, by name")
-	c.Flags().BoolVar(&opt.TCP, "tcp", true, "measure real TCP too")
+	c.Flags().StringArrayVar(&opt.Also, "also", nil, "measure another shunt beside it: name=program, or 'name=program {busy: latency}'")
+	c.Flags().StringSliceVar(&opt.Parts, "parts", nil, "measure this only: some of "+strings.Join(wire.Parts, ", "))
 	return c
 }
 
@@ -188,6 +190,7 @@ func genCommand() *cobra.Command {
 
 func bareCommand() *cobra.Command {
 	var in, out, vip, to string
+	var offloads bool
 	c := &cobra.Command{Use: "bareloop", Short: "The least that a forwarder does", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			addr, err := netip.ParseAddr(vip)
@@ -200,12 +203,16 @@ func bareCommand() *cobra.Command {
 			}
 			signal.Reset() // it does not look at a context
 			runtime.LockOSThread()
+			if offloads {
+				return bareloop.RunOffloads(in, out, addr, m)
+			}
 			return bareloop.Run(in, out, addr, m)
 		}}
 	c.Flags().StringVar(&in, "in", "", "interface to receive on")
 	c.Flags().StringVar(&out, "out", "", "interface to send on")
 	c.Flags().StringVar(&vip, "vip", "", "whose frames are forwarded")
 	c.Flags().StringVar(&to, "mac", "", "where they go")
+	c.Flags().BoolVar(&offloads, "offloads", false, "pass super-frames and partial checksums on: TPACKET_V2 with slots for them")
 	for _, f := range []string{"in", "out", "vip", "mac"} {
 		_ = c.MarkFlagRequired(f)
 	}

@@ -25,7 +25,9 @@ type peer struct {
 	args    []string // of its process; none if the kernel does it
 	version []string // arguments that make it tell its version
 	cpu     int      // the processor that its process is held on; -1: it chooses itself
-	tcp     bool     // measured with real TCP too
+	tcp     bool     // measured with real TCP too,
+	onlyTCP bool     // or with nothing else
+	shunt   bool
 	// lost tells how many frames it says that it has lost; nil if it cannot tell.
 	lost func() (uint64, error)
 	// rules, if any, are given to nft in the director, and taken away again.
@@ -35,6 +37,7 @@ type peer struct {
 const (
 	shuntName = "shunt"
 	bareName  = "bare loop"
+	bareGSO   = "bare loop with offloads"
 	testpmd   = "testpmd"
 	netsniff  = "netsniff-ng"
 	nftName   = "nftables fwd"
@@ -43,14 +46,32 @@ const (
 // peers lists all that could be measured. dir has room for their files.
 func peers(opt Options, dir string) ([]peer, error) {
 	socket := filepath.Join(dir, "shunt.sock")
-	config := filepath.Join(dir, "shunt.yaml")
-	if err := os.WriteFile(config, []byte(shuntConfig(socket, opt.Ring)), 0o644); err != nil {
+	shunt := func(name, program, ring string) (peer, error) {
+		config := filepath.Join(dir, name+".yaml")
+		return peer{name: name, program: program, args: []string{"run", "-c", config}, version: []string{"--version"}, cpu: forwarderCPU,
+			tcp: true, shunt: true, lost: func() (uint64, error) { return shuntLost(socket) }}, os.WriteFile(config, []byte(shuntConfig(socket, ring)), 0o644)
+	}
+	first, err := shunt(shuntName, opt.Shunt, opt.Ring)
+	if err != nil {
 		return nil, err
 	}
-	return []peer{
-		{name: shuntName, program: opt.Shunt, args: []string{"run", "-c", config}, version: []string{"--version"}, cpu: forwarderCPU,
-			tcp: true, lost: func() (uint64, error) { return shuntLost(socket) }},
+	list := []peer{first}
+	for _, s := range opt.Also {
+		name, rest, found := strings.Cut(s, "=")
+		if !found || name == "" || strings.ContainsRune(name, '/') {
+			return nil, fmt.Errorf("another build %q: write it as name=program, or name=program {busy: latency}", s)
+		}
+		program, ring, _ := strings.Cut(rest, " ")
+		p, err := shunt(name, program, ring)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return append(list, []peer{
 		{name: bareName, program: opt.Self, args: []string{"bareloop", "--in", "eth0", "--out", "eth1", "--vip", vip, "--mac", realMAC}, cpu: forwarderCPU},
+		{name: bareGSO, program: opt.Self, args: []string{"bareloop", "--offloads", "--in", "eth0", "--out", "eth1", "--vip", vip, "--mac", realMAC},
+			cpu: -1, tcp: true, onlyTCP: true},
 		{name: testpmd, install: "apt-get install dpdk dpdk-dev", program: "dpdk-testpmd", version: []string{"--version"}, cpu: -1,
 			args: strings.Fields("--no-huge -m 1024 --no-pci --no-telemetry --lcores 0@0,1@1 --vdev=net_af_packet0,iface=eth0,qdisc_bypass=1 " +
 				"--vdev=net_af_packet1,iface=eth1,qdisc_bypass=1 -- --total-num-mbufs=16384 --forward-mode=mac --eth-peer=1," + realMAC)},
@@ -59,7 +80,7 @@ func peers(opt Options, dir string) ([]peer, error) {
 		{name: nftName, install: "apt-get install nftables", program: "nft", version: []string{"--version"}, tcp: true, rules: fmt.Sprintf(
 			"table netdev peer {\nchain in {\ntype filter hook ingress device eth0 priority 0\nip daddr %s tcp dport 80 "+
 				"ether daddr set jhash ip saddr . tcp sport mod 2 map { 0: %s, 1: %s } fwd to eth1\n}\n}\n", vip, realMAC, realMAC)},
-	}, nil
+	}...), nil
 }
 
 // shuntConfig has the settings that everybody has: all defaults but the socket, unless others are asked for.

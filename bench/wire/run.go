@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"time"
 
 	"shunt/bench/report"
@@ -19,8 +21,36 @@ type Options struct {
 	Window time.Duration // of each measurement
 	Ring   string        // what shunt's configuration has under ring:, as {busy: latency}; empty: the defaults
 	Only   []string      // names of the competitors; empty: all that are installed
-	TCP    bool          // measure real TCP too
+	Also   []string      // other shunts to measure beside it, each as name=program or name=program {busy: latency}
+	Parts  []string      // of the measurements: see Parts; empty: all
 	Log    io.Writer
+}
+
+// Parts are the measurements that can be asked for one by one.
+var Parts = []string{partIdle, partFull, partSteady, partLatency, partUpload, partHTTP}
+
+const (
+	partIdle    = "idle"
+	partFull    = "full"
+	partSteady  = "steady"
+	partLatency = "latency"
+	partUpload  = "upload"
+	partHTTP    = "http"
+)
+
+// wants reports whether any of some parts is to be measured.
+func (o *Options) wants(parts ...string) bool {
+	return len(o.Parts) == 0 || slices.ContainsFunc(parts, func(p string) bool { return slices.Contains(o.Parts, p) })
+}
+
+// check refuses what names no part.
+func (o *Options) check() error {
+	for _, p := range o.Parts {
+		if !slices.Contains(Parts, p) {
+			return fmt.Errorf("unknown part %q: use some of %s", p, strings.Join(Parts, ", "))
+		}
+	}
+	return nil
 }
 
 // What is measured.
@@ -41,6 +71,9 @@ const steady = 100_000
 // Run measures, and returns what was found. A run in which frames were lost without being accounted for is thrown away and
 // noted.
 func Run(ctx context.Context, opt Options) (*report.Report, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "shunt-bench-")
 	if err != nil {
 		return nil, err
@@ -53,7 +86,7 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 	r := &report.Report{Title: "On the wire", Time: time.Now(), Rounds: opt.Rounds}
 	var here []peer
 	for _, p := range all {
-		if len(opt.Only) > 0 && !contains(opt.Only, p.name) {
+		if len(opt.Only) > 0 && !slices.Contains(opt.Only, p.name) {
 			continue
 		}
 		path, err := exec.LookPath(p.program)
@@ -89,15 +122,6 @@ func Run(ctx context.Context, opt Options) (*report.Report, error) {
 	return r, nil
 }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
 // measure is one competitor's part of a round, in a laboratory of its own.
 func measure(opt Options, p peer, round int, r *report.Report) error {
 	l, err := newLab()
@@ -105,6 +129,19 @@ func measure(opt Options, p peer, round int, r *report.Report) error {
 		return err
 	}
 	defer l.net.Close()
+	if !p.onlyTCP && opt.wants(partIdle, partFull, partSteady, partLatency) {
+		if err := frames(opt, l, p, round, r); err != nil {
+			return err
+		}
+	}
+	if p.tcp && opt.wants(partUpload, partHTTP) {
+		return tcp(opt, l, p, r)
+	}
+	return nil
+}
+
+// frames is the part with a generator's frames, which the realserver drops.
+func frames(opt Options, l *lab, p peer, round int, r *report.Report) error {
 	if err := l.sink(true); err != nil {
 		return err
 	}
@@ -124,7 +161,7 @@ func measure(opt Options, p peer, round int, r *report.Report) error {
 		fmt.Fprintln(opt.Log, text)
 	}
 	// Before any frame, and when it has settled.
-	if p.name == shuntName {
+	if p.shunt && opt.wants(partIdle) {
 		share, err := run.idle(2 * time.Second)
 		if err != nil {
 			return err
@@ -134,7 +171,7 @@ func measure(opt Options, p peer, round int, r *report.Report) error {
 	if err := floods(opt, l, run, r, note); err != nil {
 		return err
 	}
-	if p.name != netsniff { // it holds a frame for milliseconds: see the reference in docs/performance.md
+	if p.name != netsniff && opt.wants(partLatency) { // it holds a frame for milliseconds: see the reference in docs/performance.md
 		res, err := l.latency(int(opt.Window / time.Millisecond))
 		if err != nil {
 			return err
@@ -150,15 +187,15 @@ func measure(opt Options, p peer, round int, r *report.Report) error {
 	if err := run.stop(); err != nil {
 		note("%v", err)
 	}
-	if p.tcp && opt.TCP {
-		return tcp(opt, l, p, r)
-	}
-	return nil
+	return l.sink(false)
 }
 
 // floods measures the two rates.
 func floods(opt Options, l *lab, run *running, r *report.Report, note func(string, ...any)) error {
 	for _, rate := range []int{0, steady} {
+		if part := map[int]string{0: partFull, steady: partSteady}[rate]; !opt.wants(part) {
+			continue
+		}
 		f, err := l.flood(opt.Self, run, rate, opt.Window)
 		if err != nil {
 			return err
@@ -178,7 +215,7 @@ func floods(opt Options, l *lab, run *running, r *report.Report, note func(strin
 		if s := f.Silent(); s > int64(f.Sent/1000) {
 			note("%s: %d of %d frames were lost silently: the run does not count (%.0f a second came through, at %.0f ns of CPU each)",
 				name, s, f.Sent, f.Forwarded, f.CPU)
-			if rate == 0 && run.name != shuntName {
+			if rate == 0 && !run.shunt {
 				r.Add(rateFull, "frames a second", run.name, f.Forwarded) // of a rate it is no flattery
 			}
 			continue
@@ -201,19 +238,21 @@ func floods(opt Options, l *lab, run *running, r *report.Report, note func(strin
 
 // tcp measures real connections, with the forwarder free to run where it likes.
 func tcp(opt Options, l *lab, p peer, r *report.Report) error {
-	if err := l.sink(false); err != nil {
-		return err
-	}
 	run, err := l.launch(p, -1)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = run.stop() }()
-	gbits, err := l.upload(opt.Window)
-	if err != nil {
-		return err
+	if opt.wants(partUpload) {
+		gbits, err := l.upload(opt.Window)
+		if err != nil {
+			return err
+		}
+		r.Add(uploadRate, "Gbit/s", p.name, gbits)
 	}
-	r.Add(uploadRate, "Gbit/s", p.name, gbits)
+	if !opt.wants(partHTTP) {
+		return nil
+	}
 	n, err := l.connections(opt.Window)
 	if err != nil {
 		return err

@@ -37,13 +37,14 @@ func TestSmoke(t *testing.T) {
 	}
 	r, err := Run(t.Context(), Options{
 		Shunt: filepath.Join(dir, "shunt"), Self: filepath.Join(dir, "shuntbench"), Rounds: 1, Window: 300 * time.Millisecond,
-		Only: []string{shuntName, bareName}, TCP: true, Log: t.Output(),
+		Only: []string{shuntName, bareName, bareGSO}, Log: t.Output(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ measure, name string }{
 		{lostFull, shuntName}, {lostFull, bareName}, {idleShare, shuntName}, {uploadRate, shuntName}, {connectRate, shuntName},
+		{uploadRate, bareGSO}, {connectRate, bareGSO},
 	} {
 		if _, ok := r.Median(c.measure, c.name); !ok {
 			t.Errorf("%s of %s was not measured", c.measure, c.name)
