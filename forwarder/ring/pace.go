@@ -25,11 +25,14 @@ const (
 	// minGather is how many frames must be expected within the longest wait for it to be worth it.
 	minGather = 16
 	// step is the longest sleep at a time while frames are gathered, in nanoseconds; after each it is seen whether they do come.
-	step = 200_000
+	step = 400_000
 	// minStep is the shortest: below it, a sleep costs more than it brings.
 	minStep = 30_000
 	// lull is the longest silence, in nanoseconds, that is slept through by the clock between dense frames.
 	lull = 2_000_000
+	// many is how many frames are worth a wait that brings no more: what it costs is little for each of them. Who sends as many
+	// at once sends in bursts, and the burst was over.
+	many = 16
 	// worth is how many frames a wait must bring, lest the next ones be left out.
 	worth = 4
 	// maxFutile bounds how long no gathering is tried after it has brought nothing: 8 batches, shifted by this.
@@ -106,6 +109,8 @@ func (p *pace) came(n, all, sum int, d, waited int64) bool {
 		return true
 	case all == 0 && waited < max(p.gather, lull):
 		return true // between two bursts
+	case all >= many:
+		return false
 	case sum >= worth:
 		p.futile = 0
 		return false

@@ -142,6 +142,11 @@ func TestPaceFutile(t *testing.T) {
 	if p.came(0, 8, 7, step, 2*step) || p.skip != 0 {
 		t.Errorf("a gathering that was worth it: %+v", p)
 	}
+	// The end of a burst is no reason not to wait for the next one.
+	p.futile, p.skip = 0, 0
+	if p.came(0, many, 0, step, step) || p.skip != 0 {
+		t.Errorf("a burst was over: %+v", p)
+	}
 	// Between two bursts.
 	if !p.came(0, 0, 0, step, 2*step) || p.came(0, 0, 0, step, lull) {
 		t.Error("a lull is slept through, but not longer")
