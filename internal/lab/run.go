@@ -43,8 +43,12 @@ type session struct {
 	seen     seen // for the report
 }
 
-// settle is how long the captures may take to see the end of the last connection.
-const settle = 300 * time.Millisecond
+// settle is how long the captures are given to see the end of the last connection, and patience how long they may take to see of
+// all connections what came out of the director, on a machine with more to do than it can.
+const (
+	settle   = 300 * time.Millisecond
+	patience = 20 * time.Second
+)
 
 // Run makes the laboratory, shows it at work and takes it down. All that it made is gone when it returns.
 func Run(ctx context.Context, opt Options) error {
@@ -95,8 +99,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err := s.table(ctx); err != nil {
 		return errors.Join(err, s.director.Stop())
 	}
-	time.Sleep(settle)
-	s.check(s.records())
+	s.check(s.settled())
 	s.verdict()
 	if opt.Report != "" {
 		if err := s.report(ctx); err != nil {
@@ -124,6 +127,21 @@ func (s *session) records() captured {
 		c[name] = p.Records()
 	}
 	return c
+}
+
+// settled waits until what the ports have seen is whole, or for as long as it may; then what is missing is a finding.
+func (s *session) settled() captured {
+	for end := time.Now().Add(patience); ; {
+		time.Sleep(settle)
+		c := s.records()
+		whole := !slices.ContainsFunc(s.pages, func(p Page) bool {
+			r := s.net.follow(c, p, MAC(s.number(p.From)))
+			return r.frames == 0 || len(r.wrong) > 0
+		})
+		if whole || time.Now().After(end) {
+			return c
+		}
+	}
 }
 
 // drawing shows who is where.
