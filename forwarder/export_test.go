@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"shunt/forwarder/frame"
 )
 
 // CheckSnapshot compares what the workers read, which was made step by step, with what would be made at one go.
@@ -61,6 +63,9 @@ func (t *vipTable) sorted() map[vipSlot]bool {
 	out := map[vipSlot]bool{}
 	for _, s := range t.slots {
 		out[s] = true
+	}
+	for _, s := range t.four {
+		out[vipSlot{frame.AddrFrom4(uint32(s >> 32)), uint32(s)}] = true
 	}
 	return out
 }

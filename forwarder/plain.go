@@ -63,12 +63,11 @@ func (w *Worker) glance(s *snapshot, i int, f *frame.Frame) bool {
 		h.first, h.last, h.from = first, last, from
 	}
 	if w.vip.addr.Lo != frame.AddrFrom4(q.frame.Dst).Lo {
-		to := frame.AddrFrom4(q.frame.Dst)
-		vip, ours := s.vips.find(to)
+		vip, ours := s.vips.find4(q.frame.Dst)
 		if !ours {
 			return false
 		}
-		w.vip = vipSlot{to, uint32(vip)}
+		w.vip = vipSlot{frame.AddrFrom4(q.frame.Dst), uint32(vip)}
 	}
 	if s.vips.odd.has(uint8(q.frame.Src>>24)) && s.notAClient(q.frame.Src) {
 		return false

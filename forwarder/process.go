@@ -15,7 +15,7 @@ import (
 //
 // The frames of the batch themselves are changed: where all go on, what is returned is the batch.
 //
-// The work is done in steps, half a batch at a time: reading frames and having the connection table's lines fetched where their
+// The work is done in steps, some frames at a time: reading frames and having the connection table's lines fetched where their
 // flows may be; finding the slots there and having them fetched; deciding, in order. What is fetched in one step is looked at
 // after a step for other frames, so that the memory has time to answer. Plain frames of known flows take the shortest way
 // through all of it: see glance and usual.
@@ -32,14 +32,14 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	w.tick(now)
 
 	t.Begin(&w.search)
-	for at := 0; at < len(batch)+2*stride; at += stride {
-		w.findSecond(at-2*stride, min(at-stride, len(batch)))
+	for at := 0; at < len(batch)+3*stride; at += stride {
 		if at < len(batch) {
 			w.readSome(s, batch, at)
 		}
 		t.Find(&w.search, at-stride, min(at, len(batch)))
-		if at >= 2*stride {
-			w.decideSome(s, batch, at-2*stride, now)
+		w.findSecond(at-2*stride, min(at-stride, len(batch)))
+		if at >= 3*stride {
+			w.decideSome(s, batch, at-3*stride, now)
 		}
 	}
 
@@ -54,10 +54,13 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 }
 
 // stride is how many frames take a step together: enough for the memory to have answered when those before are looked at again.
-const stride = 32
+const stride = 16
 
 // readSome reads the frames of a batch from place at on, and has the lines fetched where their flows are looked for first.
 func (w *Worker) readSome(s *snapshot, batch []frame.Frame, at int) {
+	if len(s.vips.four) > nearVIPs {
+		w.touched += s.vips.touch(batch[at:min(at+stride, len(batch))])
+	}
 	for i := at; i < len(batch) && i < at+stride; i++ {
 		f := &batch[i]
 		// What comes is mostly of the family of what came before.
@@ -97,6 +100,9 @@ func (w *Worker) findSecond(from, to int) {
 // decideSome decides about the frames of a batch from place at on.
 func (w *Worker) decideSome(s *snapshot, batch []frame.Frame, at int, now int64) {
 	known := uint64(0)
+	if len(s.dests) > nearDests {
+		w.touched += w.touchDests(s, w.search.Hints[at&(BatchSize-1):min(at+stride, len(batch))])
+	}
 	for i := at; i < len(batch) && i < at+stride; i++ {
 		f, id := &batch[i], w.search.Hints[i]
 		v := w.states[i]

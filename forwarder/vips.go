@@ -8,12 +8,14 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// vipTable finds the number of a VIP: open addressing over flat slots, at most half full.
+// vipTable finds the number of a VIP: open addressing over flat slots, at most half full, of each family by itself.
 type vipTable struct {
+	four  []uint64 // of IPv4: the address, and below it 1 + number; 0 is an empty slot
+	shift uint8    // what takes a hash to a place among them
 	mask  uint64
-	slots []vipSlot
-	odd   octets // with which addresses begin that are VIPs or that nobody may send from, of IPv4
-	ends  octets // with which VIPs of IPv6 end
+	slots []vipSlot // of IPv6
+	odd   octets    // with which addresses begin that are VIPs or that nobody may send from, of IPv4
+	ends  octets    // with which VIPs of IPv6 end
 }
 
 type vipSlot struct {
@@ -26,16 +28,28 @@ func mix(a frame.Addr) uint64 {
 	return hi ^ lo
 }
 
+// roomFor is a power of two that is at least twice n.
+func roomFor(n int) int { return 1 << bits.Len(uint(max(2*n, 8)-1)) }
+
 func newVIPTable(vips []vipSlot) vipTable {
-	size := 8
-	for size < 2*len(vips) {
-		size *= 2
-	}
-	t := vipTable{mask: uint64(size - 1), slots: make([]vipSlot, size), odd: oddOctets(vips)}
-	for _, v := range vips {
-		if !v.addr.Is4() {
-			t.ends.add(uint8(v.addr.Lo))
+	n := 0
+	for i := range vips {
+		if vips[i].addr.Is4() {
+			n++
 		}
+	}
+	t := vipTable{four: make([]uint64, roomFor(n)), slots: make([]vipSlot, roomFor(len(vips)-n)), odd: oddOctets(vips)}
+	t.shift, t.mask = uint8(64-bits.Len(uint(len(t.four)-1))), uint64(len(t.slots)-1)
+	for _, v := range vips {
+		if v.addr.Is4() {
+			i := t.home(v.addr.V4())
+			for t.four[i] != 0 {
+				i = (i + 1) & (len(t.four) - 1)
+			}
+			t.four[i] = uint64(v.addr.V4())<<32 | uint64(v.id)
+			continue
+		}
+		t.ends.add(uint8(v.addr.Lo))
 		i := mix(v.addr) & t.mask
 		for t.slots[i].id != 0 {
 			i = (i + 1) & t.mask
@@ -45,8 +59,14 @@ func newVIPTable(vips []vipSlot) vipTable {
 	return t
 }
 
+// home is where an IPv4 address is looked for first.
+func (t *vipTable) home(v uint32) int { return int(uint64(v) * 0x9e3779b97f4a7c15 >> (t.shift & 63)) }
+
 // find returns the number of a VIP.
 func (t *vipTable) find(a frame.Addr) (id uint16, ok bool) {
+	if a.Is4() {
+		return t.find4(a.V4())
+	}
 	for i := mix(a) & t.mask; ; i = (i + 1) & t.mask {
 		s := &t.slots[i]
 		if s.id == 0 {
@@ -54,6 +74,19 @@ func (t *vipTable) find(a frame.Addr) (id uint16, ok bool) {
 		}
 		if s.addr == a {
 			return uint16(s.id - 1), true
+		}
+	}
+}
+
+// find4 is find for an IPv4 address in host order.
+func (t *vipTable) find4(v uint32) (id uint16, ok bool) {
+	for i := t.home(v); ; i++ {
+		s := t.four[i&(len(t.four)-1)]
+		if uint32(s) == 0 {
+			return 0, false
+		}
+		if uint32(s>>32) == v {
+			return uint16(s - 1), true
 		}
 	}
 }

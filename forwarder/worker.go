@@ -60,6 +60,7 @@ type Worker struct {
 	states  [BatchSize]Verdict
 	six     uint64 // which frames are of IPv6
 	was6    bool   // whether the last one was
+	touched uint64 // what touch and touchDests read
 	// What Process returns: the first straight frames of its batch, or, if that is below zero, out.
 	batch    []frame.Frame
 	straight int

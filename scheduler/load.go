@@ -17,7 +17,7 @@ type Load struct {
 
 // changed notes that a scheduler may decide otherwise now.
 func (l *Load) changed() {
-	if l.group != nil {
+	if l.group != nil && l.group.watched.Load() {
 		l.group.version.Add(1)
 	}
 }

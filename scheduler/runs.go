@@ -12,7 +12,8 @@ const runLength = 32
 
 // A group is what Loads of one run have in common.
 type group struct {
-	version atomic.Uint32 // goes up with each change of a Load
+	watched atomic.Bool   // a scheduler looks at the version
+	version atomic.Uint32 // goes up with each change of a Load while it is watched
 	used    int
 }
 
@@ -67,6 +68,9 @@ func newRanked(by measure, list []Destination) ranked {
 	r := ranked{pool: newPool(list), by: by}
 	for i := range list {
 		g := list[i].Load.group
+		if g != nil {
+			g.watched.Store(true) // before the first look: what changed until now is seen then
+		}
 		if n := len(r.runs); n > 0 && r.runs[n-1].group == g && i-r.runs[n-1].lo < runLength {
 			r.runs[n-1].hi = i + 1
 		} else {

@@ -14,7 +14,7 @@ type Search struct {
 
 	missed uint64    // bit i is set if flow i is not in its first bucket
 	absent uint64    // likewise if it is in neither
-	slots  [Batch]ID // of those that are not in the first: where they are, or will probably be
+	slots  [Batch]ID // of those that are absent: where they will probably be
 	read   uint64    // what was read, which means nothing, but has to be used for the reads to happen
 }
 
@@ -61,22 +61,22 @@ func (t *Table) FindSecond(s *Search, from, to int) {
 	if some == 0 {
 		return
 	}
-	for m := some; m != 0; m &= m - 1 {
+	absent := t.findSecond(s, some)
+	if absent == 0 {
+		return
+	}
+	s.absent |= absent
+	for m := absent; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros64(m) & (Batch - 1)
 		h := s.Hashes[i]
-		b := t.second(h)
-		found := match(&t.all[b].line, h)
-		id := None
-		if found != 0 {
-			id = slot(b, found)
-		}
-		s.Hints[i], s.slots[i] = id, id
-		if found == 0 && h != 0 {
-			s.absent |= 1 << i
-			s.slots[i] = t.willPlace(t.first(h), b) // probably a new flow's
+		s.slots[i] = None
+		if h == 0 {
+			s.absent &^= 1 << i // it is none
+		} else {
+			s.slots[i] = t.willPlace(t.first(h), t.second(h)) // probably a new flow's
 		}
 	}
-	s.read += t.fetchEntries(&s.slots, some)
+	s.read += t.fetchEntries(&s.slots, absent)
 }
 
 // span has bits from to to-1 set, which are places in a batch.
@@ -98,7 +98,7 @@ func (t *Table) FetchClients(s *Search, from, to int, six uint64) {
 // slot of flow i of a Search: where it is, or will probably be.
 func (s *Search) slot(i int) ID {
 	i &= Batch - 1
-	if s.missed>>i&1 != 0 {
+	if s.absent>>i&1 != 0 {
 		return s.slots[i]
 	}
 	return s.Hints[i]
@@ -146,6 +146,22 @@ func (t *Table) lookFirst(hashes []Hash, hints []ID) (missed uint64) {
 		}
 	}
 	return missed
+}
+
+// lookSecond is findSecond without help from the processor: it gives the hints of the flows whose bits are set by their second
+// buckets, and a bit for each that is not there.
+func (t *Table) lookSecond(s *Search, set uint64) (absent uint64) {
+	for ; set != 0; set &= set - 1 {
+		i := bits.TrailingZeros64(set) & (Batch - 1)
+		b := t.second(s.Hashes[i])
+		m := match(&t.all[b].line, s.Hashes[i])
+		s.Hints[i] = slot(b, m)
+		if m == 0 {
+			s.Hints[i] = None
+			absent |= 1 << i
+		}
+	}
+	return absent
 }
 
 // match has a bit set for each slot of a bucket whose tag is that of a hash; slot tells of which. Neither has a branch:

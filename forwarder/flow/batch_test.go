@@ -35,9 +35,56 @@ func TestFindFirst(t *testing.T) {
 			}
 		}
 	}
+	for range 500 {
+		var s Search
+		for i := range s.Hashes {
+			k := key4(r.Uint32N(2 * MinFlows))
+			s.Hashes[i] = tab.Hash(&k)
+		}
+		want, set := s, r.Uint64()
+		absent, absentWant := tab.findSecond(&s, set), tab.lookSecond(&want, set)
+		if absent != absentWant || s.Hints != want.Hints {
+			t.Fatalf("second buckets of %x: hints %v and %x, want %v and %x", set, s.Hints, absent, want.Hints, absentWant)
+		}
+	}
 	if there < 10000 || missing < 10000 {
 		t.Errorf("%d were there and %d not: this tests little", there, missing)
 	}
+}
+
+// TestSoonest does the same for the slot that is due first, with lines of any content and the edges of what there can be.
+func TestSoonest(t *testing.T) {
+	tab := newTable(t, MinFlows, nil)
+	r := rand.New(rand.NewPCG(1, 2))
+	edges := []uint64{0, 1, 0x7fff, 0x8000, 0x8001, 0xffff}
+	none := 0
+	for n := range 20_000 {
+		l := &tab.all[0].line
+		*l = line{}
+		for i := range 16 {
+			tag, due := r.Uint64N(0x10000), r.Uint64N(0x10000)
+			if n%3 == 0 {
+				due = edges[r.IntN(len(edges))]
+			}
+			if r.IntN(1+n%8) != 0 || n%500 == 0 {
+				tag = 0
+			}
+			l.tags[i/4] |= tag << (i % 4 * 16)
+			l.due[i/4] |= due << (i % 4 * 16)
+		}
+		tab.now = uint32(r.Uint64N(3))<<(16+dueShift) | uint32(edges[r.IntN(len(edges))])<<dueShift
+		want, got := tab.lookSoonest(0), tab.soonest(0)
+		if got != want {
+			t.Fatalf("%x at %x: slot %v, want %v", *l, tab.now, got, want)
+		}
+		if want == None {
+			none++
+		}
+	}
+	if none == 0 {
+		t.Error("no line was without a slot in use")
+	}
+	tab.all[0].line = line{}
 }
 
 // TestSteps: whether the steps are taken for all flows at once or for some at a time, in turns, comes to the same.
@@ -58,9 +105,9 @@ func TestSteps(t *testing.T) {
 			tab.Search(&all, n)
 			tab.Begin(&some)
 			for at := 0; at < n+2*stride; at += stride {
-				tab.FindSecond(&some, at-2*stride, min(at-stride, n))
 				tab.Fetch(&some, at, min(at+stride, n))
 				tab.Find(&some, at-stride, min(at, n))
+				tab.FindSecond(&some, at-2*stride, min(at-stride, n))
 			}
 			all.read, some.read = 0, 0
 			if all != some {

@@ -3,6 +3,8 @@ package flow
 import (
 	"math/bits"
 
+	"golang.org/x/sys/cpu"
+
 	"shunt/forwarder/frame"
 )
 
@@ -31,6 +33,20 @@ func (t *Table) fetchSeconds(hashes []Hash, set uint64) uint64 {
 	return 0
 }
 
+// findSecond gives the hints of the flows whose bits are set by their second buckets, and a bit for each that is not there. It
+// asks the memory for the entries.
+func (t *Table) findSecond(s *Search, set uint64) (absent uint64) {
+	return searchSeconds(t, &s.Hashes[0], &s.Hints[0], set)
+}
+
+// soonest is the slot in use in a bucket that is due first, or None.
+func (t *Table) soonest(b uint64) ID {
+	if !cpu.X86.HasSSE41 {
+		return t.lookSoonest(b)
+	}
+	return ID(b*bucketSlots) | leastDue(&t.all[b].line, uint16(t.now>>dueShift))
+}
+
 // fetchEntries asks the memory for the entries whose bits are set.
 func (t *Table) fetchEntries(ids *[Batch]ID, set uint64) uint64 {
 	prefetchEntries(t, &ids[0], set)
@@ -55,6 +71,14 @@ func searchLines(t *Table, hashes *Hash, hints *ID, n int) (missed uint64)
 
 //go:noescape
 func prefetchSeconds(t *Table, hashes *Hash, set uint64)
+
+//go:noescape
+func searchSeconds(t *Table, hashes *Hash, hints *ID, set uint64) (absent uint64)
+
+// leastDue is the place in its bucket of the slot in use that is due first, or None. It needs SSE4.1.
+//
+//go:noescape
+func leastDue(l *line, now uint16) ID
 
 //go:noescape
 func prefetchEntries(t *Table, ids *ID, set uint64)

@@ -97,6 +97,103 @@ loop:
 done:
 	RET
 
+// func searchSeconds(t *Table, hashes *Hash, hints *ID, set uint64) (absent uint64)
+TEXT ·searchSeconds(SB), NOSPLIT, $0-40
+	MOVQ t+0(FP), DI
+	MOVQ hashes+8(FP), SI
+	MOVQ hints+16(FP), R8
+	MOVQ set+24(FP), CX
+	MOVQ Table_buckets(DI), BX
+	MOVQ Table_all(DI), DI
+	MOVQ $0x9e3779b97f4a7c15, R15
+	MOVL $-1, R10          // None
+	XORL R11, R11
+	XORL R13, R13          // the bits of those that are not there
+loop:
+	BSFQ CX, R12
+	JZ   done
+	MOVQ (SI)(R12*8), AX
+	MOVL AX, R14
+	ORL  $1, R14           // the tag, in the lower 16 bits
+	MOVL R14, X0
+	PSHUFLW $0, X0, X0
+	PUNPCKLQDQ X0, X0
+	ROLQ $32, AX
+	IMULQ R15, AX
+	MULQ BX                // the second bucket, in DX
+	MOVQ DX, R9
+	LINE
+	MOVOU (DI)(DX*1), X1
+	MOVOU 16(DI)(DX*1), X2
+	PCMPEQW X0, X1
+	PCMPEQW X0, X2
+	PACKSSWB X2, X1
+	PMOVMSKB X1, AX        // a bit for each slot
+	SHLL $4, R9
+	BSFL AX, R14           // the lowest
+	ADDL R14, R9
+	SHLL $5, R14
+	ADDQ R14, DX
+	CMPL AX, $1            // carry if there is none
+	CMOVLCS R10, R9
+	CMOVQCS R11, DX
+	MOVL R9, (R8)(R12*4)
+	PREFETCHT0 64(DI)(DX*1)
+	CMPL AX, $1
+	SBBQ AX, AX            // all ones if there is none
+	LEAQ -1(CX), R9
+	MOVQ CX, R12
+	ANDQ R9, CX            // without the lowest bit
+	XORQ CX, R12           // that bit
+	ANDQ AX, R12
+	ORQ  R12, R13
+	JMP  loop
+done:
+	MOVQ R13, absent+32(FP)
+	RET
+
+// func leastDue(l *line, now uint16) ID
+//
+// PHMINPOSUW finds the least of eight numbers, and of equal ones the first.
+TEXT ·leastDue(SB), NOSPLIT, $0-20
+	MOVQ l+0(FP), DI
+	MOVWLZX now+8(FP), AX
+	MOVL AX, X0
+	PSHUFLW $0, X0, X0
+	PUNPCKLQDQ X0, X0
+	PCMPEQW X3, X3
+	PSLLW $15, X3          // the highest bit of each
+	PXOR X4, X4
+	MOVOU 32(DI), X1
+	MOVOU 48(DI), X2
+	MOVOU (DI), X5
+	MOVOU 16(DI), X6
+	PSUBW X0, X1           // how long until it is due,
+	PSUBW X0, X2
+	PXOR X3, X1            // in order from the most overdue on;
+	PXOR X3, X2
+	PCMPEQW X4, X5
+	PCMPEQW X4, X6
+	POR  X5, X1            // the last for those that are not in use
+	POR  X6, X2
+	PHMINPOSUW X1, X1
+	PHMINPOSUW X2, X2
+	MOVL X1, AX            // the time, above it the place
+	MOVL X2, BX
+	MOVWLZX AX, CX
+	MOVWLZX BX, DX
+	SHRL $16, AX
+	SHRL $16, BX
+	ADDL $8, BX
+	CMPL DX, CX            // the first eight, if they are as soon
+	CMOVLCS BX, AX
+	CMOVLCS DX, CX
+	MOVL $-1, DX           // None
+	CMPL CX, $0xffff
+	CMOVLEQ DX, AX
+	MOVL AX, ret+16(FP)
+	RET
+
 // func prefetchEntries(t *Table, ids *ID, set uint64)
 TEXT ·prefetchEntries(SB), NOSPLIT, $0-24
 	MOVQ t+0(FP), DI

@@ -31,6 +31,17 @@ func (t *Table) fetchSeconds(hashes []Hash, set uint64) (read uint64) {
 	return read
 }
 
+// findSecond gives the hints of the flows whose bits are set by their second buckets, and a bit for each that is not there. It
+// asks the memory for the entries.
+func (t *Table) findSecond(s *Search, set uint64) (absent uint64) {
+	absent = t.lookSecond(s, set)
+	s.read += t.fetchEntries(&s.Hints, set)
+	return absent
+}
+
+// soonest is the slot in use in a bucket that is due first, or None.
+func (t *Table) soonest(b uint64) ID { return t.lookSoonest(b) }
+
 // fetchEntries asks the memory for the entries whose bits are set.
 func (t *Table) fetchEntries(ids *[Batch]ID, set uint64) (read uint64) {
 	last := ID(t.Slots() - 1)

@@ -60,9 +60,10 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 	}
 }
 
-// soonest is the slot in use in a bucket that is due first, or None. There is no branch in it that depends on the times:
-// they are in no order, and guessing wrong again and again would cost more than all the rest.
-func (t *Table) soonest(b uint64) ID {
+// lookSoonest is soonest without help from the processor: the slot in use in a bucket that is due first, or None. There is no
+// branch in it that depends on the times: they are in no order, and guessing wrong again and again would cost more than all the
+// rest.
+func (t *Table) lookSoonest(b uint64) ID {
 	now, l := uint64(uint16(t.now>>dueShift))*lanes, &t.all[b].line
 	best, at := uint32(1<<20), uint32(0)
 	for w := range l.due {

@@ -217,6 +217,14 @@ func (t *Table) Counters() Counters { return *t.count }
 // Entry returns the entry in slot id, which must be in use.
 func (t *Table) Entry(id ID) *Entry { return &t.all[id/bucketSlots].entries[id%bucketSlots] }
 
+// DestAt is the destination of the entry in slot id, or any number if there is none, or no such slot.
+func (t *Table) DestAt(id ID) uint32 {
+	if b := uint64(id / bucketSlots); b < uint64(len(t.all)) {
+		return t.all[b].entries[id%bucketSlots].Dest
+	}
+	return 1<<32 - 1
+}
+
 // Slots is the number of slots: every ID is less.
 func (t *Table) Slots() int { return len(t.all) * bucketSlots }
 

@@ -95,3 +95,32 @@ func TestLender(t *testing.T) {
 		t.Fatal("too many services are taken")
 	}
 }
+
+// TestManyServices: what is read ahead where there are many services changes nothing, and does not mind how short a frame is.
+func TestManyServices(t *testing.T) {
+	r, err := NewRig(Setup{Flows: 4096, Services: 1000, Realservers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Establish(0, 3000); err != nil {
+		t.Fatal(err)
+	}
+	l := r.LendRandom(0, 3000)
+	before := r.Stats()
+	if _, err := l.Run(5000); err != nil {
+		t.Fatal(err)
+	}
+	s := r.Stats()
+	if got := s.Verdicts[forwarder.Forwarded] - before.Verdicts[forwarder.Forwarded]; got != 3*Slots || s.Flows != 3000 {
+		t.Fatalf("%d flows, %d forwarded", s.Flows, got)
+	}
+	l.Fill()
+	for n := range FrameLen {
+		l.slots[n].Buf = l.slots[n].Buf[:n]
+	}
+	r.Worker(0).Process(l.slots[:FrameLen], r.now[0])
+	if got := r.Stats().Verdicts[forwarder.Forwarded] - s.Verdicts[forwarder.Forwarded]; got != 0 {
+		t.Fatalf("%d frames that are cut short were forwarded", got)
+	}
+}
