@@ -80,12 +80,16 @@ func questionsUnderLoad(t *testing.T, w *world) {
 	config := w.config("workers: 2", w.http("rr"))
 	w.start(config)
 	l := w.load(4)
+	each := 20
+	if race { // to list all connections takes long then
+		each = 8
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var wrong []error
 	for _, path := range []string{"/v1/status", "/v1/services", "/v1/connections", "/v1/neighbours"} {
 		wg.Go(func() {
-			for range 20 {
+			for range each {
 				var v any
 				if err := w.director.Get(w.ctx, path, &v); err != nil {
 					mu.Lock()
