@@ -27,6 +27,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	fastjson "github.com/go-json-experiment/json"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // Status is the director at a glance.
@@ -174,7 +177,7 @@ func (c *Client) do(ctx context.Context, method, path string, body, v any) error
 	if v == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
-	return json.NewDecoder(resp.Body).Decode(v)
+	return fastjson.UnmarshalRead(resp.Body, v, jsonv1.DefaultOptionsV1()) // a table may have a hundred thousand lines
 }
 
 // ask returns the answer to a question if it is one. A refusal is an *Error or a *FieldError.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,115 +10,154 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Decode reads one JSON value into v, a pointer to what it is to be, and says which field is wrong: one that is not known, given
 // twice, of another kind or out of range. name is that of the whole in the places of fields. The error is a *FieldError, or
 // one of reading.
 func Decode(r io.Reader, name string, v any) error {
-	d := &strict{dec: json.NewDecoder(r)}
-	d.dec.UseNumber()
-	if err := d.value(name, reflect.ValueOf(v).Elem()); err != nil {
+	d := &strict{dec: jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), name: name}
+	if err := d.value(reflect.ValueOf(v).Elem()); err != nil {
 		return d.explain(name, err)
 	}
-	if _, err := d.dec.Token(); !errors.Is(err, io.EOF) {
+	if _, err := d.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return wrong(name, "there is something behind its end")
 	}
 	return nil
 }
 
 // strict decodes token by token, along the type.
-type strict struct{ dec *json.Decoder }
+type strict struct {
+	dec  *jsontext.Decoder
+	name string
+	path []step // to the value that is being decoded; where an error is stays there
+}
+
+// step is an element of a list or, if index is negative, a field.
+type step struct {
+	index int
+	field string
+}
+
+func (d *strict) wrong(message string) error {
+	path := d.name
+	for _, s := range d.path {
+		if s.index < 0 {
+			path = strings.TrimPrefix(path+"."+s.field, ".")
+		} else {
+			path += fmt.Sprintf("[%d]", s.index)
+		}
+	}
+	return wrong(path, message)
+}
+
+// at decodes a value one step further.
+func (d *strict) at(s step, v reflect.Value) error {
+	d.path = append(d.path, s)
+	err := d.value(v)
+	if err == nil {
+		d.path = d.path[:len(d.path)-1]
+	}
+	return err
+}
 
 func (d *strict) explain(name string, err error) error {
 	var field *FieldError
-	var syntax *json.SyntaxError
+	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.As(err, &field):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return wrong(name, "the JSON ends too soon")
 	case errors.As(err, &syntax):
-		return wrong(name, fmt.Sprintf("this is no JSON at byte %d: %v", syntax.Offset, syntax))
+		return wrong(name, fmt.Sprintf("this is no JSON at byte %d: %v", syntax.ByteOffset, syntax.Err))
 	}
 	return err
 }
 
-var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
+// isText reports whether v, which has an address, is written as text: here only structs are.
+func isText(v reflect.Value) bool {
+	if v.Kind() != reflect.Struct {
+		return false
+	}
+	_, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	return ok
+}
 
-func (d *strict) value(path string, v reflect.Value) error {
-	t, err := d.dec.Token()
+func (d *strict) value(v reflect.Value) error {
+	t, err := d.dec.ReadToken()
 	if err != nil {
 		return err
 	}
-	if t == nil {
+	if t.Kind() == 'n' {
 		if v.Kind() == reflect.Pointer {
 			return nil
 		}
-		return wrong(path, "null where "+expected(v)+" is expected")
+		return d.wrong("null where " + expected(v) + " is expected")
 	}
-	return d.token(path, v, t)
+	return d.token(v, t)
 }
 
-func (d *strict) token(path string, v reflect.Value, t json.Token) error {
+func (d *strict) token(v reflect.Value, t jsontext.Token) error {
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
-		return d.token(path, v.Elem(), t)
+		return d.token(v.Elem(), t)
 	}
-	mismatch := wrong(path, fmt.Sprintf("%s where %s is expected", describe(t), expected(v)))
-	if v.Addr().Type().Implements(textType) {
-		s, ok := t.(string)
-		if !ok {
-			return mismatch
+	if isText(v) {
+		if t.Kind() != '"' {
+			return d.mismatch(v, t)
 		}
+		s := t.String()
 		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)); err != nil {
-			return wrong(path, fmt.Sprintf("%q is not %s", s, expected(v)))
+			return d.wrong(fmt.Sprintf("%q is not %s", s, expected(v)))
 		}
 		return nil
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		if t != json.Delim('{') {
-			return mismatch
+		if t.Kind() != '{' {
+			return d.mismatch(v, t)
 		}
-		return d.object(path, v)
+		return d.object(v)
 	case reflect.Slice:
-		if t != json.Delim('[') {
-			return mismatch
+		if t.Kind() != '[' {
+			return d.mismatch(v, t)
 		}
-		for i := 0; d.dec.More(); i++ {
+		for i := 0; d.dec.PeekKind() != ']'; i++ {
 			v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
-			if err := d.value(fmt.Sprintf("%s[%d]", path, i), v.Index(i)); err != nil {
+			if err := d.at(step{i, ""}, v.Index(i)); err != nil {
 				return err
 			}
 		}
-		_, err := d.dec.Token()
+		_, err := d.dec.ReadToken()
 		return err
 	case reflect.String:
-		s, ok := t.(string)
-		if !ok {
-			return mismatch
+		if t.Kind() != '"' {
+			return d.mismatch(v, t)
 		}
-		v.SetString(s)
+		v.SetString(t.String())
 		return nil
 	case reflect.Bool:
-		b, ok := t.(bool)
-		if !ok {
-			return mismatch
+		if t.Kind() != 't' && t.Kind() != 'f' {
+			return d.mismatch(v, t)
 		}
-		v.SetBool(b)
+		v.SetBool(t.Bool())
 		return nil
 	}
-	n, ok := t.(json.Number)
-	if !ok {
-		return mismatch
+	if t.Kind() != '0' {
+		return d.mismatch(v, t)
 	}
-	return number(path, v, n)
+	return d.number(v, t.String())
+}
+
+func (d *strict) mismatch(v reflect.Value, t jsontext.Token) error {
+	return d.wrong(fmt.Sprintf("%s where %s is expected", describe(t), expected(v)))
 }
 
 // number sets v, which is of a kind of numbers.
-func number(path string, v reflect.Value, n json.Number) error {
-	s := n.String()
+func (d *strict) number(v reflect.Value, s string) error {
 	var err error
 	switch {
 	case v.CanFloat():
@@ -135,37 +173,38 @@ func number(path string, v reflect.Value, n json.Number) error {
 		i, err = strconv.ParseInt(s, 10, v.Type().Bits())
 		v.SetInt(i)
 	default:
-		return wrong(path, "a number where "+expected(v)+" is expected")
+		return d.wrong("a number where " + expected(v) + " is expected")
 	}
 	if err != nil {
-		return wrong(path, s+" is not "+expected(v))
+		return d.wrong(s + " is not " + expected(v))
 	}
 	return nil
 }
 
-func (d *strict) object(path string, v reflect.Value) error {
+func (d *strict) object(v reflect.Value) error {
 	known := fieldsOf(v.Type())
 	var seen uint64
-	for d.dec.More() {
-		t, err := d.dec.Token()
+	for d.dec.PeekKind() != '}' {
+		t, err := d.dec.ReadToken()
 		if err != nil {
 			return err
 		}
-		name, _ := t.(string)
-		at := strings.TrimPrefix(path+"."+name, ".")
+		name := t.String()
 		i := slices.Index(known, name)
 		if i < 0 {
-			return wrong(at, "there is no such field; there are "+strings.Join(known, ", "))
+			d.path = append(d.path, step{-1, name})
+			return d.wrong("there is no such field; there are " + strings.Join(known, ", "))
 		}
 		if seen&(1<<i) != 0 {
-			return wrong(at, "is given twice")
+			d.path = append(d.path, step{-1, name})
+			return d.wrong("is given twice")
 		}
 		seen |= 1 << i
-		if err := d.value(at, v.Field(i)); err != nil {
+		if err := d.at(step{-1, name}, v.Field(i)); err != nil {
 			return err
 		}
 	}
-	_, err := d.dec.Token()
+	_, err := d.dec.ReadToken()
 	return err
 }
 
@@ -186,18 +225,17 @@ func fieldsOf(t reflect.Type) []string {
 }
 
 // describe names the kind of a token.
-func describe(t json.Token) string {
-	switch t := t.(type) {
-	case json.Delim:
-		if t == '[' {
-			return "a list"
-		}
+func describe(t jsontext.Token) string {
+	switch t.Kind() {
+	case '[':
+		return "a list"
+	case '{':
 		return "an object"
-	case string:
+	case '"':
 		return "text"
-	case bool:
+	case 't', 'f':
 		return "true or false"
-	case json.Number:
+	case '0':
 		return "a number"
 	}
 	return "null"
@@ -205,7 +243,7 @@ func describe(t json.Token) string {
 
 // expected names what a value may be.
 func expected(v reflect.Value) string {
-	if v.CanAddr() && v.Addr().Type().Implements(textType) {
+	if v.CanAddr() && isText(v) {
 		return "an IP address"
 	}
 	switch {

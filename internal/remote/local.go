@@ -21,7 +21,7 @@ type snapshot struct {
 	table  api.Table
 }
 
-func (d *snapshot) Info() (ipvsadm.Info, error) { return info(&d.table), nil }
+func (d *snapshot) Info() (ipvsadm.Info, error) { return info(d.table.Capacity), nil }
 
 func (d *snapshot) Timeouts() (ipvsadm.Timeouts, error) { return timeouts(&d.table), nil }
 

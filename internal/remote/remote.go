@@ -31,14 +31,16 @@ func (d *Director) table() (t api.Table, err error) {
 	return t, err
 }
 
-// Info tells that the director is there. The version is that of the IPVS whose behaviour it has.
+// Info tells that the director is there. The version is that of the IPVS whose behaviour it has. The table, which may be of a hundred
+// thousand lines, is not asked for: all commands begin with this.
 func (d *Director) Info() (ipvsadm.Info, error) {
-	t, err := d.table()
-	return info(&t), err
+	var s api.Status
+	err := d.client.Get(d.ctx, "/v1/status", &s)
+	return info(s.Capacity), err
 }
 
-func info(t *api.Table) ipvsadm.Info {
-	return ipvsadm.Info{Version: [3]int{1, 2, 1}, Size: t.Capacity}
+func info(capacity int) ipvsadm.Info {
+	return ipvsadm.Info{Version: [3]int{1, 2, 1}, Size: capacity}
 }
 
 // Timeouts are those of --set.
