@@ -6,7 +6,7 @@ BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-compare install deb clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-control bench-compare install deb clean
 
 all: build
 
@@ -58,6 +58,10 @@ bench-dr: build
 # What a frame costs without wires: a table, plots and CPU profiles in bench/results.
 bench-replay:
 	$(GO) run ./bench/replay --rounds $(ROUNDS) --out bench/results
+
+# The control plane at size: start, SIGHUP and ipvsadm with 10,000 services.
+bench-control: build
+	bench/control $(BIN)/shunt
 
 # What a change did: make bench-compare BASE=main BENCH=Process COUNT=6
 BASE     ?=
