@@ -373,6 +373,44 @@ func TestLayoutHasVersion(t *testing.T) {
 	}
 }
 
+// TestHugePagesPossible: the memory begins where huge pages can, of a file too, or it never gets any; and what was mapped to find
+// such a place is given back.
+func TestHugePagesPossible(t *testing.T) {
+	for _, f := range []*os.File{nil, fileConfig(t, MinFlows).File} {
+		before := addressSpace(t)
+		for range 200 {
+			a, err := mapArena(bucketsFor(MinFlows), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := reflect.ValueOf(a.head).Pointer(); at%hugePage != 0 {
+				t.Fatalf("the table is at %x", at)
+			}
+			a.all[len(a.all)-1].entries[15].Packets = 1 // the end is there
+			if err := a.unmap(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := addressSpace(t); after > before+100<<10 { // the runtime may take some meanwhile
+			t.Errorf("%d KiB of address space were not given back", after-before)
+		}
+	}
+}
+
+// addressSpace is what this process has of it, in KiB.
+func addressSpace(t *testing.T) (kib int) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, after, found := strings.Cut(string(status), "VmSize:"); !found {
+		t.Fatal("/proc/self/status has no VmSize")
+	} else if _, err := fmt.Sscan(after, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
 // BenchmarkResume takes over a table of a million flows.
 func BenchmarkResume(b *testing.B) {
 	dir := b.TempDir()

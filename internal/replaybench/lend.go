@@ -79,6 +79,9 @@ type Cost struct {
 // PerFrame is the CPU time of a frame, in nanoseconds.
 func (c Cost) PerFrame() float64 { return float64(c.CPU) / float64(c.Frames) }
 
+// WallPerFrame is the time of day that a frame took, in nanoseconds.
+func (c Cost) WallPerFrame() float64 { return float64(c.Wall) / float64(c.Frames) }
+
 // Run gives at least n frames and counts what Process takes. All of them must be forwarded.
 func (l *Lender) Run(n uint64) (Cost, error) {
 	runtime.LockOSThread()
