@@ -85,11 +85,17 @@ type target struct {
 	place int       // in the queue; -1 if it is not asked for
 }
 
-// queue is a heap of targets by the time of their next question: with tens of thousands of them nothing may look at all.
+// queue is a heap of targets by the time of their next question: with tens of thousands of them nothing may look at all. Those
+// that are due at the same time are asked for in the order of their addresses.
 type queue []*target
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].next.Before(q[j].next) }
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	if c := q[i].next.Compare(q[j].next); c != 0 {
+		return c < 0
+	}
+	return q[i].Addr.Less(q[j].Addr)
+}
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].place, q[j].place = i, j

@@ -49,6 +49,17 @@ func TestChunks(t *testing.T) {
 	}
 }
 
+// What TestChunks found once.
+func TestPlainSpaces(t *testing.T) {
+	for _, field := range []string{"port: 80", "port:  80", "port:   80", "persistence:  90s", "persistence:  90", "slow_start:  '7'", "table_size:  7"} {
+		item := "- address: 192.168.0.1\n  " + field + "\n"
+		s, certain := decodePlain(item, 0)
+		if whole := decodeOne([]byte("services:\n" + item)); certain && cmp.Diff(whole.Services[0], s, cmp.AllowUnexported(file{})) != "" {
+			t.Errorf("%q: %v, not %v", field, s, whole.Services[0])
+		}
+	}
+}
+
 func TestClosed(t *testing.T) {
 	for line, want := range map[string]bool{
 		"- {address: 10.0.0.1, weight: 1}": true, `port: "8000-8099"`: true, `name: 'a_b'`: true, "a: []": true, "realservers:": true,

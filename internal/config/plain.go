@@ -197,6 +197,7 @@ func plainAny(at *any, value string) bool {
 	if *at != nil {
 		return false
 	}
+	value = strings.Trim(value, " ")
 	if n, ok := plainDecimal(value); ok {
 		*at = n
 		return true
@@ -211,8 +212,9 @@ func plainAny(at *any, value string) bool {
 
 // isTime knows numbers with a unit, of whatever length: they are text to YAML.
 func isTime(word string) bool {
-	_, ok := plainDecimal(strings.TrimRight(word, "smh"))
-	return ok
+	number := strings.TrimRight(word, "smh")
+	_, ok := plainDecimal(number)
+	return ok && number != word
 }
 
 func isASCII(s string) bool {
