@@ -34,6 +34,8 @@ const (
 	memory      = "Memory"
 	stops       = "Stops"
 	longestStop = "longest by the garbage collector, 10 million flows"
+	twoWorkers  = "2 workers"
+	twoApart    = "2 processes that have nothing in common"
 	unitFrame   = "CPU ns a frame"
 )
 
@@ -51,12 +53,18 @@ type bench struct {
 	entrants []entrant
 	rigs     []*replaybench.Rig
 	pair     [2]*replaybench.Lender
+	apart    [2]*apart
 	ten      *replaybench.Lender
 }
 
 func (b *bench) close() {
 	for _, r := range b.rigs {
 		r.Close() // memory of this process only
+	}
+	for _, a := range b.apart {
+		if a != nil {
+			_ = a.close() // it has told what there was to tell
+		}
 	}
 }
 
@@ -128,6 +136,11 @@ func (b *bench) prepare() error {
 		return err
 	}
 	b.pair = [2]*replaybench.Lender{two.LendRandom(0, uint32(b.unit)), two.LendRandom(1, uint32(b.unit))}
+	for i := range b.apart {
+		if b.apart[i], err = startApart(b.unit); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -159,35 +172,75 @@ func (b *bench) round() error {
 		}
 		b.rep.Add(e.measure, unitFrame, e.name, c.PerFrame())
 	}
-	return b.scaling()
+	if err := b.scaling(twoWorkers, b.pair[0], b.pair[1]); err != nil {
+		return err
+	}
+	return b.scaling(twoApart, b.apart[0], b.apart[1])
 }
+
+// slicesOfRound is in how many turns one worker alone and two beside each other share a round: on a machine whose speed changes
+// from one moment to the next, both are to have the same.
+const slicesOfRound = 20
 
 // scaling compares one worker alone with two beside each other. CPU time is what counts: what else runs on the machine takes
 // time of day from both, but only what they do to each other (caches, memory, locks) makes a frame cost more CPU. The time of
 // day is told besides, which means something on a machine that has nothing else to do.
-func (b *bench) scaling() error {
-	alone, err := b.pair[0].Run(b.frames)
-	if err != nil {
-		return err
+func (b *bench) scaling(name string, pair ...runner) error {
+	var alone, beside [2]replaybench.Cost
+	for n := range slicesOfRound {
+		c, err := pair[n%2].Run(b.frames / slicesOfRound)
+		if err != nil {
+			return err
+		}
+		alone[n%2].Add(c)
+		var wg sync.WaitGroup
+		var errs [2]error
+		for i, l := range pair {
+			wg.Go(func() {
+				c, err := l.Run(b.frames / slicesOfRound)
+				beside[i].Add(c)
+				errs[i] = err
+			})
+		}
+		wg.Wait()
+		if err := errors.Join(errs[:]...); err != nil {
+			return err
+		}
 	}
-	var wg sync.WaitGroup
-	var costs [2]replaybench.Cost
-	var errs [2]error
-	for i, l := range b.pair {
-		wg.Go(func() { costs[i], errs[i] = l.Run(b.frames) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
-	}
-	b.rep.Add(perWorkers, "ratio", "2 workers", alone.PerFrame()/costs[0].PerFrame()+alone.PerFrame()/costs[1].PerFrame())
-	b.rep.Add(perClock, "ratio", "2 workers", alone.WallPerFrame()/costs[0].WallPerFrame()+alone.WallPerFrame()/costs[1].WallPerFrame())
+	b.rep.Add(perWorkers, "ratio", name, alone[0].PerFrame()/beside[0].PerFrame()+alone[1].PerFrame()/beside[1].PerFrame())
+	b.rep.Add(perClock, "ratio", name, alone[0].WallPerFrame()/beside[0].WallPerFrame()+alone[1].WallPerFrame()/beside[1].WallPerFrame())
 	return nil
 }
 
-// pauses has the garbage collector run again and again beside ten million flows with traffic, and asks the runtime for the
-// longest time that it stopped everybody.
+// runner is a Lender, here or in another process.
+type runner interface {
+	Run(frames uint64) (replaybench.Cost, error)
+}
+
+// pauses has the garbage collector run again and again beside ten million flows with traffic, and then beside a worker that only
+// counts.
 func (b *bench) pauses() error {
+	longest, typical, err := stopped(func() error { _, err := b.ten.Run(10_000); return err })
+	if err != nil {
+		return err
+	}
+	b.rep.Add(stops, "us", longestStop, longest)
+	b.rep.Add(stops, "us", "median of them", typical)
+	runtime.LockOSThread() // as a Lender does
+	defer runtime.UnlockOSThread()
+	if longest, typical, err = stopped(count); err != nil {
+		return err
+	}
+	b.rep.Add(stops, "us", "longest, without engine and traffic", longest)
+	b.rep.Add(stops, "us", "median, without engine and traffic", typical)
+	b.rep.Notes = append(b.rep.Notes, "A stop lasts until every processor has noticed it, and those that slept are awake again: the figures "+
+		"without engine are the machine's and the runtime's.")
+	return nil
+}
+
+// stopped asks the runtime for the longest time that the collector stopped everybody while something was done again and again, and for the
+// median, in us.
+func stopped(work func() error) (longest, typical float64, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -197,39 +250,36 @@ func (b *bench) pauses() error {
 		}
 	}()
 	before := longestStops()
-	for {
-		if _, err := b.ten.Run(10_000); err != nil {
-			return err
+	for over := false; !over; {
+		if err := work(); err != nil {
+			return 0, 0, err
 		}
 		select {
 		case <-done:
-			after := longestStops()
-			all, longest, typical := uint64(0), 0.0, 0.0
-			for i := range after.Counts {
-				after.Counts[i] -= before.Counts[i]
-				all += after.Counts[i]
-			}
-			seen := uint64(0)
-			for i, n := range after.Counts {
-				if n == 0 {
-					continue
-				}
-				if longest = after.Buckets[i+1]; math.IsInf(longest, 1) {
-					longest = after.Buckets[i]
-				}
-				if seen <= all/2 {
-					typical = longest
-				}
-				seen += n
-			}
-			b.rep.Add(stops, "us", longestStop, longest*1e6)
-			b.rep.Add(stops, "us", "median of them", typical*1e6)
-			b.rep.Notes = append(b.rep.Notes, "A stop lasts until every processor has noticed it: on a machine that has less CPUs "+
-				"than it has to do, the longest tells of the machine. See the load above.")
-			return nil
+			over = true
 		default:
 		}
 	}
+	after := longestStops()
+	all := uint64(0)
+	for i := range after.Counts {
+		after.Counts[i] -= before.Counts[i]
+		all += after.Counts[i]
+	}
+	seen := uint64(0)
+	for i, n := range after.Counts {
+		if n == 0 {
+			continue
+		}
+		if longest = after.Buckets[i+1]; math.IsInf(longest, 1) {
+			longest = after.Buckets[i]
+		}
+		if seen <= all/2 {
+			typical = longest
+		}
+		seen += n
+	}
+	return longest * 1e6, typical * 1e6, nil
 }
 
 func longestStops() *metrics.Float64Histogram {
@@ -264,7 +314,7 @@ func (b *bench) goals() {
 	b.rep.Absolute(memory, "10 million flows", 1024, false)
 	b.rep.Absolute(perNew, "SYN flood, 1 million in a full table", 120, false)
 	b.rep.Absolute(stops, longestStop, 100, false)
-	b.rep.Absolute(perWorkers, "2 workers", 1.8, true)
+	b.rep.Absolute(perWorkers, twoWorkers, 1.8, true)
 }
 
 // plots shows how the cost grows.

@@ -7,12 +7,24 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"shunt/bench/report"
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == apartFlag {
+		flows, err := strconv.Atoi(os.Args[2])
+		if err == nil {
+			err = serveApart(flows, os.Stdin, os.Stdout)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench-replay: the process apart: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	out := flag.String("out", "bench/results", "the directory to write to")
 	rounds := flag.Int("rounds", 5, "how many rounds, in which all take turns")
 	frames := flag.Uint64("frames", 1_000_000, "how many frames each gets in a round")

@@ -27,15 +27,16 @@ type Options struct {
 }
 
 // Parts are the measurements that can be asked for one by one.
-var Parts = []string{partIdle, partFull, partSteady, partLatency, partUpload, partHTTP}
+var Parts = []string{partIdle, partFull, partSteady, partLossless, partLatency, partUpload, partHTTP}
 
 const (
-	partIdle    = "idle"
-	partFull    = "full"
-	partSteady  = "steady"
-	partLatency = "latency"
-	partUpload  = "upload"
-	partHTTP    = "http"
+	partIdle     = "idle"
+	partFull     = "full"
+	partSteady   = "steady"
+	partLossless = "lossless"
+	partLatency  = "latency"
+	partUpload   = "upload"
+	partHTTP     = "http"
 )
 
 // wants reports whether any of some parts is to be measured.
@@ -64,6 +65,7 @@ const (
 	uploadRate  = "bulk TCP upload, default offloads"
 	connectRate = "short HTTP connections"
 	lostFull    = "frames lost, sender at full speed"
+	lossless    = "highest rate without loss"
 )
 
 const steady = 100_000
@@ -129,7 +131,7 @@ func measure(opt Options, p peer, round int, r *report.Report) error {
 		return err
 	}
 	defer l.net.Close()
-	if !p.onlyTCP && opt.wants(partIdle, partFull, partSteady, partLatency) {
+	if !p.onlyTCP && opt.wants(partIdle, partFull, partSteady, partLossless, partLatency) {
 		if err := frames(opt, l, p, round, r); err != nil {
 			return err
 		}
@@ -170,6 +172,13 @@ func frames(opt Options, l *lab, p peer, round int, r *report.Report) error {
 	}
 	if err := floods(opt, l, run, r, note); err != nil {
 		return err
+	}
+	if opt.wants(partLossless) {
+		rate, err := highest(func(rate int) (Flood, error) { return l.flood(opt.Self, run, rate, opt.Window/2) })
+		if err != nil {
+			return err
+		}
+		r.Add(lossless, "frames a second", p.name, rate)
 	}
 	if p.name != netsniff && opt.wants(partLatency) { // it holds a frame for milliseconds: see the reference in docs/performance.md
 		res, err := l.latency(int(opt.Window / time.Millisecond))
@@ -268,6 +277,7 @@ func goals(r *report.Report) {
 	r.Ratio(rateFull, shuntName, testpmd, 1.1, true)
 	r.Ratio(rateFull, shuntName, netsniff, 2, true)
 	r.Absolute(lostFull, shuntName, 0, false)
+	r.Ratio(lossless, shuntName, netsniff, 2, true)
 	r.Ratio(cpuSteady, shuntName, bareName, 1.35, false)
 	r.Ratio(p50, shuntName, testpmd, 1.25, false)
 	r.Ratio(p99, shuntName, testpmd, 1.5, false)

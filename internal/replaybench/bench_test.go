@@ -119,7 +119,7 @@ func TestManyServices(t *testing.T) {
 	for n := range FrameLen {
 		l.slots[n].Buf = l.slots[n].Buf[:n]
 	}
-	r.Worker(0).Process(l.slots[:FrameLen], r.now[0])
+	r.Worker(0).Process(l.slots[:FrameLen], r.now[0].ns)
 	if got := r.Stats().Verdicts[forwarder.Forwarded] - s.Verdicts[forwarder.Forwarded]; got != 0 {
 		t.Fatalf("%d frames that are cut short were forwarded", got)
 	}

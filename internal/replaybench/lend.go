@@ -61,7 +61,7 @@ func (l *Lender) Fill() {
 
 // Process gives the frames in the slots to the worker, batch by batch, and returns how many it sent on.
 func (l *Lender) Process() (sent int) {
-	w, now := l.rig.Worker(l.worker), &l.rig.now[l.worker]
+	w, now := l.rig.Worker(l.worker), &l.rig.now[l.worker].ns
 	for at := 0; at < len(l.slots); at += forwarder.BatchSize {
 		*now += int64(l.Step)
 		sent += len(w.Process(l.slots[at:min(at+forwarder.BatchSize, len(l.slots))], *now))
@@ -74,6 +74,13 @@ type Cost struct {
 	Frames uint64
 	CPU    time.Duration // of the thread that ran Process
 	Wall   time.Duration
+}
+
+// Add adds what other frames cost.
+func (c *Cost) Add(o Cost) {
+	c.Frames += o.Frames
+	c.CPU += o.CPU
+	c.Wall += o.Wall
 }
 
 // PerFrame is the CPU time of a frame, in nanoseconds.

@@ -23,7 +23,13 @@ type Setup struct {
 type Rig struct {
 	*forwarder.Engine
 	setup Setup
-	now   []int64 // by worker
+	now   []clock // by worker
+}
+
+// clock is what time a worker has, with room around it: two workers' must not be in one cache line.
+type clock struct {
+	ns int64
+	_  [120]byte
 }
 
 var (
@@ -55,7 +61,7 @@ func NewRig(s Setup) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{Engine: e, setup: s, now: make([]int64, s.Workers)}
+	r := &Rig{Engine: e, setup: s, now: make([]clock, s.Workers)}
 	if err := r.configure(); err != nil {
 		e.Close() // memory of this process only
 		return nil, err
