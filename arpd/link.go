@@ -417,10 +417,10 @@ func (l *Link) handle(b []byte) {
 	case send && !conflict && !l.answers.take(now):
 		l.count.limited.Add(1)
 	case send:
-		l.send(&answer)
 		if !conflict {
-			l.count.answered.Add(1)
+			l.count.answered.Add(1) // before it is sent: whoever has the answer finds it counted
 		}
+		l.send(&answer)
 	}
 	if conflict {
 		l.count.conflicts.Add(1)

@@ -2,8 +2,8 @@ package replayrun
 
 import (
 	"bytes"
-	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"shunt/forwarder/replay"
@@ -31,18 +31,24 @@ func TestShowProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	showProgress(&b, src, time.Now())()
-	showProgress(nil, src, time.Now())()
-	if b.Len() > 0 {
-		t.Errorf("%q", &b)
-	}
-	stop := showProgress(&b, src, time.Now().Add(-time.Minute))
-	time.Sleep(2*beat + beat/2)
-	stop()
-	if s := b.String(); !strings.Contains(s, "100 % of 24 bytes") || !strings.HasSuffix(s, "\r\x1b[K") {
-		t.Errorf("%q", s)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		start := time.Now()
+		stop := showProgress(&b, src, start)
+		time.Sleep(quiet)
+		stop()
+		showProgress(nil, src, start)()
+		if b.Len() > 0 {
+			t.Errorf("%q", &b)
+		}
+		stop = showProgress(&b, src, start)
+		time.Sleep(2*beat + beat/2)
+		stop()
+		const line = "\r\x1b[K100 % of 24 bytes, 0s left"
+		if s := b.String(); s != line+line+"\r\x1b[K" {
+			t.Errorf("%q", s)
+		}
+	})
 }
 
 func TestBytesOf(t *testing.T) {
