@@ -101,7 +101,7 @@ services:
 
 // shuntLost asks the running director for the frames that it took note of losing.
 func shuntLost(socket string) (uint64, error) {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
 	}}

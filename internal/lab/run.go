@@ -43,8 +43,8 @@ type session struct {
 	seen     seen // for the report
 }
 
-// settle is how long the captures are given to see the end of the last connection, and patience how long they may take to see of
-// all connections what came out of the director, on a machine with more to do than it can.
+// settle is how long the captures are given to see the end of the last connection, and patience how long they may take to see all
+// connections pass every wire, on a machine with more to do than it can.
 const (
 	settle   = 300 * time.Millisecond
 	patience = 20 * time.Second
@@ -136,7 +136,10 @@ func (s *session) settled() captured {
 		c := s.records()
 		whole := !slices.ContainsFunc(s.pages, func(p Page) bool {
 			r := s.net.follow(c, p, MAC(s.number(p.From)))
-			return r.frames == 0 || len(r.wrong) > 0
+			_, back := s.net.ways(p.From)
+			return r.frames == 0 || len(r.wrong) > 0 || slices.ContainsFunc(back, func(h hop) bool {
+				return len(c.of(h, reply(p.vip(), p.Port))) == 0
+			})
 		})
 		if whole || time.Now().After(end) {
 			return c

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"shunt/forwarder/frame"
@@ -142,11 +143,14 @@ func (n *Network) follow(c captured, page Page, mac string) compared {
 	if len(out.wrong) > 0 {
 		return out
 	}
+	for j := range there[1:] {
+		seen[j+1] = paired(seen[0], seen[j+1])
+	}
 	for i := range seen[0] {
 		out.frames++
 		first := seen[0][i]
 		for j := range there {
-			if r := seen[j][i]; r.Length != first.Length || !bytes.Equal(r.Data[12:], first.Data[12:]) {
+			if !alike(&seen[j][i], &first) {
 				out.wrong = append(out.wrong, fmt.Sprintf("port %d: frame %d changed at %q beyond its MACs", port, i+1, there[j].label))
 			}
 		}
@@ -160,6 +164,31 @@ func (n *Network) follow(c captured, page Page, mac string) compared {
 		default:
 			out.ownMAC++
 		}
+	}
+	return out
+}
+
+// alike reports whether two records are of the same frame, but for its MACs.
+func alike(a, b *netlab.Record) bool {
+	return a.Length == b.Length && bytes.Equal(a.Data[12:], b.Data[12:])
+}
+
+// paired puts the records of a hop, which are as many, in the order of those of the first one: frames that a host sends from several
+// processors may overtake each other on their way. What has no counterpart comes in the places that are left.
+func paired(first, hop []netlab.Record) []netlab.Record {
+	out, left := make([]netlab.Record, len(hop)), slices.Clone(hop)
+	var open []int
+	for i := range first {
+		j := slices.IndexFunc(left, func(r netlab.Record) bool { return alike(&r, &first[i]) })
+		if j < 0 {
+			open = append(open, i)
+			continue
+		}
+		out[i] = left[j]
+		left = slices.Delete(left, j, j+1)
+	}
+	for k, i := range open {
+		out[i] = left[k]
 	}
 	return out
 }

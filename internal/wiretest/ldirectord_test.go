@@ -123,6 +123,7 @@ func TestLdirectord(t *testing.T) {
 	if root == "" {
 		t.Fatal("LDIRECTORD_ROOT is not set: run .ci/ldirectord")
 	}
+	// A server that fails refuses connections at once. Time-outs are long, since on a busy machine one that works may take its time.
 	for _, c := range []struct {
 		quiescent string
 		failed    map[int]int
@@ -133,8 +134,8 @@ func TestLdirectord(t *testing.T) {
 		t.Run("quiescent="+c.quiescent, func(t *testing.T) {
 			w := buildFor(t, ipv6Family, "one-arm", 2)
 			w.start(w.Config("rr", w.socket, "", "tcp/81"))
-			m := w.startLdirectord(root, `checktimeout=2
-negotiatetimeout=2
+			m := w.startLdirectord(root, `checktimeout=30
+negotiatetimeout=30
 checkinterval=1
 quiescent=`+c.quiescent+`
 logfile="`+filepath.Join(w.dir, "ldirectord.log")+`"
