@@ -174,7 +174,9 @@ func frames(opt Options, l *lab, p peer, round int, r *report.Report) error {
 		return err
 	}
 	if opt.wants(partLossless) {
-		rate, err := highest(func(rate int) (Flood, error) { return l.flood(opt.Self, run, rate, max(opt.Window/2, 500*time.Millisecond)) })
+		rate, err := highest(func(rate int) (Flood, error) {
+			return l.flood(opt.Self, run, rate, max(opt.Window/2, 500*time.Millisecond))
+		})
 		if err != nil {
 			return err
 		}
