@@ -132,6 +132,9 @@ func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 			r.Remove(addr, now)
 		}
 	}
+	if len(r.targets) == 0 {
+		r.targets = make(map[netip.Addr]*target, len(targets))
+	}
 	for addr, mac := range targets {
 		r.Add(addr, mac, now)
 	}

@@ -24,10 +24,10 @@ func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, e
 	plan := forwarder.Plan{Settings: c.Settings}
 	var neighbours []Neighbour
 	var errs []error
-	known := map[Neighbour]bool{}
+	known := make(map[Neighbour]bool, len(c.placed))
 	for i := range c.Services {
 		s := &c.Services[i]
-		sp := forwarder.ServicePlan{Service: s.Service}
+		sp := forwarder.ServicePlan{Service: s.Service, Destinations: make([]forwarder.Destination, 0, len(s.Realservers))}
 		for _, r := range s.Realservers {
 			leg, err := c.leg(&r, networks)
 			if err != nil {

@@ -290,7 +290,11 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 		leg  string
 		addr netip.Addr
 	}
-	macs := map[place]frame.MAC{}
+	all := 0
+	for i := range f.Services {
+		all += len(f.Services[i].Realservers)
+	}
+	macs := make(map[place]frame.MAC, all)
 	glance := quiet()
 	for i := range f.Services {
 		list := services[i].path + ".realservers"
@@ -298,6 +302,7 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 			v.wrong(list, "the service has no realservers: its clients would be refused")
 		}
 		seen := make(map[netip.Addr]bool, len(f.Services[i].Realservers))
+		services[i].Realservers = make([]Realserver, 0, len(f.Services[i].Realservers))
 		for j := range f.Services[i].Realservers {
 			path := list + "[" + strconv.Itoa(j) + "]"
 			// Where each of its values would be found takes longer to write than to look at the values. Hence this is asked twice.

@@ -130,6 +130,9 @@ func (d *Director) start(ctx context.Context) error {
 		f := d.inForce() // which is not the file's
 		vips, neighbours, plan = f.vips, f.neighbours, *planOf(d.engine.Services(), d.engine.Settings())
 	}
+	d.neighbours.Lock()
+	d.known = make(map[place]arpd.Neighbour, len(neighbours)) // nothing is known before anybody is asked for
+	d.neighbours.Unlock()
 	d.setTargets(neighbours)
 	wait := resolveWait
 	if d.engine.Taken().Flows > 0 {

@@ -16,7 +16,7 @@ import (
 // setTargets tells the legs whom to resolve.
 func (d *Director) setTargets(neighbours []config.Neighbour) {
 	for i, l := range d.legs {
-		targets := map[netip.Addr]frame.MAC{}
+		targets := make(map[netip.Addr]frame.MAC, len(neighbours)/len(d.legs))
 		for _, n := range neighbours {
 			if n.Leg == frame.Leg(i) {
 				targets[n.Address] = n.MAC
