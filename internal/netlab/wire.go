@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -124,7 +125,7 @@ func (h *Host) IPv6(name string) error {
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		addrs, err := h.nl.AddrList(l, netlink.FAMILY_V6)
-		if err != nil {
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // which it may be by what is waited for
 			return err
 		}
 		at := slices.IndexFunc(addrs, func(a netlink.Addr) bool { return a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 })
@@ -144,7 +145,10 @@ func (h *Host) awaitLocal(ip net.IP) error {
 	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Dst: &net.IPNet{IP: ip, Mask: net.CIDRMask(128, 128)}}
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		found, err := h.nl.RouteListFiltered(netlink.FAMILY_V6, local, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE|netlink.RT_FILTER_DST)
-		if err != nil || len(found) > 0 {
+		if len(found) > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return err
 		}
 		if time.Now().After(end) {

@@ -22,13 +22,13 @@ func (a *address) look() (state, error) {
 		what: fmt.Sprintf("the VIP %s is not on %s", a.vip, loopback), want: fmt.Sprintf("%s on %s", a.prefix(), loopback),
 		why: "the host drops, or sends on, the frames that the director sends to it",
 	}
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return state{}, err
 	}
 	for _, l := range links {
 		attrs := l.Attrs()
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+		addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
 		if err != nil {
 			return state{}, err
 		}

@@ -89,7 +89,7 @@ func snapshot(t *testing.T, h *netlab.Host) map[string]string {
 		if err != nil {
 			return err
 		}
-		addrs, err := netlink.AddrList(lo, netlink.FAMILY_ALL)
+		addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(lo, netlink.FAMILY_ALL) })
 		for _, a := range addrs {
 			out["lo "+a.IPNet.String()] = fmt.Sprintf("flags %#x", a.Flags)
 		}

@@ -54,7 +54,9 @@ func (r *route) metric() int {
 
 // defaultRoutes lists those of the main table.
 func defaultRoutes(family int) ([]gatewayRoute, error) {
-	list, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	list, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, err
 	}

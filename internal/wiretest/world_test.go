@@ -74,7 +74,7 @@ func build(t *testing.T, topology string, webs int) *world {
 	}
 	t.Cleanup(n.Close)
 	dir := worldDir(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{Network: n, t: t, ctx: ctx, dir: dir, socket: filepath.Join(dir, "shunt.sock"), ports: 1024, dial: patience / 2, family: ipv4Family, url: "http://" + lab.VIP + "/"}
 	w.browser = w.browse(lab.ClientIP)
