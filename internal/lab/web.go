@@ -23,7 +23,7 @@ func Serve(h *netlab.Host, mux *http.ServeMux) (stop func(), err error) {
 		mux = http.NewServeMux()
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, h.Name) })
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { _ = s.Serve(ln) }()
 	return func() { _ = s.Close() }, nil
 }
@@ -38,11 +38,11 @@ type Page struct {
 // Browser fetches pages from a host, each over a connection of its own.
 func Browser(h *netlab.Host) *http.Client {
 	return &http.Client{
-		Timeout: 10 * time.Second,
+		Timeout: time.Minute,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				d := &net.Dialer{Timeout: 5 * time.Second}
+				d := &net.Dialer{Timeout: time.Minute / 2}
 				c, err := h.Dial(d, network, address)
 				if port, ok := ctx.Value(portKey{}).(*uint16); ok && err == nil {
 					*port = netip.MustParseAddrPort(c.LocalAddr().String()).Port()
