@@ -42,7 +42,7 @@ bench:
 
 # Every benchmark once, so that it keeps working.
 bench-once:
-	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./...
 
 # shunt, a bare loop and every peer that is installed, over real wires, in turns: tables and plots in bench/results.
 ROUNDS ?= 5
