@@ -17,11 +17,15 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// fileConfig is a table in a file of its own.
-func fileConfig(t interface {
+// A reporter is a testing.TB or a rapid.T.
+type reporter interface {
+	Helper()
 	Fatal(...any)
 	Cleanup(func())
-}, flows int) Config {
+}
+
+// fileConfig is a table in a file of its own, which is there until the test, or this check of many, has ended.
+func fileConfig(t reporter, flows int) Config {
 	f, err := os.CreateTemp("", "flows")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +39,7 @@ func all(*Key, *Entry) bool { return true }
 // TestResumeAgainstOriginal: a table that is taken over goes on as the one that went on in its own process.
 func TestResumeAgainstOriginal(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		c := fileConfig(t, MinFlows)
+		c := fileConfig(rt, MinFlows)
 		owner := &fakeOwner{}
 		tab, err := New(c, owner)
 		if err != nil {
@@ -78,7 +82,7 @@ func TestResumeAgainstOriginal(t *testing.T) {
 				}
 			}
 		}
-		copied := copyOf(t, c)
+		copied := copyOf(rt, c)
 		for id := range ID(tab.Slots()) { // the original is as it should be
 			if e := tab.Entry(id); tab.tag(id) != 0 && e.kind.IsTemplate() {
 				e.Control = 0
@@ -117,7 +121,7 @@ func TestResumeAgainstOriginal(t *testing.T) {
 }
 
 // copyOf copies a table's file, as it would be found by another process.
-func copyOf(t *testing.T, c Config) Config {
+func copyOf(t reporter, c Config) Config {
 	t.Helper()
 	text, err := os.ReadFile(c.File.Name())
 	if err != nil {
