@@ -13,9 +13,9 @@ const (
 
 	dueShift = 2 // a due time is a deadline in units of 4 ticks
 
-	// horizon is how far ahead a due time is set at most, half of what 16 bits can tell apart: 36 minutes. A later
-	// deadline is looked at again then.
-	horizon = 1<<15 - 16
+	// horizon is how far ahead a due time is set at most, a quarter of what 16 bits can tell apart: 18 minutes. A later
+	// deadline is looked at again then. The sweep may be as late.
+	horizon = 1 << 14
 
 	// rearmed is the timeout of a template from the time on when it ran out while flows depended on it, 60 s
 	// (ip_vs_conn_expire, net/netfilter/ipvs/ip_vs_conn.c).
@@ -62,18 +62,38 @@ func (t *Table) bringForward(id ID, e *Entry, deadline uint32) {
 // has become of its service since, or 60 s once it has run out while flows depended on it.
 func (t *Table) Renew(id ID, e *Entry) { t.Extend(id, e, e.Packets) }
 
+// dueAt is the due time for a deadline.
+func (t *Table) dueAt(deadline uint32) uint16 {
+	ahead := int32((deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift)
+	return uint16(t.now>>dueShift) + uint16(min(max(ahead, 0), horizon))
+}
+
 // arm makes the sweep look at slot id when deadline has come, or at the horizon.
 func (t *Table) arm(id ID, deadline uint32) {
-	now := uint16(t.now >> dueShift)
-	due := now + horizon
-	if ahead := int32((deadline+1<<dueShift-1)>>dueShift - t.now>>dueShift); ahead < horizon {
-		due = now + uint16(max(ahead, 0))
-	}
+	due := t.dueAt(deadline)
 	t.all[id/bucketSlots].line.setDue(id%bucketSlots, due)
 	t.mark(uint64(id / bucketSlots))
-	g := id / bucketSlots / groupBuckets
-	if int16(due-t.mins[g]) < 0 {
+	t.hurry(id/bucketSlots, due)
+}
+
+// hurry makes the sweep look at a bucket at due, if it would not before.
+func (t *Table) hurry(b ID, due uint16) {
+	if int16(due-t.dues[b]) >= 0 {
+		return
+	}
+	t.dues[b] = due
+	if g := b / groupBuckets; int16(due-t.mins[g]) < 0 {
 		t.mins[g] = due
+	}
+}
+
+// lookAt makes the sweep look at every bucket at due.
+func (t *Table) lookAt(due uint16) {
+	for i := range t.dues {
+		t.dues[i] = due
+	}
+	for i := range t.mins {
+		t.mins[i] = due
 	}
 }
 
@@ -116,15 +136,11 @@ func (t *Table) Sweep(budget int) (done bool) {
 		t.sweeping, t.cursor, t.sweepTo = true, 0, uint16(t.now>>dueShift)
 	}
 	for {
-		for ; t.cursor < len(t.mins); t.cursor++ {
-			if int16(t.mins[t.cursor]-t.sweepTo) > 0 {
-				continue
-			}
-			if budget == 0 {
-				return false
-			}
-			budget--
-			t.sweepGroup(t.cursor)
+		for n := 1; n > 0; budget -= n {
+			n = t.sweepSome(min(budget, sweepGroups))
+		}
+		if t.cursor < len(t.mins) {
+			return false
 		}
 		t.settled = t.roundTo
 		if !t.again {
@@ -142,41 +158,47 @@ func (t *Table) settle() {
 	}
 }
 
-// sweepGroup ends what is due in a group of buckets, and finds when it has to be looked at next.
-func (t *Table) sweepGroup(g int) {
+// sweepGroups is how many groups are swept together, so that the memory is asked for several things at a time, as in Search.
+const sweepGroups = 8
+
+// swept is the scratch of sweepSome.
+type swept struct {
+	buckets [sweepGroups * groupBuckets]uint32
+	due     [sweepGroups * groupBuckets * bucketSlots]ID
+}
+
+// sweepSome goes on to the next groups in which something is due, at most limit, ends what is, and finds when they have to be
+// looked at next. It returns how many groups it found; after the last the cursor is at the end.
+func (t *Table) sweepSome(limit int) (groups int) {
 	now := uint16(t.now >> dueShift)
-	left := false // a template is left for the second round
-	end := min((g+1)*groupBuckets, len(t.all))
-	// The entries that are due are found first, four at a time, and then fetched together, for the same reason as in Search.
-	var due [groupBuckets * bucketSlots]ID
-	n := 0
-	least := uint64(horizon) * lanes // of the others, how long there is until they are due, in each lane
-	for b := g * groupBuckets; b < end; b++ {
-		l := &t.all[b].line
-		for w, d := range l.due {
-			used := ^zeroLanes(l.tags[w]) & top
-			if used == 0 {
-				continue
-			}
-			ahead := sub(d, uint64(now)*lanes)
-			over := sub(ahead, lanes) & used // not after now
-			for m := over & top; m != 0; m &= m - 1 {
-				due[n] = ID(b*bucketSlots + w*4 + bits.TrailingZeros64(m)/16)
-				n++
-			}
-			m := whole(used &^ over)
-			ahead = ahead&m | low15&^m
-			m = whole(sub(ahead, least))
-			least = ahead&m | least&^m
+	buckets := t.swept.buckets[:0]
+	for ; t.cursor < len(t.mins); t.cursor++ {
+		if int16(t.mins[t.cursor]-t.sweepTo) > 0 {
+			continue
 		}
+		if groups == limit {
+			break
+		}
+		groups++
+		least := uint16(horizon) // of the buckets that can wait, how long
+		for b := t.cursor * groupBuckets; b < min((t.cursor+1)*groupBuckets, len(t.dues)); b++ {
+			if ahead := t.dues[b] - now; int16(ahead) > 0 {
+				least = min(least, ahead)
+			} else {
+				buckets = append(buckets, uint32(b))
+			}
+		}
+		t.mins[t.cursor] = now + least
 	}
-	next := uint16(horizon)
-	for ; least != 0; least >>= 16 {
-		next = min(next, uint16(least))
+	for _, b := range buckets {
+		t.touched += t.all[b].line.tags[0]
 	}
-	t.mins[g] = now + next
-	t.touched += t.touch(due[:n])
-	for _, id := range due[:n] {
+	due := t.swept.due[:0]
+	for _, b := range buckets {
+		due = t.sweepLine(b, now, due)
+	}
+	t.touched += t.touch(due)
+	for _, id := range due {
 		e := t.Entry(id)
 		switch {
 		case int32(e.deadline-t.now) > 0:
@@ -186,12 +208,41 @@ func (t *Table) sweepGroup(g int) {
 		case int32(e.deadline-t.roundTo) > 0:
 			t.arm(id, e.deadline) // ran out since this sweep began: the next one's
 		default:
-			left = true
+			t.again = true // left for the second round
+			t.dues[id/bucketSlots], t.mins[id/bucketSlots/groupBuckets] = t.sweepTo, t.sweepTo
 		}
 	}
-	if left {
-		t.again, t.mins[g] = true, t.sweepTo
+	return groups
+}
+
+// sweepLine adds to due what is due in a bucket, and finds when it has to be looked at next.
+func (t *Table) sweepLine(b uint32, now uint16, due []ID) []ID {
+	l := &t.all[b].line
+	least := uint64(horizon) * lanes // of what is not due yet, how long there is, in each lane
+	for w := range l.due {
+		used := ^zeroLanes(l.tags[w]) & top
+		if used == 0 {
+			continue
+		}
+		ahead := sub(l.due[w], uint64(now)*lanes)
+		over := sub(ahead, lanes) & used // not after now
+		for m := over & top; m != 0; m &= m - 1 {
+			due = append(due, ID(b*bucketSlots+uint32(w*4+bits.TrailingZeros64(m)/16)))
+		}
+		m := whole(used &^ over)
+		ahead = ahead&m | low15&^m
+		m = whole(sub(ahead, least))
+		least = ahead&m | least&^m
 	}
+	next := uint16(horizon)
+	for ; least != 0; least >>= 16 {
+		next = min(next, uint16(least))
+	}
+	t.dues[b] = now + next
+	if g := b / groupBuckets; int16(now+next-t.mins[g]) < 0 {
+		t.mins[g] = now + next
+	}
+	return due
 }
 
 // A template whose time runs out while flows depend on it gets another 60 s, and so on until they are over: in the

@@ -80,9 +80,7 @@ func readHeader(f io.ReaderAt) (*header, error) {
 // rebuild looks at every entry, and makes anew what is not in the memory or may be wrong there: the number of entries, the
 // times at which the sweep has to look, the numbers of flows that depend on a template.
 func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
-	for i := range t.mins {
-		t.mins[i] = uint16(t.now>>dueShift) + horizon
-	}
+	t.lookAt(uint16(t.now>>dueShift) + horizon)
 	var dependent []ID // flows of templates
 	oldest := int32(0)
 	var k Key // here because it escapes to the heap, and once is enough

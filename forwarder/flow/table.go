@@ -131,7 +131,9 @@ type Counters struct {
 type Table struct {
 	all   []bucket
 	ext   []frame.Addr
-	mins  []uint16 // earliest due time of each group of buckets
+	dues  []uint16 // of each bucket, no later than the earliest due time in it
+	mins  []uint16 // of each group of buckets, no later than the earliest of their dues
+	swept swept
 	marks marks
 
 	seed0, seed1 uint64
@@ -185,13 +187,11 @@ func tableOf(a *arena, owner Owner) *Table {
 	h := a.head
 	t := &Table{
 		all: a.all, ext: a.ext, arena: a,
-		mins:  make([]uint16, (a.at.buckets+groupBuckets-1)/groupBuckets),
+		dues: make([]uint16, a.at.buckets), mins: make([]uint16, (a.at.buckets+groupBuckets-1)/groupBuckets),
 		seed0: spread(h.Seed0 + 1), seed1: spread(h.Seed1 + 2), buckets: h.Buckets,
 		capacity: int(h.Capacity), epoch: h.Epoch, owner: owner, count: &h.Count,
 	}
-	for i := range t.mins {
-		t.mins[i] = horizon
-	}
+	t.lookAt(horizon)
 	return t
 }
 
@@ -209,7 +209,7 @@ func (t *Table) Len() int { return t.used }
 func (t *Table) Capacity() int { return t.capacity }
 
 // MemorySize is the size of the table's memory in bytes, including the part that only IPv6 flows touch.
-func (t *Table) MemorySize() int { return len(t.arena.mem) + 2*len(t.mins) }
+func (t *Table) MemorySize() int { return len(t.arena.mem) + 2*(len(t.dues)+len(t.mins)) }
 
 // Counters returns what the table counted.
 func (t *Table) Counters() Counters { return *t.count }
