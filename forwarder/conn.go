@@ -105,10 +105,7 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 	if v != Forwarded {
 		w.end(old)
 		if v == NoDestination {
-			if s.awaited(sid) {
-				return Unresolved
-			}
-			w.unreachable(s, f, p)
+			return w.nobody(s, sid, f, p)
 		}
 		return v
 	}
@@ -116,11 +113,21 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 		w.end(old)
 		return w.onePacket(s, d, sid, f, p)
 	}
-	id := w.bind(s, sid, k, w.search.Hashes[i], d, template, old, i)
+	spot, _ := w.table.Absent(&w.search, i)
+	id := w.bind(s, sid, k, w.search.Hashes[i], d, template, old, spot, 0)
 	if id == flow.None {
 		return TableFull
 	}
 	return w.forward(s, id, w.table.Entry(id), f, p)
+}
+
+// nobody decides about the packet of a new flow that no realserver of the service takes.
+func (w *Worker) nobody(s *snapshot, sid uint16, f *frame.Frame, p *frame.Packet) Verdict {
+	if s.awaited(sid) {
+		return Unresolved
+	}
+	w.unreachable(s, f, p)
+	return NoDestination
 }
 
 // awaited reports whether a realserver of the service could take flows, but for its MAC that is being asked for. A client
@@ -156,30 +163,32 @@ func (w *Worker) choose(s *snapshot, sid uint16, k *flow.Key, p *frame.Packet, n
 }
 
 // bind makes the entry of a new flow to destination d and counts it, in the place of flow old if that is one. It
-// returns None if the table has no room. i is the place of the flow in the batch, below 0 if it is not what the batch was
-// searched for.
-func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint32, template, old flow.ID, i int) flow.ID {
-	load := s.dests[d].load
-	load.Open()
+// returns None if the table has no room. spot is where the entry goes if the table has told, or None. The flow's first packet is
+// still to be counted, and may change the state that it has until then.
+func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint32, template, old, spot flow.ID, state flow.State) flow.ID {
+	load, active := s.dests[d].load, flow.IsActive(k.Kind, state)
+	if active {
+		load.OpenActive()
+	} else {
+		load.Open()
+	}
 	if template != flow.None {
 		w.table.Entry(template).Control++ // before Put, which must not end it to make room
 	}
 	w.end(old)
-	search := &w.search
-	if i < 0 {
-		search, i = nil, 0
-	}
-	id := w.table.PutFound(k, h, flow.Ticks(3e9), !s.settings.RefuseWhenFull, search, i)
+	id := w.table.PutAt(spot, k, h, flow.Ticks(3e9), !s.settings.RefuseWhenFull)
 	if id == flow.None {
-		load.Close(false)
+		load.Close(active)
 		if template != flow.None {
 			w.table.Entry(template).Control--
 		}
 		return flow.None
 	}
 	e := w.table.Entry(id)
-	e.Dest = d
-	e.Flags |= flow.Inactive
+	e.Dest, e.State = d, state
+	if !active {
+		e.Flags |= flow.Inactive
+	}
 	if template != flow.None {
 		e.Control = 1 + uint32(template)
 	}

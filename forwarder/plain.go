@@ -9,7 +9,7 @@ import (
 
 // This file is the short way of a plain frame (frame.Glance) of a known flow. Every step of it looks whether all is as
 // usual, before anything is changed, and leaves the frame to the long way if not; so it decides nothing that read, decide
-// and forward would decide otherwise.
+// and forward would decide otherwise. What begins a flow takes another: see begin.
 
 // plain is what glance has found of a frame.
 type plain struct {
@@ -96,20 +96,16 @@ func (w *Worker) pass(s *snapshot, f *frame.Frame, b []byte) bool {
 	return leg.AnyMAC || macWord(b[0:6]) == macWord(leg.MAC[:]) && !wrongVLAN(leg, f, &frame.Packet{})
 }
 
-// unfold is what is to be done before the frame in place i goes the long way after all.
-func (w *Worker) unfold(i int, f *frame.Frame) {
-	q := &w.plain[i]
-	q.frame.Packet(f, &w.packets[i])
-	k := &w.keys[i]
+// unfold writes the key of the flow of the frame in place i, of IPv4, as all but the short way of known flows needs it.
+func (w *Worker) unfold(i int) {
+	q, k := &w.plain[i], &w.keys[i]
 	k.Client.Hi, k.Client.Lo = 0, frame.AddrFrom4(q.frame.Src).Lo
 	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = q.key.VIP(), q.frame.SrcPort, q.frame.DstPort, q.key.Kind()
 }
 
-// usual sends the plain frame in place i, which is of flow e in slot id, on if all is as usual, and reports whether it did.
+// usual sends the plain frame in place i, which is of flow e in slot id and does not try to begin it again, on if all is as
+// usual, and reports whether it did.
 func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, q *frame.Plain, id flow.ID, e *flow.Entry) bool {
-	if q.TCPFlags&frame.SYN != 0 {
-		return false
-	}
 	d := &s.dests[e.Dest]
 	if !d.available || !d.resolved || uint32(q.Len) > d.mtu {
 		return false

@@ -18,7 +18,7 @@ import (
 // The work is done in steps, some frames at a time: reading frames and having the connection table's lines fetched where their
 // flows may be; finding the slots there and having them fetched; deciding, in order. What is fetched in one step is looked at
 // after a step for other frames, so that the memory has time to answer. Plain frames of known flows take the shortest way
-// through all of it: see glance and usual.
+// through all of it, and those of new flows one that is not much longer: see glance, usual and begin.
 func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	s, t := w.snap, w.table
 	if w.exact {
@@ -108,19 +108,19 @@ func (w *Worker) decideSome(s *snapshot, batch []frame.Frame, at int, now int64)
 		v := w.states[i]
 		if v == isPlain {
 			q := &w.plain[i]
-			if e := w.table.Known(&q.key, id); e != nil && w.usual(s, i, f, &q.frame, id, e) {
+			if e := w.table.Known(&q.key, id); e != nil && q.frame.TCPFlags&frame.SYN == 0 && w.usual(s, i, f, &q.frame, id, e) {
 				known++
 				continue
 			}
-			w.unfold(i, f)
-			v = w.decide(s, i, f, now)
+			w.unfold(i)
+			v = w.begin(s, i, f, now, v)
 		} else if v == isPlain6 {
-			if e := w.table.Known6(&w.keys[i], id); e != nil && w.usual(s, i, f, &w.plain[i].frame, id, e) {
+			q := &w.plain[i].frame
+			if e := w.table.Known6(&w.keys[i], id); e != nil && q.TCPFlags&frame.SYN == 0 && w.usual(s, i, f, q, id, e) {
 				known++
 				continue
 			}
-			frame.Parse(f, &w.packets[i]) // the long way after all
-			v = w.decide(s, i, f, now)
+			v = w.begin(s, i, f, now, v)
 		} else if v == Forwarded {
 			v = w.decide(s, i, f, now)
 		} else if v >= special {
@@ -239,7 +239,7 @@ func badSource(p *frame.Packet) bool {
 // decide finds the flow of the frame in place i, or makes it, and sends the frame on.
 func (w *Worker) decide(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	p, k, h, t := &w.packets[i], &w.keys[i], w.search.Hashes[i], w.table
-	if t.Absent(&w.search, i) {
+	if _, absent := t.Absent(&w.search, i); absent {
 		return w.newFlow(s, i, f, now, flow.None)
 	}
 	id := t.Lookup(k, h, w.search.Hints[i])

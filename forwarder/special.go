@@ -53,7 +53,7 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 		if v != Forwarded {
 			return v
 		}
-		if id = w.bind(s, sid, k, h, d, template, flow.None, -1); id == flow.None {
+		if id = w.bind(s, sid, k, h, d, template, flow.None, flow.None, 0); id == flow.None {
 			return TableFull
 		}
 	}

@@ -41,8 +41,13 @@ func (l *Load) Conns() (active, inactive int32) {
 
 // Open counts a new connection, which is inactive until its first state is known, and sets the overload flag when the
 // upper threshold is reached.
-func (l *Load) Open() {
-	c := l.conns.Add(1)
+func (l *Load) Open() { l.open(1) }
+
+// OpenActive is Open and Activate at once.
+func (l *Load) OpenActive() { l.open(1 << 32) }
+
+func (l *Load) open(one uint64) {
+	c := l.conns.Add(one)
 	if upper := l.upper.Load(); upper != 0 && int32(c>>32)+int32(uint32(c)) >= upper {
 		l.flags.Or(overloaded)
 	}

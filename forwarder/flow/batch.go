@@ -73,7 +73,10 @@ func (t *Table) FindSecond(s *Search, from, to int) {
 		if h == 0 {
 			s.absent &^= 1 << i // it is none
 		} else {
-			s.slots[i] = t.willPlace(t.first(h), t.second(h)) // probably a new flow's
+			id := t.willPlace(t.first(h), t.second(h)) // probably a new flow's
+			if s.slots[i] = id; id != None && t.used < t.capacity {
+				s.read += uint64(t.dues[id/bucketSlots]) // for PutAt
+			}
 		}
 	}
 	s.read += t.fetchEntries(&s.slots, absent)
@@ -104,18 +107,14 @@ func (s *Search) slot(i int) ID {
 	return s.Hints[i]
 }
 
-// Absent reports whether flow i of the last Search is certainly not in the table. If not, Lookup has to tell.
-func (t *Table) Absent(s *Search, i int) bool {
-	h := s.Hashes[i&(Batch-1)]
-	return s.absent>>i&1 != 0 && t.untouched(t.first(h)) && t.untouched(t.second(h))
-}
-
-// spot is the slot that flow i of the last Search would get, as was found then, or None if it has to be looked for again.
-func (t *Table) spot(s *Search, i int) ID {
-	if s == nil || !t.Absent(s, i) {
-		return None
+// Absent reports whether flow i of the last Search is certainly not in the table; if not, Lookup has to tell. The spot is the
+// slot that it would get now, for PutAt, or None if that has to be looked for again.
+func (t *Table) Absent(s *Search, i int) (spot ID, certainly bool) {
+	i &= Batch - 1
+	if h := s.Hashes[i]; s.absent>>i&1 != 0 && t.untouched(t.first(h)) && t.untouched(t.second(h)) {
+		return s.slots[i], true
 	}
-	return s.slots[i&(Batch-1)]
+	return None, false
 }
 
 // marks has a bit set for each bucket that has changed since the last Search, and for others that share the bit.

@@ -58,10 +58,12 @@ type line struct {
 	due  [4]uint64 // 16 times at which the sweep looks at the entries again, in units of 4 ticks, modulo 2^16
 }
 
-// setDue sets the time of slot i.
-func (l *line) setDue(i ID, due uint16) {
+// setDue sets the time of slot i, and returns the one that was there.
+func (l *line) setDue(i ID, due uint16) (old uint16) {
 	shift := i % 4 * 16
-	l.due[i/4] = l.due[i/4]&^(0xffff<<shift) | uint64(due)<<shift
+	w := l.due[i/4&3]
+	l.due[i/4&3] = w&^(0xffff<<shift) | uint64(due)<<shift
+	return uint16(w >> shift)
 }
 
 // ID is the number of a flow's slot. It names the flow until it is deleted or expires.
@@ -349,13 +351,13 @@ func (t *Table) overdue(id ID) ID {
 // may live; otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6; a
 // template remembers its timeout.
 func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
-	return t.PutFound(k, h, timeout, evict, nil, 0)
+	return t.PutAt(None, k, h, timeout, evict)
 }
 
-// PutFound is Put for flow i of the last Search, which has found where it goes; nil is no Search.
-func (t *Table) PutFound(k *Key, h Hash, timeout uint32, evict bool, s *Search, i int) ID {
+// PutAt is Put where Absent has told the spot that the flow gets. None is always a valid spot.
+func (t *Table) PutAt(spot ID, k *Key, h Hash, timeout uint32, evict bool) ID {
 	b1, b2, tag := t.where(h)
-	id, full := t.spot(s, i), t.used >= t.capacity
+	id, full := spot, t.used >= t.capacity
 	switch {
 	case id != None && (t.tag(id) != 0) != full: // it has become full since, or is not any more
 		id = None
@@ -384,7 +386,11 @@ func (t *Table) PutFound(k *Key, h Hash, timeout uint32, evict bool, s *Search, 
 	t.used++
 	t.count.Created++
 	e.deadline = t.now + timeout
-	t.arm(id, e.deadline)
+	due := t.dueAt(e.deadline)
+	old := t.all[id/bucketSlots].line.setDue(id%bucketSlots, due)
+	if !full || int16(due-old) < 0 { // the bucket is looked at for the flow that has just left the slot
+		t.hurry(id/bucketSlots, due)
+	}
 	return id
 }
 

@@ -108,7 +108,8 @@ func TestAgainstMap(t *testing.T) {
 						other.VIP ^= 0x8000
 						tab.Delete(tab.Put(&other, h, timeout, false))
 					}
-					id = tab.PutFound(&k, h, timeout, false, &s, 5)
+					spot, _ := tab.Absent(&s, 5)
+					id = tab.PutAt(spot, &k, h, timeout, false)
 				} else {
 					id = tab.Put(&k, h, timeout, false)
 				}
@@ -129,7 +130,8 @@ func TestAgainstMap(t *testing.T) {
 				}
 				s := Search{Hashes: [Batch]Hash{3: h}}
 				tab.Search(&s, 4)
-				absent, known := tab.Absent(&s, 3), (*Entry)(nil)
+				_, absent := tab.Absent(&s, 3)
+				known := (*Entry)(nil)
 				if k.Client.Is4() {
 					short := ShortKey(k.Client.V4(), k.ClientPort, k.VirtualPort, k.VIP, k.Kind)
 					if short.Key() != k || tab.HashShort(&short) != h {
@@ -195,6 +197,7 @@ func TestAgainstMap(t *testing.T) {
 				if tab.Len() < n {
 					t.Fatalf("%d flows, want %d", tab.Len(), n)
 				}
+				checkDues(t, tab)
 			},
 		})
 		// All that is left ends, and the counters add up.
@@ -203,6 +206,41 @@ func TestAgainstMap(t *testing.T) {
 			t.Fatalf("%d flows never end", tab.Len())
 		}
 	})
+}
+
+// checkDues: the sweep comes by a bucket before anything in it is due, and by a group before any of its buckets is.
+func checkDues(t interface{ Fatalf(string, ...any) }, tab *Table) {
+	for b, due := range tab.dues {
+		if first := tab.mins[b/groupBuckets]; int16(due-first) < 0 {
+			t.Fatalf("group %d is due at %d, its bucket %d at %d", b/groupBuckets, first, b, due)
+		}
+		for i := range ID(bucketSlots) {
+			l := &tab.all[b].line
+			if at := uint16(l.due[i/4] >> (i % 4 * 16)); tab.tag(ID(b)*bucketSlots+i) != 0 && int16(at-due) < 0 {
+				t.Fatalf("bucket %d is due at %d, its slot %d at %d", b, due, i, at)
+			}
+		}
+	}
+}
+
+// TestLateSweep: what comes for longer than the horizon while the sweep lags behind does not keep it from what is overdue.
+func TestLateSweep(t *testing.T) {
+	o := &fakeOwner{}
+	tab := newTable(t, MinFlows, o)
+	for n := range uint32(400) {
+		k := key4(n)
+		tab.Put(&k, tab.Hash(&k), 100, false)
+	}
+	tab.SetTime((100 + 60*60) << tickShift) // a minute late
+	for n := range uint32(400) {
+		k := key4(1000 + n)
+		tab.Put(&k, tab.Hash(&k), Ticks(2*time.Hour), false)
+	}
+	for !tab.Sweep(3) {
+	}
+	if len(o.ended) != 400 {
+		t.Fatalf("%d of 400 flows ended", len(o.ended))
+	}
 }
 
 // TestAdvanceIsExact: after Advance exactly the flows whose time has come are gone, each told once.
@@ -302,6 +340,7 @@ func TestFull(t *testing.T) {
 		}
 		tab.Entry(id).State = TCPEstablished
 	}
+	checkDues(t, tab)
 	if len(o.evicted) != 1000 || tab.Len() != flows {
 		t.Fatalf("%d evicted, %d flows", len(o.evicted), tab.Len())
 	}
