@@ -1,8 +1,10 @@
 package wiretest
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -16,29 +18,64 @@ import (
 	"shunt/internal/netlab"
 )
 
-// A wire is a socket that sends whole frames by a host's eth0, as they are.
+// A wire is a socket that sends whole frames by a host's eth0, as they are and in their order: from one processor, since frames that
+// are sent from several may overtake each other on their way.
 type wire struct {
 	w     *world
 	fd    int
 	index int
+	jobs  chan func() error // for the thread that sends
+	done  chan error
 }
 
 func (w *world) wire(h *netlab.Host) *wire {
 	w.t.Helper()
 	link, err := h.Netlink().LinkByName("eth0")
 	w.must(err)
-	out := &wire{w: w, index: link.Attrs().Index}
+	out := &wire{w: w, index: link.Attrs().Index, jobs: make(chan func() error), done: make(chan error)}
 	w.must(h.Do(func() (err error) {
 		out.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		return err
 	}))
-	w.t.Cleanup(func() { unix.Close(out.fd) })
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := oneProcessor()
+		for job := range out.jobs {
+			out.done <- errors.Join(err, job())
+		}
+	}()
+	w.t.Cleanup(func() { close(out.jobs); unix.Close(out.fd) })
 	return out
 }
 
-func (x *wire) send(b []byte) {
+// oneProcessor has the calling thread stay on one processor.
+func oneProcessor() error {
+	var may, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &may); err != nil {
+		return err
+	}
+	cpu := 0
+	for !may.IsSet(cpu) {
+		cpu++
+	}
+	one.Set(cpu)
+	return unix.SchedSetaffinity(0, &one)
+}
+
+func (x *wire) send(b []byte) { x.w.t.Helper(); x.flood(b, 1) }
+
+// flood sends a frame many times.
+func (x *wire) flood(b []byte, times int) {
 	x.w.t.Helper()
-	x.w.must(unix.Sendto(x.fd, b, 0, &unix.SockaddrLinklayer{Ifindex: x.index}))
+	x.jobs <- func() error {
+		for range times {
+			if err := unix.Sendto(x.fd, b, 0, &unix.SockaddrLinklayer{Ifindex: x.index}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	x.w.must(<-x.done)
 }
 
 // arp sends an ARP message.
