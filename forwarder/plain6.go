@@ -8,19 +8,19 @@ import (
 )
 
 // glance6 is glance for IPv6: it reads the frame in place i if it is plain and to a VIP, and reports whether it is. The key of
-// its flow is in place i then.
+// its flow is in place i then, but for what q.key has of it too: see unfold6.
 func (w *Worker) glance6(s *snapshot, i int, f *frame.Frame) bool {
-	q, k := &w.plain[i], &w.keys[i]
-	var to frame.Addr
-	if !frame.Glance6(f, &q.frame, &k.Client, &to) {
+	q := &w.plain[i]
+	b := frame.Glance6(f, &q.frame)
+	if b == nil {
 		return false
 	}
-	b := f.Data()
+	client, to := frame.Addresses6(b)
 	first, last := binary.LittleEndian.Uint64(b[0:8]), binary.LittleEndian.Uint64(b[6:14])
 	from := 1<<63 | uint64(f.In)<<32 | uint64(f.TPID)<<16 | uint64(f.TCI)
 	h := &w.headers[last>>40%headerCache]
 	if h.first != first || h.last != last || h.from != from {
-		if !w.pass(s, f, b) {
+		if !w.pass(s, f, b[:]) {
 			return false
 		}
 		h.first, h.last, h.from = first, last, from
@@ -33,13 +33,21 @@ func (w *Worker) glance6(s *snapshot, i int, f *frame.Frame) bool {
 		w.vip6 = vipSlot{to, uint32(vip)}
 	}
 	// What badSource finds, and the VIPs.
-	if k.Client.Hi>>56 == 0xff || k.Client.Hi == 0 && k.Client.Lo <= 1 || s.vips.ends.has(uint8(k.Client.Lo)) && s.isVIP(k.Client) {
+	if client.Hi>>56 == 0xff || client.Hi == 0 && client.Lo <= 1 || s.vips.ends.has(uint8(client.Lo)) && s.isVIP(client) {
 		return false
 	}
-	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = uint16(w.vip6.id), q.frame.SrcPort, q.frame.DstPort, flow.TCP
+	kind := flow.TCP
 	if q.frame.Proto == frame.UDP {
-		k.Kind = flow.UDP
+		kind = flow.UDP
 	}
-	w.search.Hashes[i] = w.table.Hash(k)
+	q.key = flow.ShortKey6(client, q.frame.SrcPort, q.frame.DstPort, uint16(w.vip6.id), kind)
+	w.keys[i].Client = client
+	w.search.Hashes[i] = w.table.HashShort6(&q.key, client)
 	return true
+}
+
+// unfold6 is unfold for a frame of IPv6: it writes what glance6 has not written of the key.
+func (w *Worker) unfold6(i int) {
+	q, k := &w.plain[i], &w.keys[i]
+	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = q.key.VIP(), q.frame.SrcPort, q.frame.DstPort, q.key.Kind()
 }

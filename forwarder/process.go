@@ -115,11 +115,12 @@ func (w *Worker) decideSome(s *snapshot, batch []frame.Frame, at int, now int64)
 			w.unfold(i)
 			v = w.begin(s, i, f, now, v)
 		} else if v == isPlain6 {
-			q := &w.plain[i].frame
-			if e := w.table.Known6(&w.keys[i], id); e != nil && q.TCPFlags&frame.SYN == 0 && w.usual(s, i, f, q, id, e) {
+			q := &w.plain[i]
+			if e := w.table.Known6(&q.key, &w.keys[i].Client, id); e != nil && q.frame.TCPFlags&frame.SYN == 0 && w.usual(s, i, f, &q.frame, id, e) {
 				known++
 				continue
 			}
+			w.unfold6(i)
 			v = w.begin(s, i, f, now, v)
 		} else if v == Forwarded {
 			v = w.decide(s, i, f, now)

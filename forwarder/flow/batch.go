@@ -1,6 +1,10 @@
 package flow
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"shunt/forwarder/frame"
+)
 
 // Batch is the largest number of flows that are looked up together.
 const Batch = 64
@@ -176,14 +180,14 @@ func slot(b, match uint64) ID {
 	return ID(b*bucketSlots + at&3*4 + at>>4)
 }
 
-// Known6 is Known for a flow from an IPv6 client.
-func (t *Table) Known6(k *Key, hint ID) *Entry {
+// Known6 is Known for a flow from an IPv6 client, whose whole address it is given.
+func (t *Table) Known6(s *Short, client *frame.Addr, hint ID) *Entry {
 	b := uint64(hint / bucketSlots)
 	if b >= uint64(len(t.all)) {
 		return nil
 	}
 	e := &t.all[b].entries[hint%bucketSlots]
-	if e.ident != k.ident() || e.vip != k.VIP || e.kind != k.Kind || e.Flags&V6 == 0 || t.ext[hint] != k.Client || int32(e.deadline-t.now) <= 0 {
+	if e.ident != s.ident || e.vip != s.vip || e.kind != s.kind || e.Flags&V6 == 0 || t.ext[hint] != *client || int32(e.deadline-t.now) <= 0 {
 		return nil
 	}
 	return e

@@ -60,7 +60,8 @@ type Key struct {
 	Kind        Kind
 }
 
-// A Short is the Key of a flow of IPv4 in the form in which entries hold it, so that it is compared at once.
+// A Short is the Key of a flow of IPv4 in the form in which entries hold it, so that it is compared at once. Of one of IPv6 it is all but
+// what the client's address has beyond 32 bits.
 type Short struct {
 	ident ident
 	vip   uint16
@@ -72,7 +73,12 @@ func ShortKey(client uint32, clientPort, virtualPort, vip uint16, kind Kind) Sho
 	return Short{makeIdent(client, clientPort, virtualPort), vip, kind}
 }
 
-// Key returns the key that s stands for.
+// ShortKey6 returns what fits of the key of a flow from an IPv6 client.
+func ShortKey6(client frame.Addr, clientPort, virtualPort, vip uint16, kind Kind) Short {
+	return Short{makeIdent(compact6(client), clientPort, virtualPort), vip, kind}
+}
+
+// Key returns the key that s, which must be of IPv4, stands for.
 func (s *Short) Key() Key {
 	return Key{Client: frame.AddrFrom4(s.ident.client()), VIP: s.vip, ClientPort: s.ident.cport(), VirtualPort: s.ident.vport(), Kind: s.kind}
 }
@@ -106,10 +112,25 @@ func (t *Table) Hash(k *Key) Hash {
 
 // HashShort is the Hash of the key that s stands for.
 func (t *Table) HashShort(s *Short) Hash {
-	small := uint64(s.vip)<<48 | uint64(s.ident>>32&0xffff)<<32 | uint64(s.ident>>48)<<16 | uint64(s.kind)
-	hi, lo := bits.Mul64(uint64(s.ident&0xffffffff)|0xffff<<32^t.seed0, small^t.seed1)
+	hi, lo := bits.Mul64(uint64(s.ident&0xffffffff)|0xffff<<32^t.seed0, s.small()^t.seed1)
 	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^t.seed0)
 	return Hash(hi ^ lo)
+}
+
+// HashShort6 is the Hash of the key from an IPv6 client that s is part of.
+func (t *Table) HashShort6(s *Short, client frame.Addr) Hash {
+	hi, lo := bits.Mul64(client.Lo^t.seed0, s.small()^t.seed1)
+	if client.Hi != 0 {
+		h2, l2 := bits.Mul64(client.Hi^t.seed1, lo^t.seed0)
+		hi, lo = hi^h2, l2
+	}
+	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^t.seed0)
+	return Hash(hi ^ lo)
+}
+
+// small is what is hashed of a key besides the client's address.
+func (s *Short) small() uint64 {
+	return uint64(s.vip)<<48 | uint64(s.ident>>32&0xffff)<<32 | uint64(s.ident>>48)<<16 | uint64(s.kind)
 }
 
 // spread makes a secret of a seed, so that a poor one, such as a small number, hashes as well as any (SplitMix64).
@@ -138,6 +159,10 @@ func compact(a frame.Addr) uint32 {
 	if a.Is4() {
 		return a.V4()
 	}
+	return compact6(a)
+}
+
+func compact6(a frame.Addr) uint32 {
 	x := a.Hi ^ bits.RotateLeft64(a.Lo, 29)
 	return uint32(x ^ x>>32)
 }

@@ -140,7 +140,11 @@ func TestAgainstMap(t *testing.T) {
 					known = tab.Known(&short, s.Hints[3])
 				} else {
 					tab.FetchClients(&s, 0, 4, rapid.SampledFrom([]uint64{0, 1 << 3, 15}).Draw(t, "six"))
-					known = tab.Known6(&k, s.Hints[3])
+					short := ShortKey6(k.Client, k.ClientPort, k.VirtualPort, k.VIP, k.Kind)
+					if tab.HashShort6(&short, k.Client) != h {
+						t.Fatalf("%v in short has hash %x, want %x", k, tab.HashShort6(&short, k.Client), h)
+					}
+					known = tab.Known6(&short, &k.Client, s.Hints[3])
 				}
 				got, want := tab.Lookup(&k, h, with), live(k)
 				if want != nil && (absent || known != nil && known != tab.Entry(want.id)) || want == nil && known != nil {
@@ -479,19 +483,23 @@ func TestKnown6(t *testing.T) {
 	}
 	four := Key{Client: frame.AddrFrom4(compact(a)), VIP: 1, ClientPort: 1024, VirtualPort: 80, Kind: TCP}
 	put := func(k *Key) ID { return tab.Put(k, tab.Hash(k), 100, false) }
+	find := func(k *Key, hint ID) *Entry {
+		s := ShortKey6(k.Client, k.ClientPort, k.VirtualPort, k.VIP, k.Kind)
+		return tab.Known6(&s, &k.Client, hint)
+	}
 	id, id4 := put(&k), put(&four)
-	if e := tab.Known6(&k, id); e == nil || e != tab.Entry(id) {
+	if e := find(&k, id); e == nil || e != tab.Entry(id) {
 		t.Errorf("the flow is not known: %v", e)
 	}
 	for name, e := range map[string]*Entry{
-		"another client of the same 32 bits": tab.Known6(&other, id), "a client of IPv4": tab.Known6(&k, id4), "no hint": tab.Known6(&k, None),
+		"another client of the same 32 bits": find(&other, id), "a client of IPv4": find(&k, id4), "no hint": find(&k, None),
 	} {
 		if e != nil {
 			t.Errorf("%s is taken for the flow", name)
 		}
 	}
 	tab.SetTime(int64(time.Hour))
-	if tab.Known6(&k, id) != nil {
+	if find(&k, id) != nil {
 		t.Error("a flow whose time is over is known")
 	}
 }
