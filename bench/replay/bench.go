@@ -33,6 +33,7 @@ const (
 	perClock    = "Frames a second by the clock, relative to one worker"
 	memory      = "Memory"
 	stops       = "Stops"
+	slowest     = "The slowest of all batches of 64 frames, CPU time"
 	longestStop = "longest by the garbage collector, 10 million flows"
 	twoWorkers  = "2 workers"
 	twoApart    = "2 processes that have nothing in common"
@@ -162,6 +163,18 @@ func (b *bench) prepareNew() error {
 	return nil
 }
 
+// growth looks for the pause that a table makes while it fills, whose memory the kernel gives when it is first touched.
+func (b *bench) growth() error {
+	r, err := b.rig(replaybench.Setup{Realservers: 16, Flows: b.unit}, 0)
+	if err != nil {
+		return err
+	}
+	l := r.LendNew(0, uint32(b.unit))
+	b.rep.Add(slowest, "us", "a table of 1 million fills for the first time", float64(l.Slowest(uint64(b.unit)))/1e3)
+	b.rep.Add(slowest, "us", "the same frames once more: known flows", float64(r.LendNew(0, uint32(b.unit)).Slowest(uint64(b.unit)))/1e3)
+	return nil
+}
+
 // round gives everybody one turn.
 func (b *bench) round() error {
 	for i := range b.entrants {
@@ -175,7 +188,10 @@ func (b *bench) round() error {
 	if err := b.scaling(twoWorkers, b.pair[0], b.pair[1]); err != nil {
 		return err
 	}
-	return b.scaling(twoApart, b.apart[0], b.apart[1])
+	if err := b.scaling(twoApart, b.apart[0], b.apart[1]); err != nil {
+		return err
+	}
+	return b.growth()
 }
 
 // slicesOfRound is in how many turns one worker alone and two beside each other share a round: on a machine whose speed changes

@@ -12,9 +12,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// arena is the table's memory: one mapping, seen as the arrays that it holds. An anonymous one gets its pages from the
-// kernel when they are first touched, so that a large table that is hardly used, and the IPv6 part of one that sees IPv4,
-// cost little; of a file all but the IPv6 part is allocated at once, see mapArena.
+// arena is the table's memory: one mapping, seen as the arrays that it holds. All but the IPv6 part is there from the start, see
+// mapArena; the IPv6 part of a table that sees IPv4 only costs nothing.
 type arena struct {
 	at   layout
 	mem  []byte
@@ -59,8 +58,9 @@ func (h *header) sum() uint64 {
 // mapArena maps memory for the given number of buckets: of f, which it makes as long as need be, or anonymous if f is nil.
 // Close it by unmap.
 //
-// A file's pages are allocated here, since a tmpfs that is full when one is first touched ends the process by SIGBUS. Those
-// of IPv6 are left out until reserveIPv6.
+// The pages are had from the kernel here. Hashing spreads even a few flows over all of them, and a batch of frames each of which
+// was the first to touch a huge page would wait until 64 of them are found and cleared, which takes ten milliseconds and more; and
+// a tmpfs that is full when a page is first touched ends the process by SIGBUS. Those of IPv6 are left out until reserveIPv6.
 func mapArena(buckets int, f *os.File) (*arena, error) {
 	l := layoutOf(buckets)
 	flags, fd := unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE, -1
@@ -80,7 +80,9 @@ func mapArena(buckets int, f *os.File) (*arena, error) {
 		if err := allocate(f, 0, l.ext); err != nil {
 			return nil, errors.Join(err, unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(mem)), uintptr(len(mem))))
 		}
-		_ = unix.Madvise(mem[:l.ext], unix.MADV_POPULATE_WRITE) // the pages are there: no fault for each later. Since Linux 5.14
+	}
+	populate(mem[:l.ext])
+	if f != nil {
 		// A tmpfs is rarely mounted so that the first advice is enough for it; but it makes huge pages of small ones if told to. Since
 		// Linux 6.1. It takes some 4 ms a MiB, once in the life of a file.
 		_ = unix.Madvise(mem[:l.ext], unix.MADV_COLLAPSE)
@@ -122,6 +124,10 @@ func mapAligned(fd, size, flags int) ([]byte, error) {
 	return unsafe.Slice((*byte)(at), size), err
 }
 
+// populate has the kernel give memory its pages, if it is Linux 5.14 or later; else it does when they are touched. What is
+// there already stays as it is.
+func populate(mem []byte) { _ = unix.Madvise(mem, unix.MADV_POPULATE_WRITE) }
+
 // allocate has a file's pages made now, or says that there is no room for them.
 func allocate(f *os.File, from, to int) error {
 	err := unix.Fallocate(int(f.Fd()), 0, int64(from), int64(to-from))
@@ -131,12 +137,15 @@ func allocate(f *os.File, from, to int) error {
 	return nil
 }
 
-// reserveIPv6 makes sure that there are pages for the IPv6 part.
+// reserveIPv6 makes sure that there are pages for the IPv6 part. The table may be in use meanwhile.
 func (a *arena) reserveIPv6() error {
-	if a.file == nil {
-		return nil
+	if a.file != nil {
+		if err := allocate(a.file, a.at.ext, a.at.size); err != nil {
+			return err
+		}
 	}
-	return allocate(a.file, a.at.ext, a.at.size)
+	populate(a.mem[a.at.ext&^(page-1):])
+	return nil
 }
 
 func (a *arena) unmap() error {

@@ -109,6 +109,23 @@ func (l *Lender) Run(n uint64) (Cost, error) {
 	return c, nil
 }
 
+// Slowest gives at least n frames and returns the CPU time of the batch that took longest.
+func (l *Lender) Slowest(n uint64) (longest time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	w, now := l.rig.Worker(l.worker), &l.rig.now[l.worker].ns
+	for given := uint64(0); given < n; given += Slots {
+		l.Fill()
+		for at := 0; at < len(l.slots); at += forwarder.BatchSize {
+			*now += int64(l.Step)
+			cpu := ThreadTime()
+			w.Process(l.slots[at:min(at+forwarder.BatchSize, len(l.slots))], *now)
+			longest = max(longest, ThreadTime()-cpu)
+		}
+	}
+	return longest
+}
+
 // ThreadTime is the CPU time of the calling thread, to which the goroutine must be locked.
 func ThreadTime() time.Duration {
 	var ts unix.Timespec
