@@ -176,7 +176,7 @@ func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint3
 		w.table.Entry(template).Control++ // before Put, which must not end it to make room
 	}
 	w.end(old)
-	id := w.table.PutAt(spot, k, h, flow.Ticks(3e9), !s.settings.RefuseWhenFull)
+	id := w.table.PutAt(spot, k, h, s.firstTimeout(k.Kind), !s.settings.RefuseWhenFull)
 	if id == flow.None {
 		load.Close(active)
 		if template != flow.None {
@@ -195,6 +195,19 @@ func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint3
 	w.dests[d].Flows++
 	w.services[sid].Flows++
 	return id
+}
+
+// firstTimeout is what a flow gets until its first packet is counted, which gives it its own. It is what that
+// packet most likely gives it, so that the sweep does not look at each flow twice, and those that have to make room in a flood are the
+// oldest of the embryonic: with the 3 s of ip_vs_conn_new a handshake that goes on would be ended by the next SYN in its bucket.
+func (s *snapshot) firstTimeout(k flow.Kind) uint32 {
+	switch k {
+	case flow.TCP:
+		return s.timeouts.TCP[flow.TCPSynRecv]
+	case flow.UDP:
+		return s.timeouts.UDP
+	}
+	return flow.Ticks(3e9)
 }
 
 // ask has the scheduler of a service choose.

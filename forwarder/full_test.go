@@ -57,6 +57,34 @@ func TestFloodSparesEstablished(t *testing.T) {
 	}
 }
 
+// TestHandshakesInAFlood: in a full table the oldest of the connections that were never completed makes room, so that a handshake that
+// takes as long as fifty other SYNs is completed.
+func TestHandshakesInAFlood(t *testing.T) {
+	r := start(t)
+	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2, 3)
+	n := 0
+	more := func(count int) {
+		for range count {
+			r.give(flood(n))
+			r.after(10 * time.Millisecond) // a flow lives for some ten seconds then
+			n++
+		}
+	}
+	more(5000)
+	completed := 0
+	for client := range uint16(100) {
+		k := talk4(1024+client, 80)
+		home := serverOf(r.give(k.tcp(frame.SYN))[0])
+		more(50)
+		if out := r.give(k.tcp(frame.ACK)); len(out) == 1 && serverOf(out[0]) == home {
+			completed++
+		}
+	}
+	if completed < 95 {
+		t.Errorf("%d of 100 handshakes were completed", completed)
+	}
+}
+
 // TestRefuseWhenFull: by the other policy nobody is ended early, and what finds no room is refused and leaves no trace.
 func TestRefuseWhenFull(t *testing.T) {
 	r := start(t)
