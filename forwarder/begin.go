@@ -48,7 +48,7 @@ func (svc *service) takes(q *frame.Plain) bool {
 	if q.Proto == frame.TCP && (q.TCPFlags&(frame.SYN|frame.RST) != frame.SYN || q.SrcPort == 20) {
 		return false
 	}
-	return svc.simple && (svc.group || svc.port == q.DstPort)
+	return svc.blind && !svc.persistent && !svc.onePacket && (svc.group || svc.port == q.DstPort)
 }
 
 // reread is what is to be done before the plain frame in place i goes the long way after all.

@@ -122,7 +122,6 @@ func (c *Control) fillService(out *service, svc *serviceState) {
 		hashed: scheduler.Hashed(spec.Scheduler), key: spec.Key(),
 		timeout: flow.Ticks(spec.Persistence), list: svc.list, sched: svc.sched,
 		blind: len(svc.sched) > 0 && !scheduler.ReadsRequest(svc.sched[0])}
-	out.simple = out.blind && !out.persistent && !out.onePacket
 	out.mask4, out.mask6 = prefixMask(spec.MaskBits)
 	if spec.Mark != 0 || len(spec.Matches) > 1 || len(spec.Matches) == 1 && spec.Matches[0].First != spec.Matches[0].Last && !spec.Matches[0].allPorts() {
 		out.group = true

@@ -1,6 +1,8 @@
 package forwarder
 
 import (
+	"time"
+
 	"shunt/forwarder/flow"
 	"shunt/forwarder/frame"
 	"shunt/scheduler"
@@ -197,9 +199,12 @@ func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint3
 	return id
 }
 
+// unsettled is the timeout of a flow none of whose packets has been counted: 3 s (ip_vs_conn_new, net/netfilter/ipvs/ip_vs_conn.c).
+var unsettled = flow.Ticks(3 * time.Second)
+
 // firstTimeout is what a flow gets until its first packet is counted, which gives it its own. It is what that
 // packet most likely gives it, so that the sweep does not look at each flow twice, and those that have to make room in a flood are the
-// oldest of the embryonic: with the 3 s of ip_vs_conn_new a handshake that goes on would be ended by the next SYN in its bucket.
+// oldest of the embryonic: with 3 s a handshake that goes on would be ended by the next SYN in its bucket.
 func (s *snapshot) firstTimeout(k flow.Kind) uint32 {
 	switch k {
 	case flow.TCP:
@@ -207,7 +212,7 @@ func (s *snapshot) firstTimeout(k flow.Kind) uint32 {
 	case flow.UDP:
 		return s.timeouts.UDP
 	}
-	return flow.Ticks(3e9)
+	return unsettled
 }
 
 // ask has the scheduler of a service choose.

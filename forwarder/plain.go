@@ -98,9 +98,8 @@ func (w *Worker) pass(s *snapshot, f *frame.Frame, b []byte) bool {
 
 // unfold writes the key of the flow of the frame in place i, of IPv4, as all but the short way of known flows needs it.
 func (w *Worker) unfold(i int) {
-	q, k := &w.plain[i], &w.keys[i]
-	k.Client.Hi, k.Client.Lo = 0, frame.AddrFrom4(q.frame.Src).Lo
-	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = q.key.VIP(), q.frame.SrcPort, q.frame.DstPort, q.key.Kind()
+	w.keys[i].Client = frame.AddrFrom4(w.plain[i].frame.Src)
+	w.unfold6(i)
 }
 
 // usual sends the plain frame in place i, which is of flow e in slot id and does not try to begin it again, on if all is as

@@ -67,7 +67,6 @@ type service struct {
 	sched      []scheduler.Scheduler // by worker; see Worker.scheduler
 	before     scheduler.Scheduler   // from which this worker's is still to take over; nil if it has
 	blind      bool                  // the scheduler does not read the request
-	simple     bool                  // what begins a flow may take the short way: see begin
 	key        ServiceKey
 }
 

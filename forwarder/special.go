@@ -56,7 +56,7 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 		if id = w.bind(s, sid, k, h, d, template, flow.None, flow.None, 0); id == flow.None {
 			return TableFull
 		}
-		w.table.Extend(id, w.table.Entry(id), flow.Ticks(3e9)) // until a packet of its own comes (ip_vs_conn_new)
+		w.table.Extend(id, w.table.Entry(id), unsettled) // until a packet of its own comes
 	}
 	return w.sendError(s, w.table.Entry(id).Dest, f, p)
 }

@@ -163,12 +163,13 @@ func (b *bench) prepareNew() error {
 	return nil
 }
 
-// growth looks for the pause that a table makes while it fills, whose memory the kernel gives when it is first touched.
+// growth looks for a pause that a table makes while it fills, as one whose memory the kernel gives when it is first touched would.
 func (b *bench) growth() error {
-	r, err := b.rig(replaybench.Setup{Realservers: 16, Flows: b.unit}, 0)
+	r, err := replaybench.NewRig(replaybench.Setup{Realservers: 16, Flows: max(b.unit, 1024)})
 	if err != nil {
 		return err
 	}
+	defer r.Close() // each round has its own
 	l := r.LendNew(0, uint32(b.unit))
 	b.rep.Add(slowest, "us", "a table of 1 million fills for the first time", float64(l.Slowest(uint64(b.unit)))/1e3)
 	b.rep.Add(slowest, "us", "the same frames once more: known flows", float64(r.LendNew(0, uint32(b.unit)).Slowest(uint64(b.unit)))/1e3)

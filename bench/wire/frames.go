@@ -51,6 +51,7 @@ func (l *lab) flood(self string, r *running, rate int, window time.Duration) (f 
 	return f, err
 }
 
+// floodOnce is one try of flood.
 func (l *lab) floodOnce(self string, r *running, rate int, window time.Duration) (f Flood, err error) {
 	var before uint64
 	if r.lost != nil {

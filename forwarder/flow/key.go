@@ -112,20 +112,12 @@ func (t *Table) Hash(k *Key) Hash {
 
 // HashShort is the Hash of the key that s stands for.
 func (t *Table) HashShort(s *Short) Hash {
-	hi, lo := bits.Mul64(uint64(s.ident&0xffffffff)|0xffff<<32^t.seed0, s.small()^t.seed1)
-	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^t.seed0)
-	return Hash(hi ^ lo)
+	return fold(0, frame.AddrFrom4(s.ident.client()).Lo, s.small(), t.seed0, t.seed1)
 }
 
 // HashShort6 is the Hash of the key from an IPv6 client that s is part of.
 func (t *Table) HashShort6(s *Short, client frame.Addr) Hash {
-	hi, lo := bits.Mul64(client.Lo^t.seed0, s.small()^t.seed1)
-	if client.Hi != 0 {
-		h2, l2 := bits.Mul64(client.Hi^t.seed1, lo^t.seed0)
-		hi, lo = hi^h2, l2
-	}
-	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^t.seed0)
-	return Hash(hi ^ lo)
+	return fold(client.Hi, client.Lo, s.small(), t.seed0, t.seed1)
 }
 
 // small is what is hashed of a key besides the client's address.
@@ -141,12 +133,17 @@ func spread(z uint64) uint64 {
 	return z ^ z>>31
 }
 
-// hash folds the key by two 64x64->128 bit multiplications, each with a secret operand (the construction of wyhash).
 func hash(k *Key, seed0, seed1 uint64) Hash {
 	small := uint64(k.VIP)<<48 | uint64(k.ClientPort)<<32 | uint64(k.VirtualPort)<<16 | uint64(k.Kind)
-	hi, lo := bits.Mul64(k.Client.Lo^seed0, small^seed1)
-	if k.Client.Hi != 0 {
-		h2, l2 := bits.Mul64(k.Client.Hi^seed1, lo^seed0)
+	return fold(k.Client.Hi, k.Client.Lo, small, seed0, seed1)
+}
+
+// fold hashes a client's address and the rest of a key by 64x64->128 bit multiplications, two for IPv4 and three for IPv6, each with a
+// secret operand (the construction of wyhash).
+func fold(clientHi, clientLo, small, seed0, seed1 uint64) Hash {
+	hi, lo := bits.Mul64(clientLo^seed0, small^seed1)
+	if clientHi != 0 {
+		h2, l2 := bits.Mul64(clientHi^seed1, lo^seed0)
 		hi, lo = hi^h2, l2
 	}
 	hi, lo = bits.Mul64(lo^0x9e3779b97f4a7c15, hi^seed0)

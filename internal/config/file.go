@@ -25,6 +25,14 @@ type file struct {
 	Templates any           `yaml:"x-templates"` // for anchors; not looked at
 }
 
+// realservers is how many there are in all services.
+func (f *file) realservers() (n int) {
+	for i := range f.Services {
+		n += len(f.Services[i].Realservers)
+	}
+	return n
+}
+
 type logFile struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`

@@ -290,11 +290,7 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 		leg  string
 		addr netip.Addr
 	}
-	all := 0
-	for i := range f.Services {
-		all += len(f.Services[i].Realservers)
-	}
-	macs := make(map[place]frame.MAC, all)
+	macs := make(map[place]frame.MAC, f.realservers())
 	glance := quiet()
 	for i := range f.Services {
 		list := services[i].path + ".realservers"

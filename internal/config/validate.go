@@ -77,11 +77,7 @@ func (v *validator) config(f *file) *Config {
 	c.Settings = v.settings(f)
 	c.Legs = v.legs(f.Legs)
 	c.Services = v.services(f, c.Legs)
-	all := 0
-	for i := range c.Services {
-		all += len(c.Services[i].Realservers)
-	}
-	c.static, c.placed = map[netip.Addr]frame.MAC{}, make(map[netip.Addr]*Realserver, all)
+	c.static, c.placed = map[netip.Addr]frame.MAC{}, make(map[netip.Addr]*Realserver, f.realservers())
 	for i := range c.Services {
 		for j := range c.Services[i].Realservers {
 			r := &c.Services[i].Realservers[j]

@@ -61,12 +61,17 @@ func (l *Lender) Fill() {
 
 // Process gives the frames in the slots to the worker, batch by batch, and returns how many it sent on.
 func (l *Lender) Process() (sent int) {
-	w, now := l.rig.Worker(l.worker), &l.rig.now[l.worker].ns
 	for at := 0; at < len(l.slots); at += forwarder.BatchSize {
-		*now += int64(l.Step)
-		sent += len(w.Process(l.slots[at:min(at+forwarder.BatchSize, len(l.slots))], *now))
+		sent += l.batch(at)
 	}
 	return sent
+}
+
+// batch is Process for one batch, from a slot on.
+func (l *Lender) batch(at int) (sent int) {
+	now := &l.rig.now[l.worker].ns
+	*now += int64(l.Step)
+	return len(l.rig.Worker(l.worker).Process(l.slots[at:min(at+forwarder.BatchSize, len(l.slots))], *now))
 }
 
 // Cost is what frames cost.
@@ -113,13 +118,11 @@ func (l *Lender) Run(n uint64) (Cost, error) {
 func (l *Lender) Slowest(n uint64) (longest time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	w, now := l.rig.Worker(l.worker), &l.rig.now[l.worker].ns
 	for given := uint64(0); given < n; given += Slots {
 		l.Fill()
 		for at := 0; at < len(l.slots); at += forwarder.BatchSize {
-			*now += int64(l.Step)
 			cpu := ThreadTime()
-			w.Process(l.slots[at:min(at+forwarder.BatchSize, len(l.slots))], *now)
+			l.batch(at)
 			longest = max(longest, ThreadTime()-cpu)
 		}
 	}
