@@ -9,7 +9,7 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Many neighbours are asked for in portions, each of them once at first, and one that moves is asked for before its time.
+// Many neighbours are asked for in portions, each of them once at first and in order, and one that moves is asked for before its time.
 func TestManyNeighbours(t *testing.T) {
 	const many = 20000
 	now := time.Unix(1000, 0)
@@ -20,7 +20,7 @@ func TestManyNeighbours(t *testing.T) {
 	}
 	r.SetTargets(targets, now)
 	self := &arpd.Self{MAC: frame.MAC{2, 0, 0, 0, 0, 1}, V4: netip.MustParseAddr("10.0.0.1")}
-	asked := map[netip.Addr]int{}
+	asked, last := map[netip.Addr]int{}, netip.Addr{}
 	for len(asked) < many {
 		out, next := r.Due(self, now)
 		if len(out) == 0 || len(out) > 100 {
@@ -28,6 +28,10 @@ func TestManyNeighbours(t *testing.T) {
 		}
 		for _, m := range out {
 			asked[m.Target]++
+			if !last.Less(m.Target) {
+				t.Fatalf("%s was asked for after %s", m.Target, last)
+			}
+			last = m.Target
 			mac := frame.MAC{2, 1, 0, 0, m.Target.As4()[2], m.Target.As4()[3]}
 			r.Handle(&arpd.Message{Reply: true, Sender: m.Target, SenderMAC: mac, Destination: self.MAC}, now)
 		}
