@@ -162,15 +162,25 @@ func (w *Worker) complain(s *snapshot, f *frame.Frame, p *frame.Packet, typ, cod
 	w.post(f, b, n)
 }
 
+// echoes returns why an echo request gets no answer, whatever the rate of answers, or Echoed.
+func (s *snapshot) echoes(f *frame.Frame, p *frame.Packet) Verdict {
+	switch {
+	case p.Fragment:
+		return Fragment // nobody here puts the request together
+	case !intact(f, p):
+		return BadTransport
+	case s.settings.Silent || f.Src().IsGroup():
+		return ICMPIgnored
+	}
+	return Echoed
+}
+
 // echo answers an echo request in place: the frame goes back as the reply.
 func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
-	if p.Fragment {
-		return Fragment // nobody here puts the request together
+	if v := s.echoes(f, p); v != Echoed {
+		return v
 	}
-	if !intact(f, p) {
-		return BadTransport
-	}
-	if s.settings.Silent || f.Src().IsGroup() || w.answers.take() == nil {
+	if w.answers.take() == nil {
 		return ICMPIgnored
 	}
 	w.answers.used-- // the frame itself is the room

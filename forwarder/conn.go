@@ -32,6 +32,17 @@ func schedulable(s *snapshot, p *frame.Packet) bool {
 	return true
 }
 
+// unscheduled returns why a packet of an unknown flow may not make a new one, or Forwarded. served tells whether a service has its port.
+func unscheduled(s *snapshot, p *frame.Packet, served bool) Verdict {
+	switch {
+	case !served:
+		return NoService
+	case !schedulable(s, p):
+		return NoFlow
+	}
+	return Forwarded
+}
+
 // reuse reports whether a connection that begins on the tuple of flow e is to be scheduled afresh.
 func (w *Worker) reuse(s *snapshot, e *flow.Entry) bool {
 	if s.settings.ExpireNodestConn && s.dests[e.Dest].weight == 0 {
@@ -50,22 +61,37 @@ func (w *Worker) reuse(s *snapshot, e *flow.Entry) bool {
 	return false
 }
 
+// What becomes of a packet of a flow whose destination was removed.
+const (
+	goneDrops = iota
+	goneBegins
+	goneMoves
+	goneResets
+)
+
+func (s *snapshot) whenGone(p *frame.Packet) int {
+	switch {
+	case s.settings.ExpireNodestConn:
+		return goneBegins
+	case s.settings.Gone == GoneReset && p.Proto == frame.TCP && p.TCPFlags&frame.SYN == 0:
+		return goneResets
+	case s.settings.Gone == GoneReset, s.settings.Gone == GoneReschedule:
+		return goneMoves
+	}
+	return goneDrops
+}
+
 // goneDest decides about a packet of a flow whose destination was removed.
 func (w *Worker) goneDest(s *snapshot, i int, f *frame.Frame, now int64, id flow.ID) Verdict {
 	p := &w.packets[i]
-	if s.settings.ExpireNodestConn {
+	switch s.whenGone(p) {
+	case goneBegins:
 		return w.newFlow(s, i, f, now, id)
-	}
-	switch s.settings.Gone {
-	case GoneReschedule:
+	case goneMoves:
 		return w.reschedule(s, i, f, now, id)
-	case GoneReset:
-		if p.Proto == frame.TCP && p.TCPFlags&frame.SYN == 0 {
-			w.end(id)
-			w.reset(s, f, p)
-			return DestGone
-		}
-		return w.reschedule(s, i, f, now, id)
+	case goneResets:
+		w.end(id)
+		w.reset(s, f, p)
 	}
 	return DestGone
 }
@@ -84,12 +110,8 @@ func (w *Worker) reschedule(s *snapshot, i int, f *frame.Frame, now int64, id fl
 func (w *Worker) newFlow(s *snapshot, i int, f *frame.Frame, now int64, old flow.ID) Verdict {
 	k, p := &w.keys[i], &w.packets[i]
 	sid, ok := s.ports.find(k.VIP, k.Kind, k.VirtualPort)
-	if !schedulable(s, p) || !ok {
+	if v := unscheduled(s, p, ok); v != Forwarded {
 		w.end(old)
-		v := NoFlow
-		if !ok {
-			v = NoService
-		}
 		w.refuse(s, f, p)
 		return v
 	}
@@ -125,10 +147,18 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 
 // nobody decides about the packet of a new flow that no realserver of the service takes.
 func (w *Worker) nobody(s *snapshot, sid uint16, f *frame.Frame, p *frame.Packet) Verdict {
+	v := s.untaken(sid)
+	if v == NoDestination {
+		w.unreachable(s, f, p)
+	}
+	return v
+}
+
+// untaken is the verdict for a new flow that no realserver of the service takes.
+func (s *snapshot) untaken(sid uint16) Verdict {
 	if s.awaited(sid) {
 		return Unresolved
 	}
-	w.unreachable(s, f, p)
 	return NoDestination
 }
 
@@ -147,21 +177,28 @@ func (s *snapshot) awaited(sid uint16) bool {
 // choose finds the destination of a new flow, and the template that it hangs on or None.
 func (w *Worker) choose(s *snapshot, sid uint16, k *flow.Key, p *frame.Packet, now int64) (uint32, flow.ID, Verdict) {
 	svc := &s.services[sid]
-	if k.ClientPort == 20 && k.Kind == flow.TCP {
-		return 0, flow.None, NoFlow // FTP data of a realserver: never scheduled
+	if v := svc.excludes(k); v != Forwarded {
+		return 0, flow.None, v
 	}
 	if svc.persistent {
 		return w.template(s, svc, k, p, now)
-	}
-	if !svc.group && k.VirtualPort != svc.port {
-		// A service of all ports needs persistence, and so do the data connections of an FTP service.
-		return 0, flow.None, NoDestination
 	}
 	n := w.ask(svc, k, p, now)
 	if n == scheduler.None {
 		return 0, flow.None, NoDestination
 	}
 	return svc.list[n], flow.None, Forwarded
+}
+
+// excludes returns why no scheduler is asked for a new flow of key k, or Forwarded.
+func (svc *service) excludes(k *flow.Key) Verdict {
+	switch {
+	case k.ClientPort == 20 && k.Kind == flow.TCP:
+		return NoFlow // FTP data of a realserver: never scheduled
+	case !svc.persistent && !svc.group && k.VirtualPort != svc.port:
+		return NoDestination // a service of all ports needs persistence, and so do the data connections of an FTP service
+	}
+	return Forwarded
 }
 
 // bind makes the entry of a new flow to destination d and counts it, in the place of flow old if that is one. It

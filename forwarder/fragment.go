@@ -71,41 +71,61 @@ func mum(a, b uint64) uint64 {
 // datagram returns the datagram of fragment p, which may be a new one. If there is no place for it, that one gives way
 // whose time is over first.
 func (w *Worker) datagram(p *frame.Packet, now int64) *datagram {
-	proto := uint8(0) // in IPv6 the fragments' protocols may differ, and do not tell datagrams apart (RFC 8200, 4.5)
-	if !p.V6 {
-		proto = uint8(p.Proto) // RFC 791, 3.2
+	g, known := w.fragments.find(p, now)
+	if known {
+		return g
 	}
-	place := w.fragments.set(p, proto)
-	oldest := &w.fragments.table[place]
+	w.dropHeld(g)
+	life := reassembly4
+	if p.V6 {
+		life = reassembly6
+	}
+	*g = datagram{src: p.Src, dst: p.Dst, id: p.FragID, proto: datagramProto(p), until: now + life, place: g.place}
+	return g
+}
+
+// datagramProto is the protocol by which datagrams are told apart. In IPv6 those of the fragments may differ, and tell nothing
+// (RFC 8200, 4.5).
+func datagramProto(p *frame.Packet) uint8 {
+	if p.V6 {
+		return 0
+	}
+	return uint8(p.Proto) // RFC 791, 3.2
+}
+
+// find returns the datagram of fragment p if it is known, or else that which would give way to it.
+func (t *fragments) find(p *frame.Packet, now int64) (g *datagram, known bool) {
+	proto := datagramProto(p)
+	place := t.set(p, proto)
+	oldest := &t.table[place]
 	for i := range datagramWays {
-		g := &w.fragments.table[place+i]
+		g := &t.table[place+i]
 		g.place = uint16(place + i)
 		if g.until > now && g.id == p.FragID && g.src == p.Src && g.dst == p.Dst && g.proto == proto {
-			return g
+			return g, true
 		}
 		if g.until < oldest.until {
 			oldest = g
 		}
 	}
-	w.dropHeld(oldest)
-	life := reassembly4
-	if p.V6 {
-		life = reassembly6
+	return oldest, false
+}
+
+// joinable reports whether a fragment is of a protocol that is scheduled.
+func joinable(p *frame.Packet) bool {
+	switch p.Proto {
+	case frame.TCP, frame.UDP, frame.SCTP, frame.ICMP, frame.ICMPv6:
+		return true
+	case 0, 43, 51, 60, 135: // what follows the first fragment of an IPv6 packet may tell of extension headers only
+		return p.V6 && p.FragOff != 0
 	}
-	*oldest = datagram{src: p.Src, dst: p.Dst, id: p.FragID, proto: proto, until: now + life, place: oldest.place}
-	return oldest
+	return false
 }
 
 // fragment decides about a fragment to a VIP.
 func (w *Worker) fragment(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	p := &w.packets[i]
-	switch p.Proto {
-	case frame.TCP, frame.UDP, frame.SCTP, frame.ICMP, frame.ICMPv6:
-	case 0, 43, 51, 60, 135: // what follows the first fragment of an IPv6 packet may tell of extension headers only
-		if !p.V6 || p.FragOff == 0 {
-			return OtherProto
-		}
-	default:
+	if !joinable(p) {
 		return OtherProto
 	}
 	g := w.datagram(p, now)
@@ -145,23 +165,33 @@ func (w *Worker) first(s *snapshot, i int, f *frame.Frame, now int64, g *datagra
 	return v
 }
 
-func (w *Worker) decideFirst(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
-	p := &w.packets[i]
-	if p.L4 == 0 {
+// firstOf reads which flow the first fragment of a datagram is of. It returns Forwarded then, isICMP, or why it goes nowhere.
+func (s *snapshot) firstOf(p *frame.Packet, k *flow.Key) Verdict {
+	kind := flow.KindOf(p.Proto)
+	switch {
+	case p.L4 == 0:
 		// Ports or flags are in a later fragment: nobody but an attacker makes such (RFC 1858, 3; RFC 7112, 5). A later
 		// fragment that would overwrite them overlaps the first, which must hold them whole.
 		return BadTransport
+	case kind == 0 && p.V6:
+		return Fragment // as ip_vs_in_icmp_v6 does (ip_vs_core.c)
+	case kind == 0:
+		return isICMP
 	}
-	kind := flow.KindOf(p.Proto)
-	if kind == 0 {
-		if p.V6 {
-			return Fragment // as ip_vs_in_icmp_v6 does (ip_vs_core.c)
-		}
-		return w.icmp(s, i, f, now)
-	}
-	k := &w.keys[i]
 	vip, _ := s.vips.find(p.Dst)
 	*k = flow.Key{Client: p.Src, VIP: vip, ClientPort: p.SrcPort, VirtualPort: p.DstPort, Kind: kind}
+	return Forwarded
+}
+
+func (w *Worker) decideFirst(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
+	k := &w.keys[i]
+	switch v := s.firstOf(&w.packets[i], k); v {
+	case Forwarded:
+	case isICMP:
+		return w.icmp(s, i, f, now)
+	default:
+		return v
+	}
 	w.search.Hashes[i], w.search.Hints[i] = w.table.Hash(k), flow.None
 	return w.decide(s, i, f, now)
 }

@@ -11,18 +11,27 @@ import (
 // to one that must not be fragmented the VIP answers with the MTU that it may have (RFC 1191, 4; RFC 8201). What may be
 // fragmented the kernel would fragment: the director changes no packet, and counts it.
 func (w *Worker) tooBig(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Verdict {
-	if n := segmentLen(f, p); n != 0 && n <= d.mtu {
-		return Forwarded
-	}
+	v := d.fits(f, p)
 	switch {
+	case v != FragNeeded:
 	case p.V6:
 		w.complain(s, f, p, 2, 0, d.mtu)
-	case p.DF:
-		w.complain(s, f, p, 3, 4, min(d.mtu, 0xffff))
 	default:
-		return AboveMTU
+		w.complain(s, f, p, 3, 4, min(d.mtu, 0xffff))
 	}
-	return FragNeeded
+	return v
+}
+
+// fits returns why a packet is too long for the leg of its destination, or Forwarded.
+func (d *dest) fits(f *frame.Frame, p *frame.Packet) Verdict {
+	n := segmentLen(f, p)
+	switch {
+	case p.Len <= d.mtu || n != 0 && n <= d.mtu:
+		return Forwarded
+	case p.V6 || p.DF:
+		return FragNeeded
+	}
+	return AboveMTU
 }
 
 // Offsets and values of a virtio_net_hdr (linux/virtio_net.h), in the host's byte order.

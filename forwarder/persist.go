@@ -18,6 +18,12 @@ func (svc *service) templateKey(k *flow.Key) flow.Key {
 	return tk
 }
 
+// leads reports whether template e leads to a destination that new flows may go to.
+func (s *snapshot) leads(e *flow.Entry) bool {
+	d := &s.dests[e.Dest]
+	return d.available && !(s.settings.ExpireQuiescentTemplate && d.weight == 0)
+}
+
 // template finds or makes the persistence template of a client, and the destination that it leads to
 // (ip_vs_sched_persist, net/netfilter/ipvs/ip_vs_core.c).
 func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packet, now int64) (dest uint32, template flow.ID, v Verdict) {
@@ -27,7 +33,7 @@ func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packe
 	id := t.Lookup(&tk, h, flow.None)
 	if id != flow.None {
 		e := t.Entry(id)
-		if d := &s.dests[e.Dest]; d.available && !(s.settings.ExpireQuiescentTemplate && d.weight == 0) {
+		if s.leads(e) {
 			t.Renew(id, e)
 			return e.Dest, id, Forwarded
 		}

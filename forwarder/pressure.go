@@ -51,17 +51,21 @@ func (p *pressure) advance(w *Worker, now int64) {
 // adopt makes new settings act at once.
 func (p *pressure) adopt() { p.next = 0 }
 
-// drop reports whether a new flow is to be dropped by drop_packet.
+// drop reports whether a new flow is to be dropped by drop_packet, and counts it.
 func (p *pressure) drop(s *snapshot) bool {
 	if p.rate == 0 {
 		return false
 	}
-	if p.counter--; p.counter > 0 {
+	if !p.dropsNext() {
+		p.counter--
 		return false
 	}
 	p.counter = p.rate
 	return true
 }
+
+// dropsNext reports whether drop_packet drops the next new flow.
+func (p *pressure) dropsNext() bool { return p.rate != 0 && p.counter <= 1 }
 
 // dropEntries looks at the next n slots and ends embryonic connections, templates that never had an established one,
 // and at random (todrop_entry) established connections with few packets that have been idle for a minute.

@@ -18,31 +18,19 @@ func (w *Worker) decideSpecial(s *snapshot, i int, f *frame.Frame, now int64) Ve
 // net/netfilter/ipvs/ip_vs_core.c). As in the kernel's direct routing the checksum of the message is left to the
 // realserver to judge, and the flow's timer is not re-armed.
 func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
-	p := &w.packets[i]
-	if p.V6 != (p.Proto == frame.ICMPv6) {
-		return OtherProto
-	}
-	if !p.V6 && p.ICMPType == 8 || p.V6 && p.ICMPType == 128 {
-		return w.echo(s, f, p)
-	}
-	if p.V6 && p.ICMPType >= 128 || !p.V6 && p.ICMPType != 3 && p.ICMPType != 4 && p.ICMPType != 11 {
-		return ICMPIgnored
-	}
+	p, k := &w.packets[i], &w.keys[i]
 	var inner frame.Packet
-	if frame.ParseInner(f, p, &inner) != frame.OK {
-		return BadTransport
+	switch v := s.quoted(f, p, &inner, k); v {
+	case Forwarded:
+	case Echoed:
+		return w.echo(s, f, p)
+	default:
+		return v
 	}
-	kind := flow.KindOf(inner.Proto)
-	vip, ours := s.vips.find(inner.Dst)
-	if kind == 0 || !ours {
-		return NoICMPFlow
-	}
-	k := &w.keys[i]
-	*k = flow.Key{Client: inner.Src, VIP: vip, ClientPort: inner.SrcPort, VirtualPort: inner.DstPort, Kind: kind}
 	h := w.table.Hash(k)
 	id := w.table.Lookup(k, h, flow.None)
 	if id == flow.None {
-		sid, ok := s.ports.find(vip, kind, k.VirtualPort)
+		sid, ok := s.ports.find(k.VIP, k.Kind, k.VirtualPort)
 		if !ok {
 			return NoICMPFlow
 		}
@@ -59,6 +47,28 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 		w.table.Extend(id, w.table.Entry(id), unsettled) // until a packet of its own comes
 	}
 	return w.sendError(s, w.table.Entry(id).Dest, f, p)
+}
+
+// quoted reads which flow an ICMP message is about, into inner and k. It returns Forwarded then, Echoed of an echo request, or why the
+// message goes nowhere.
+func (s *snapshot) quoted(f *frame.Frame, p, inner *frame.Packet, k *flow.Key) Verdict {
+	switch {
+	case p.V6 != (p.Proto == frame.ICMPv6):
+		return OtherProto
+	case !p.V6 && p.ICMPType == 8 || p.V6 && p.ICMPType == 128:
+		return Echoed
+	case p.V6 && p.ICMPType >= 128 || !p.V6 && p.ICMPType != 3 && p.ICMPType != 4 && p.ICMPType != 11:
+		return ICMPIgnored
+	case frame.ParseInner(f, p, inner) != frame.OK:
+		return BadTransport
+	}
+	kind := flow.KindOf(inner.Proto)
+	vip, ours := s.vips.find(inner.Dst)
+	if kind == 0 || !ours {
+		return NoICMPFlow
+	}
+	*k = flow.Key{Client: inner.Src, VIP: vip, ClientPort: inner.SrcPort, VirtualPort: inner.DstPort, Kind: kind}
+	return Forwarded
 }
 
 // sendError sends an ICMP error to destination id, and counts it there.

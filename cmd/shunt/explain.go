@@ -20,6 +20,7 @@ func explainCmd() *cobra.Command {
 		Short: "Tell where a packet would go, and why",
 		Long: "Tell which service a packet matches, whether its connection, a client's persistence or the scheduler decides, who is\n" +
 			"passed over and why, and who gets it. Nothing changes by asking.\n\n" +
+			"A packet from the address of a realserver is taken to have that one's MAC: the loop guard drops it.\n\n" +
 			"It asks the running director; with -c, what a director of that configuration would do that has just started.",
 		Example: "  shunt explain 'tcp 203.0.113.7:40000 > 192.168.10.100:80'\n" +
 			"  shunt explain -c shunt.yaml 'udp [2001:db8::7]:5353 > [2001:db8::53]:53'",
