@@ -3,10 +3,39 @@ package forwarder_test
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 )
+
+// reused returns a function that gives each run of a fuzz target the same engine, in which all flows and fragments of the runs
+// before have ended: to make an engine takes longer than a run. The clock of a table has an end, so there is a new engine each year.
+func reused(f *testing.F, build func(failer) *rig) func(*testing.T) *rig {
+	const between, year = time.Hour, int64(365 * 24 * time.Hour)
+	var r *rig
+	f.Cleanup(func() {
+		if r != nil {
+			r.must(r.Close())
+		}
+	})
+	return func(t *testing.T) *rig {
+		t.Helper()
+		if r != nil && r.now > year {
+			r.must(r.Close())
+			r = nil
+		}
+		if r == nil {
+			r = build(t)
+		}
+		r.failer = t
+		r.after(between)
+		if s := r.Stats(); s.Flows != 0 || s.Held != 0 {
+			t.Fatalf("%d entries and %d fragments are left after %v", s.Flows, s.Held, between)
+		}
+		return r
+	}
+}
 
 // FuzzProcess gives an engine any frame that is addressed to its leg, after a few packets that begin flows, and looks at what
 // comes out: the frame itself with other MACs, or one answer that is a right packet from the VIP to the sender. head says
@@ -25,12 +54,16 @@ func FuzzProcess(f *testing.F) {
 			f.Add(piece.Buf, false)
 		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte, head bool) {
+	next := reused(f, func(t failer) *rig {
 		r := newRig(t, func(c *forwarder.Config) { c.Legs[0].MTU = 500 })
-		defer func() { r.must(r.Close()) }()
 		someServices(r)
 		r.serve(service("UDP "+vip4+":80", "sh"), 1, 2) // of which errors go by hash
-		r.give(talk4(40000, 80).tcp(frame.SYN), talk6(40000, 80).tcp(frame.SYN))
+		return r
+	})
+	syn4, syn6 := talk4(40000, 80).tcp(frame.SYN), talk6(40000, 80).tcp(frame.SYN)
+	f.Fuzz(func(t *testing.T, b []byte, head bool) {
+		r := next(t)
+		r.give(syn4, syn6)
 		in := frame.Frame{Buf: bytes.Clone(b)}
 		if head && len(b) >= 10 {
 			in.Head = 10

@@ -200,14 +200,17 @@ func FuzzFragments(f *testing.F) {
 	f.Add([]byte{8, 8, 0, 0, 0, 8, 1, 0})
 	f.Add([]byte{0, 8, 1, 0, 4, 8, 0, 0, 16, 1, 2, 200})
 	f.Add([]byte{1, 1, 5, 0, 3, 1, 5, 0, 5, 1, 5, 0, 7, 1, 5, 0, 9, 1, 5, 0, 11, 1, 5, 0, 13, 1, 5, 0, 15, 1, 5, 0, 17, 1, 5, 0, 0, 8, 5, 0})
-	f.Fuzz(func(t *testing.T, list []byte) {
+	next := reused(f, func(t failer) *rig {
 		r := newRig(t)
-		defer func() { r.must(r.Close()) }()
 		someServices(r)
-		payload := talk4(40000, 53).udp(data(255*8 + 255)...).Buf[34:]
-		given := uint64(0)
+		return r
+	})
+	payload := talk4(40000, 53).udp(data(255*8 + 255)...).Buf[34:]
+	f.Fuzz(func(t *testing.T, list []byte) {
+		r := next(t)
+		given := r.total()
 		lent := map[string]int{}
-		for ; len(list) >= 4; list = list[4:] {
+		for list = list[:min(len(list), 4*16)]; len(list) >= 4; list = list[4:] {
 			from, n, flags, pause := int(list[0])*8, int(list[1])*8, list[2], list[3]
 			k := talk4(40000, 53)
 			if flags&2 != 0 {
@@ -228,9 +231,6 @@ func FuzzFragments(f *testing.F) {
 				if lent[string(o.Buf[12:])]--; lent[string(o.Buf[12:])] < 0 && o.Dst() != routerMAC {
 					t.Fatalf("%x goes out and did not come in", o.Buf)
 				}
-			}
-			if got := r.total(); got != given {
-				t.Fatalf("%d verdicts for %d frames", got, given)
 			}
 		}
 		r.after(time.Minute)

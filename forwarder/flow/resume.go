@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // longest is how far ahead a deadline may be, in ticks: a year, and a little for what is rounded up.
@@ -28,44 +29,56 @@ type Resumed struct {
 // count them. Flows that have run out meanwhile are among them: the next sweeps end them. An error that wraps ErrRefused
 // means that the file is another table's, or none; it was not changed.
 func Resume(c Config, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Table, Resumed, error) {
-	refused := func(format string, args ...any) (*Table, Resumed, error) {
-		return nil, Resumed{}, fmt.Errorf("%s: %w: %s", c.File.Name(), ErrRefused, fmt.Sprintf(format, args...))
-	}
 	h, err := readHeader(c.File)
-	if err != nil {
-		return refused("%v", err)
+	var info os.FileInfo
+	if err == nil {
+		info, err = c.File.Stat()
 	}
-	want := layoutOf(int(h.Buckets)).header()
-	info, err := c.File.Stat()
-	switch {
-	case err != nil:
-		return refused("%v", err)
-	case h.Magic != want.Magic:
-		return refused("it is no connection table")
-	case h.Version != want.Version || h.EntrySize != want.EntrySize || h.LineSize != want.LineSize:
-		return refused("it was written by another version, whose layout is %d and not %d", h.Version, want.Version)
-	case h.Sum != h.sum():
-		return refused("its head is damaged")
-	case h.Capacity != uint64(c.Flows) || h.Buckets != uint64(bucketsFor(c.Flows)):
-		return refused("it is for %d flows, not %d", h.Capacity, c.Flows)
-	case h.OffBuckets != want.OffBuckets || h.OffExt != want.OffExt || h.Size != want.Size:
-		return refused("its parts are not where they should be")
-	case info.Size() != int64(h.Size):
-		return refused("it has %d bytes, not %d: it was cut", info.Size(), h.Size)
-	case h.Boot != c.Boot:
-		return refused("the machine was started anew since")
-	case [2]uint64{h.Seed0, h.Seed1} != c.Seed || h.Epoch != c.Epoch:
-		return refused("its seed or epoch is another")
-	case now < h.Epoch || (now-h.Epoch)>>tickShift < int64(h.Now) || (now-h.Epoch)>>tickShift-int64(h.Now) > int64(longest):
-		return refused("its time is not before ours, or too long ago")
+	if err == nil {
+		err = c.judge(h, info.Size(), now)
+	}
+	if err != nil {
+		return nil, Resumed{}, fmt.Errorf("%s: %w: %w", c.File.Name(), ErrRefused, err)
 	}
 	a, err := mapArena(int(h.Buckets), c.File)
 	if err != nil {
 		return nil, Resumed{}, err
 	}
+	t, r := takeOver(a, now, owner, keep)
+	return t, r, nil
+}
+
+// judge says why a file of so many bytes, with this head, cannot be taken over at time now; nil if it can.
+func (c *Config) judge(h *header, size, now int64) error {
+	want := layoutOf(int(h.Buckets)).header()
+	switch {
+	case h.Magic != want.Magic:
+		return errors.New("it is no connection table")
+	case h.Version != want.Version || h.EntrySize != want.EntrySize || h.LineSize != want.LineSize:
+		return fmt.Errorf("it was written by another version, whose layout is %d and not %d", h.Version, want.Version)
+	case h.Sum != h.sum():
+		return errors.New("its head is damaged")
+	case h.Capacity != uint64(c.Flows) || h.Buckets != uint64(bucketsFor(c.Flows)):
+		return fmt.Errorf("it is for %d flows, not %d", h.Capacity, c.Flows)
+	case h.OffBuckets != want.OffBuckets || h.OffExt != want.OffExt || h.Size != want.Size:
+		return errors.New("its parts are not where they should be")
+	case size != int64(h.Size):
+		return fmt.Errorf("it has %d bytes, not %d: it was cut", size, h.Size)
+	case h.Boot != c.Boot:
+		return errors.New("the machine was started anew since")
+	case [2]uint64{h.Seed0, h.Seed1} != c.Seed || h.Epoch != c.Epoch:
+		return errors.New("its seed or epoch is another")
+	case now < h.Epoch || (now-h.Epoch)>>tickShift < int64(h.Now) || (now-h.Epoch)>>tickShift-int64(h.Now) > int64(longest):
+		return errors.New("its time is not before ours, or too long ago")
+	}
+	return nil
+}
+
+// takeOver makes a table of memory whose head was judged.
+func takeOver(a *arena, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Table, Resumed) {
 	t := tableOf(a, owner)
 	t.SetTime(now)
-	return t, t.rebuild(keep), nil
+	return t, t.rebuild(keep)
 }
 
 // readHeader reads the head of a file before it is mapped: to touch a page that a file has not would end the process.

@@ -142,8 +142,18 @@ func sample(t testing.TB) ([]byte, Config) {
 		t.Fatal(err)
 	}
 	defer tab.Close()
-	tab.Advance(c.Epoch + int64(time.Minute))
-	for i := range uint32(200) {
+	putSome(tab, c.Epoch, 200)
+	text, err := os.ReadFile(c.File.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, c
+}
+
+// putSome puts n entries of all kinds into a table.
+func putSome(tab *Table, epoch int64, n uint32) {
+	tab.Advance(epoch + int64(time.Minute))
+	for i := range n {
 		k := key4(i)
 		if i%5 == 0 {
 			k.Client = frame.Addr{Hi: 0x20010db8 << 32, Lo: uint64(i)}
@@ -157,18 +167,13 @@ func sample(t testing.TB) ([]byte, Config) {
 			tab.Entry(id).Control = uint32(id) // of the one before, maybe
 		}
 	}
-	text, err := os.ReadFile(c.File.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text, c
 }
 
 // exercise does with a table what a worker does, and checks that it counts right.
-func exercise(t *testing.T, tab *Table, now int64) {
+func exercise(t *testing.T, tab *Table, now int64, rounds int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 3 {
+	for range rounds {
 		used := 0
 		for id := range ID(tab.Slots()) {
 			if tab.tag(id) == 0 {
@@ -182,7 +187,7 @@ func exercise(t *testing.T, tab *Table, now int64) {
 		if tab.Len() > used {
 			t.Fatalf("the table counts %d entries of %d", tab.Len(), used)
 		}
-		for i := range uint32(600) {
+		for i := range uint32(tab.Capacity() / 2) {
 			k := key4(10000 + i)
 			h := tab.Hash(&k)
 			if id := tab.Lookup(&k, h, hint(tab, h)); id != None {
@@ -194,27 +199,68 @@ func exercise(t *testing.T, tab *Table, now int64) {
 		now += int64(10 * time.Minute)
 		tab.Advance(now)
 	}
-	tab.Advance(now + int64(400*24*time.Hour))
+}
+
+// ends lets the time pass that no entry outlives.
+func ends(t *testing.T, tab *Table, now int64) {
+	t.Helper()
+	tab.Advance(now + int64(401*24*time.Hour))
 	if n := tab.Len(); n != 0 {
 		t.Fatalf("%d entries never end", n)
 	}
 }
 
-// Whatever a file has in it, it is refused, or taken over such that the table works. TestResumeDamaged does it with plain
-// random numbers, so that it is done in every run of the tests.
+// FuzzResume: whatever a file has in it, it is refused, or taken over such that the table works. The table is small and in memory, so
+// that there are many runs; that all entries end is looked at in some of them, as the year until then takes as long as a hundred runs.
 func FuzzResume(f *testing.F) {
-	text, _ := sample(f)
-	f.Add(uint64(1), uint16(3), len(text))
+	c := Config{Flows: 100, Seed: [2]uint64{3, 4}, Epoch: 1000, Boot: [16]byte{1, 2, 3}}
+	a, err := mapArena(bucketsFor(c.Flows), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := a.unmap(); err != nil {
+			f.Error(err)
+		}
+	})
+	h := a.at.header()
+	h.Capacity, h.Seed0, h.Seed1, h.Epoch, h.Boot = uint64(c.Flows), c.Seed[0], c.Seed[1], c.Epoch, c.Boot
+	h.Sum = h.sum()
+	*a.head = h
+	putSome(tableOf(a, &fakeOwner{}), c.Epoch, 60)
+	text := bytes.Clone(a.mem)
+	file := bytes.Clone(text)
+	for n := range uint64(8) {
+		f.Add(n, uint16(1<<n), len(text))
+	}
+	f.Add(uint64(1), uint16(0), len(text)-1)
 	f.Fuzz(func(t *testing.T, seed uint64, flips uint16, length int) {
-		damaged(t, bytes.Clone(text), seed, int(flips)%4096, length)
+		copy(file, text)
+		damage(file, a.at, seed, int(flips)%256)
+		if length < headerBytes || length > len(file) {
+			length = len(file)
+		}
+		now := c.Epoch + int64(2*time.Minute)
+		if c.judge(headerOf(file), int64(length), now) != nil {
+			return
+		}
+		copy(a.mem, file)
+		kept := 0
+		tab, got := takeOver(a, now, &fakeOwner{}, func(*Key, *Entry) bool { kept++; return true })
+		resumed(t, tab, got, kept)
+		exercise(t, tab, now, 1)
+		if seed%1024 == 0 {
+			ends(t, tab, now+int64(10*time.Minute))
+		}
 	})
 }
 
+// TestResumeDamaged does with files, and in every run of the tests, what FuzzResume does.
 func TestResumeDamaged(t *testing.T) {
 	text, _ := sample(t)
 	taken := 0
 	for seed := range uint64(60) {
-		if damaged(t, bytes.Clone(text), seed, 1<<(seed%13), len(text)) {
+		if damaged(t, bytes.Clone(text), seed, 1<<(seed%13)) {
 			taken++
 		}
 	}
@@ -223,11 +269,9 @@ func TestResumeDamaged(t *testing.T) {
 	}
 }
 
-// damaged flips bytes of a table's file, most of them where entries are, and has it taken over.
-func damaged(t *testing.T, text []byte, seed uint64, flips, length int) bool {
-	t.Helper()
+// damage changes bytes of a table's file, most of them where entries are.
+func damage(text []byte, l layout, seed uint64, flips int) {
 	r := rand.New(rand.NewPCG(seed, 7))
-	l := layoutOf(bucketsFor(MinFlows))
 	for range flips {
 		at := l.all + r.IntN(len(text)-l.all)
 		switch r.IntN(400) {
@@ -238,11 +282,22 @@ func damaged(t *testing.T, text []byte, seed uint64, flips, length int) bool {
 		}
 		text[at] = byte(r.Uint32())
 	}
-	c := fileConfig(t, MinFlows)
-	if length < 0 || length > len(text) {
-		length = len(text)
+}
+
+// resumed checks what became of a table that was taken over.
+func resumed(t *testing.T, tab *Table, got Resumed, kept int) {
+	t.Helper()
+	if kept != tab.Len() || got.Flows+got.Templates != kept {
+		t.Fatalf("%d entries were kept and the table has %d: %+v", kept, tab.Len(), got)
 	}
-	if _, err := c.File.WriteAt(text[:length], 0); err != nil {
+}
+
+// damaged damages a table's file, and has it taken over.
+func damaged(t *testing.T, text []byte, seed uint64, flips int) bool {
+	t.Helper()
+	damage(text, layoutOf(bucketsFor(MinFlows)), seed, flips)
+	c := fileConfig(t, MinFlows)
+	if _, err := c.File.WriteAt(text, 0); err != nil {
 		t.Fatal(err)
 	}
 	now := c.Epoch + int64(2*time.Minute)
@@ -255,10 +310,9 @@ func damaged(t *testing.T, text []byte, seed uint64, flips, length int) bool {
 		return false
 	}
 	defer tab.Close()
-	if kept != tab.Len() || got.Flows+got.Templates != kept {
-		t.Fatalf("%d entries were kept and the table has %d: %+v", kept, tab.Len(), got)
-	}
-	exercise(t, tab, now)
+	resumed(t, tab, got, kept)
+	exercise(t, tab, now, 3)
+	ends(t, tab, now+int64(30*time.Minute))
 	return true
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"shunt/api"
 	"shunt/forwarder"
+	"shunt/internal/keptfile"
 )
 
 // This file keeps what was changed by the control socket for the next process, beside the connections: a realserver that somebody
@@ -20,22 +20,12 @@ import (
 // must be there. The kernel's table stays when ipvsadm ends, too. As for the running director, the changes are those
 // to one configuration: one that was read again, or is another at the next start, counts alone.
 
-// keptName is the file in state_dir: lines of JSON. The first is a keptHead, the second what was served when it was written, or
+// keptName is the file in state_dir: lines of JSON. The first is a keptfile.Head, the second what was served when it was written, or
 // null for what the configuration says, and each other one the changes of one transaction since.
 const keptName = "changes"
 
-// keptFormat is raised when lines come to mean something else.
-const keptFormat = 1
-
 // keptLines is how many transactions are kept as such. To repeat one takes milliseconds if there are very many services.
 const keptLines = 256
-
-type keptHead struct {
-	Format  int    `json:"format"`
-	Boot    string `json:"boot"`    // during which run of the machine: after it, the configuration counts
-	Config  string `json:"config"`  // SHA-256 of the configuration that was changed
-	Changes uint64 `json:"changes"` // that made of it what the second line has
-}
 
 // kept is the file, and how many changes there are, kept or not. d.mu is held for all but tick's writing.
 type kept struct {
@@ -59,10 +49,10 @@ func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var head keptHead
+	var head keptfile.Head
 	whole := 0 // bytes of whole lines
 	if err == nil {
-		head, plan, since, whole, err = parseKept(text)
+		head, plan, since, whole, err = keptfile.Parse(text)
 	}
 	changes := head.Changes
 	for _, c := range since {
@@ -93,44 +83,6 @@ func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
 	d.kept.file, d.kept.lines = f, len(since)
 	d.changes.Store(changes)
 	return plan, since
-}
-
-// parseKept reads the file as far as it is whole, and tells how far that is: not at all if that is not two lines.
-func parseKept(text []byte) (head keptHead, plan *forwarder.Plan, since [][]api.Change, whole int, err error) {
-	for n := 0; len(text) > whole; n++ {
-		line, _, ended := bytes.Cut(text[whole:], []byte("\n"))
-		var changes []api.Change
-		to := any(&changes)
-		switch n {
-		case 0:
-			to = &head
-		case 1:
-			to = &plan
-		}
-		dec := json.NewDecoder(bytes.NewReader(line))
-		dec.DisallowUnknownFields()
-		err = errors.New("it is cut off")
-		if ended {
-			err = dec.Decode(to)
-		}
-		if err == nil && n == 0 && head.Format != keptFormat {
-			err = fmt.Errorf("its format is %d, and this version knows %d", head.Format, keptFormat)
-		}
-		if err != nil {
-			if n < 2 {
-				whole = 0
-			}
-			return head, plan, since, whole, fmt.Errorf("line %d: %w", n+1, err)
-		}
-		if n > 1 {
-			since = append(since, changes)
-		}
-		whole += len(line) + 1
-	}
-	if bytes.Count(text[:whole], []byte("\n")) < 2 {
-		return head, nil, nil, 0, errors.New("it ends too soon")
-	}
-	return head, plan, since, whole, nil
 }
 
 // repeat makes the changes of the process before, before anything is forwarded.
@@ -186,7 +138,7 @@ func (d *Director) keepAnew(plan *forwarder.Plan, changes uint64) error {
 func (d *Director) writeKept(plan *forwarder.Plan, changes uint64) (*os.File, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	err := errors.Join(enc.Encode(keptHead{keptFormat, d.kept.boot, d.digest(), changes}), enc.Encode(plan))
+	err := errors.Join(enc.Encode(keptfile.Head{Format: keptfile.Format, Boot: d.kept.boot, Config: d.digest(), Changes: changes}), enc.Encode(plan))
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package director
+package keptfile
 
 import (
 	"bytes"
@@ -32,7 +32,7 @@ func somethingKept(t testing.TB) (text []byte, plan *forwarder.Plan, since [][]a
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	for _, v := range []any{keptHead{keptFormat, "boot", "config", 4}, plan, since[0], since[1]} {
+	for _, v := range []any{Head{Format, "boot", "config", 4}, plan, since[0], since[1]} {
 		if err := enc.Encode(v); err != nil {
 			t.Fatal(err)
 		}
@@ -42,10 +42,10 @@ func somethingKept(t testing.TB) (text []byte, plan *forwarder.Plan, since [][]a
 
 var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
-// TestParseKept: what was kept is what was, and of a file that is cut anywhere the whole lines are.
-func TestParseKept(t *testing.T) {
+// TestParse: what was kept is what was, and of a file that is cut anywhere the whole lines are.
+func TestParse(t *testing.T) {
 	text, wantPlan, wantSince := somethingKept(t)
-	head, plan, since, whole, err := parseKept(text)
+	head, plan, since, whole, err := Parse(text)
 	if err != nil || whole != len(text) || head.Changes != 4 {
 		t.Fatalf("%+v, %d of %d bytes: %v", head, whole, len(text), err)
 	}
@@ -57,7 +57,7 @@ func TestParseKept(t *testing.T) {
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	for n := range text {
-		_, _, since, whole, err := parseKept(text[:n])
+		_, _, since, whole, err := Parse(text[:n])
 		lastBegins := bytes.LastIndexByte(text[:n], '\n') + 1
 		switch {
 		case n < len(lines[0])+len(lines[1]):
@@ -71,24 +71,24 @@ func TestParseKept(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ old, new string }{{`"format":1`, `"format":2`}, {`"boot"`, `"root"`}, {`"Services"`, `"Virtual"`}} {
-		if _, _, _, whole, err := parseKept(bytes.Replace(text, []byte(c.old), []byte(c.new), 1)); err == nil || whole != 0 {
+		if _, _, _, whole, err := Parse(bytes.Replace(text, []byte(c.old), []byte(c.new), 1)); err == nil || whole != 0 {
 			t.Errorf("%s instead of %s: %d bytes are used, %v", c.new, c.old, whole, err)
 		}
 	}
 }
 
-func FuzzParseKept(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	text, _, _ := somethingKept(f)
 	f.Add(text)
 	f.Add(bytes.Replace(text, []byte(`"Services"`), []byte(`"Other"`), 1))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		_, _, since, whole, err := parseKept(text)
+		_, _, since, whole, err := Parse(text)
 		if whole > len(text) || whole > 0 && text[whole-1] != '\n' || err == nil && whole != len(text) || whole == 0 && len(since) > 0 && err == nil {
 			t.Fatalf("%d of %d bytes, %d transactions: %v", whole, len(text), len(since), err)
 		}
 		// What is whole is read the same again.
 		if whole > 0 {
-			if _, _, again, n, err := parseKept(text[:whole]); err != nil || n != whole || len(again) != len(since) {
+			if _, _, again, n, err := Parse(text[:whole]); err != nil || n != whole || len(again) != len(since) {
 				t.Fatalf("again: %d of %d bytes, %d transactions, not %d: %v", n, whole, len(again), len(since), err)
 			}
 		}
