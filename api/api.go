@@ -43,6 +43,14 @@ type Status struct {
 	Capacity int               `json:"capacity"`
 	Verdicts map[string]uint64 `json:"verdicts"` // frames by what became of them, names as in the report of a replay
 	Counters map[string]uint64 `json:"counters"` // everything else that is counted: ring drops, ARP, conflicts
+	Unkept   Unkept            `json:"unkept"`
+}
+
+// Unkept says what of a director will not be there after a restart though the configuration has a state_dir, and why. Empty
+// texts are the usual state.
+type Unkept struct {
+	Connections string `json:"connections,omitzero"`
+	Changes     string `json:"changes,omitzero"` // by the control socket
 }
 
 // Service is one virtual service and what it has done since it was made.

@@ -33,7 +33,7 @@ func newBenchRig(b *testing.B, clients []uint32, flags uint8) *benchRig {
 		c.Flows, c.Exact = benchFlows, false
 		c.Clock = time.Now
 		if dir := os.Getenv("SHUNT_BENCH_STATE"); dir != "" {
-			c.State = &forwarder.State{Dir: dir}
+			c.State = &forwarder.State{Dir: openDir(dir)}
 			b.Cleanup(func() { os.RemoveAll(dir) })
 		}
 	})}

@@ -82,7 +82,7 @@ func New(cfg Config) (*Engine, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, e.Close())
+		return nil, errors.Join(e.unkept(err), e.Close())
 	}
 	e.Control = newControl(e.workers, cfg.Legs, cfg.Settings, cfg.Clock)
 	e.Control.state = e.state
@@ -93,9 +93,19 @@ func New(cfg Config) (*Engine, error) {
 		err = e.Control.begin()
 	}
 	if err != nil {
-		return nil, errors.Join(err, e.Close())
+		return nil, errors.Join(e.unkept(err), e.Close())
 	}
 	return e, nil
+}
+
+// unkept makes the error of a start one about the state, if there is one: without it the start may succeed. What is in the
+// directory is given up, as it would be out of date when the next process finds it.
+func (e *Engine) unkept(err error) error {
+	if e.state == nil {
+		return err
+	}
+	e.state.spoil()
+	return fmt.Errorf("%w: %w", ErrState, err)
 }
 
 // Worker returns worker i, 0 to Workers-1.

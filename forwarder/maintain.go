@@ -16,6 +16,7 @@ func (e *Engine) Maintain() error {
 	if now.Sub(c.estimated) >= EstimatePeriod {
 		c.estimated = now
 		c.estimate()
+		c.state.retry(c)
 	}
 	if forgot, moved := c.sweepGone(), c.progress(now); forgot || moved {
 		return c.commit()

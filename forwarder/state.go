@@ -3,6 +3,7 @@ package forwarder
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,9 +17,9 @@ import (
 // State says where an engine keeps what the next process is to take over: connection tables, counters, and whom their
 // numbers mean.
 type State struct {
-	// Dir is a directory of this engine's own, which is made if there is none; on a tmpfs, as the workers write to it with each
-	// frame. Only one engine may use it at a time.
-	Dir string
+	// Dir is a directory of this engine's own, on a tmpfs, as the workers write to its files with each frame. Nobody else may be
+	// able to change names in it. Only one engine may use it at a time. It is the caller's to close, after the engine.
+	Dir *os.Root
 	// Boot says during which run of the machine Now and the times of frames are meaningful
 	// (/proc/sys/kernel/random/boot_id with CLOCK_MONOTONIC).
 	Boot [16]byte
@@ -44,15 +45,17 @@ func (e *Engine) Taken() Takeover { return e.taken }
 
 // state is the open directory.
 type state struct {
-	dir    *os.File // holds the lock
+	dir    *os.Root
+	lock   *os.File // the directory itself, locked
 	head   namesHead
 	file   *os.File // of names
 	size   int      // of file
 	tables []*os.File
 	counts []*os.File
 	zeros  *counters
-	vips   int // how many numbers of VIPs the file has
-	failed error
+	vips   int   // how many numbers of VIPs the file has
+	failed error // why the next process will not have the tables
+	lost   bool  // and never will, as they are no longer in their files
 
 	names names     // what was taken over
 	tally []carried // by id of destination
@@ -70,25 +73,23 @@ func countFile(i int) string { return "counts." + strconv.Itoa(i) }
 func openState(c *Config) (s *state, afresh string, err error) {
 	fail := func(err error) (*state, string, error) {
 		if s != nil {
+			s.spoil() // what is there now would be out of date by the time of the next start
 			s.close()
 		}
 		return nil, "", fmt.Errorf("%w: %w", ErrState, err)
 	}
-	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
-		return fail(err)
-	}
-	dir, err := os.Open(c.State.Dir)
+	lock, err := c.State.Dir.Open(".")
 	if err != nil {
 		return fail(err)
 	}
-	s = &state{dir: dir}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	s = &state{dir: c.State.Dir, lock: lock}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		s.close()
-		return nil, "", fmt.Errorf("%w: %s", ErrStateBusy, c.State.Dir)
+		return nil, "", fmt.Errorf("%w: %s", ErrStateBusy, s.dir.Name())
 	} else if err != nil {
-		return fail(fmt.Errorf("lock %s: %w", c.State.Dir, err))
+		return fail(fmt.Errorf("lock %s: %w", s.dir.Name(), err))
 	}
-	text, err := os.ReadFile(s.path(namesFile))
+	text, err := s.readNames()
 	if err == nil {
 		s.names, _, err = parseNames(text)
 	}
@@ -96,7 +97,7 @@ func openState(c *Config) (s *state, afresh string, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		afresh = fmt.Sprintf("%s: %v", s.path(namesFile), err)
+		afresh = fmt.Sprintf("%s: %v", filepath.Join(s.dir.Name(), namesFile), err)
 	case h.Boot != c.State.Boot:
 		afresh = "the machine was started anew since"
 	case h.Workers != uint32(c.Workers):
@@ -106,7 +107,7 @@ func openState(c *Config) (s *state, afresh string, err error) {
 	default:
 		s.head = *h
 		if err := s.openFiles(c.Workers, os.O_RDWR); err != nil {
-			if afresh = err.Error(); !errors.Is(err, fs.ErrNotExist) {
+			if afresh = err.Error(); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLink) {
 				return fail(err)
 			}
 			break
@@ -121,8 +122,6 @@ func openState(c *Config) (s *state, afresh string, err error) {
 	return s, afresh, nil
 }
 
-func (s *state) path(name string) string { return filepath.Join(s.dir.Name(), name) }
-
 // takes reports whether there is something to be taken over.
 func (s *state) takes() bool { return s != nil && s.tally != nil }
 
@@ -131,19 +130,64 @@ func (s *state) anew(c *Config) error {
 	s.closeFiles()
 	s.names, s.tally = names{}, nil
 	// The names first, without which the rest is nothing.
-	for _, name := range append([]string{namesFile, zerosFile}, s.old()...) {
-		if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := s.clear(); err != nil {
+		return err
 	}
 	s.head = namesHead{Version: namesVersion, Workers: uint32(c.Workers), Flows: uint64(c.Flows), Boot: c.State.Boot, Seed: c.Seed, Epoch: c.Epoch}
 	copy(s.head.Magic[:], namesMagic)
 	return s.openFiles(c.Workers, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 }
 
+// clear removes all files: the names first, without which the rest is nothing.
+func (s *state) clear() error {
+	for _, name := range append([]string{namesFile, namesFile + ".new", zerosFile}, s.old()...) {
+		if err := s.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// spoil makes sure that the next process takes nothing over, and gives the memory of the files back.
+func (s *state) spoil() {
+	if err := s.clear(); err != nil && s.file != nil {
+		_ = s.file.Truncate(0)
+	}
+}
+
+// disown makes sure that the next process takes nothing over, while this one goes on with its tables.
+func (s *state) disown() {
+	if err := s.dir.Remove(namesFile); err != nil && s.file != nil {
+		_ = s.file.Truncate(0)
+	}
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.size = nil, 0
+}
+
+// lose notes that a table is no longer whole in its file: no later process can have it.
+func (s *state) lose(err error) {
+	if s == nil || s.lost {
+		return
+	}
+	s.failed, s.lost = err, true
+	s.disown()
+}
+
+// retry writes the names again if they could not be written, as there may be room meanwhile.
+func (s *state) retry(c *Control) {
+	if s == nil || s.failed == nil || s.lost {
+		return
+	}
+	if s.failed = s.rewrite(c); s.failed != nil {
+		s.disown()
+	}
+}
+
 // old lists the files of workers, however many there were.
 func (s *state) old() (out []string) {
-	entries, _ := os.ReadDir(s.dir.Name())
+	entries, _ := fs.ReadDir(s.dir.FS(), ".")
 	for _, e := range entries {
 		for _, pattern := range []string{"table.*", "counts.*"} {
 			if ok, _ := filepath.Match(pattern, e.Name()); ok {
@@ -155,9 +199,7 @@ func (s *state) old() (out []string) {
 }
 
 func (s *state) openFiles(workers, flags int) error {
-	open := func(name string) (*os.File, error) {
-		return os.OpenFile(s.path(name), flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	}
+	open := func(name string) (*os.File, error) { return openPlain(s.dir, name, flags) }
 	for i := range workers {
 		for _, x := range []struct {
 			to   *[]*os.File
@@ -194,7 +236,38 @@ func (s *state) closeFiles() {
 
 func (s *state) close() {
 	s.closeFiles()
-	s.dir.Close() // and with it the lock
+	s.lock.Close() // and with it the lock
+}
+
+func (s *state) readNames() ([]byte, error) {
+	f, err := openPlain(s.dir, namesFile, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// errLink is wrapped by errors about what is no file of our own.
+var errLink = errors.New("it is a link, or no regular file")
+
+// openPlain opens a file of the directory if it is an ordinary one with one name: through a link we would write to another.
+func openPlain(dir *os.Root, name string, flags int) (*os.File, error) {
+	if info, err := dir.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w (%v)", filepath.Join(dir.Name(), name), errLink, info.Mode())
+	}
+	f, err := dir.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Nlink > 1 {
+		err = fmt.Errorf("%s: %w: it has %d names", f.Name(), errLink, st.Nlink)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // write notes in the file what the numbers stand for that the next snapshot has for the first time. It is called before
@@ -230,9 +303,7 @@ func (s *state) write(c *Control, fresh []uint32, anew []uint16) {
 		s.zeroDest(id, Counts{})
 	}
 	if s.failed != nil {
-		if err := os.Remove(s.path(namesFile)); err != nil && s.file != nil {
-			_ = s.file.Truncate(0)
-		}
+		s.disown()
 	}
 }
 
@@ -274,17 +345,19 @@ func (s *state) rewrite(c *Control) error {
 			b = appendDest(b, uint32(id), d.key())
 		}
 	}
-	name := s.path(namesFile + ".new")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	const name = namesFile + ".new"
+	if err := s.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := openPlain(s.dir, name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
 	if _, err = f.Write(b); err == nil {
-		err = os.Rename(name, s.path(namesFile))
+		err = s.dir.Rename(name, namesFile)
 	}
 	if err != nil {
-		f.Close()
-		return err
+		return errors.Join(err, f.Close(), s.dir.Remove(name))
 	}
 	if s.file != nil {
 		s.file.Close()

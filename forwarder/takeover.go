@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -82,13 +83,15 @@ func (s *state) restore(c *Control) error {
 	return nil
 }
 
-// reserveFor makes sure that the tables have memory for flows to a VIP.
+// reserveFor makes sure that the tables have memory for flows to a VIP. Where the files have no room it is the process's own.
 func (c *Control) reserveFor(vip frame.Addr) error {
 	if vip.Is4() || c.v6 {
 		return nil
 	}
 	for _, w := range c.workers {
-		if err := w.table.ReserveIPv6(); err != nil {
+		if err := w.table.ReserveIPv6(); errors.Is(err, flow.ErrOwnMemory) {
+			c.state.lose(err)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,7 @@ func BenchmarkTakeover(b *testing.B) {
 	}
 	defer os.RemoveAll(dir)
 	keep := func(c *forwarder.Config) {
-		c.Flows, c.Exact, c.State = benchFlows, false, &forwarder.State{Dir: dir}
+		c.Flows, c.Exact, c.State = benchFlows, false, &forwarder.State{Dir: openDir(dir)}
 		c.Clock = time.Now
 	}
 	serve := func(r *rig) {

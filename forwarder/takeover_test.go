@@ -21,12 +21,24 @@ import (
 // keeping makes an engine keep its state in a directory.
 func keeping(dir string, more ...func(*forwarder.Config)) func(*forwarder.Config) {
 	return func(c *forwarder.Config) {
-		c.State = &forwarder.State{Dir: dir, Boot: [16]byte{1}, Now: second}
+		c.State = &forwarder.State{Dir: openDir(dir), Boot: [16]byte{1}, Now: second}
 		c.Exact = false
 		for _, m := range more {
 			m(c)
 		}
 	}
+}
+
+// openDir opens a directory, and makes it if need be. The finalizer of os.Root closes it.
+func openDir(dir string) *os.Root {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		panic(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		panic(err)
+	}
+	return root
 }
 
 // crash copies what a process would leave that was killed now.
@@ -235,7 +247,7 @@ func TestTakeoverAfterTimeouts(t *testing.T) {
 func TestStateIsLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	a := start(t, keeping(dir))
-	_, err := forwarder.New(forwarder.Config{Legs: []forwarder.Leg{{}}, Flows: 1024, State: &forwarder.State{Dir: dir, Boot: [16]byte{1}}})
+	_, err := forwarder.New(forwarder.Config{Legs: []forwarder.Leg{{}}, Flows: 1024, State: &forwarder.State{Dir: openDir(dir), Boot: [16]byte{1}}})
 	if !errors.Is(err, forwarder.ErrStateBusy) || !errors.Is(err, forwarder.ErrState) {
 		t.Errorf("the error is %v", err)
 	}
@@ -243,6 +255,34 @@ func TestStateIsLocked(t *testing.T) {
 	b := start(t, keeping(dir))
 	if got := b.Taken(); got.Afresh != "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestStateLinks: what stands in the place of a file and leads to another is replaced, and the other stays as it is.
+func TestStateLinks(t *testing.T) {
+	whole := filepath.Join(t.TempDir(), "state")
+	a := start(t, keeping(whole))
+	a.serve(service("TCP "+vip4+":80", "rr"), 1)
+	for _, name := range []string{"names", "names.new", "table.0", "counts.0", "zeros"} {
+		for what, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
+			dir, victim := crash(t, whole), filepath.Join(t.TempDir(), "victim")
+			path := filepath.Join(dir, name)
+			text, _ := os.ReadFile(path) // so that what the link leads to could be believed
+			_ = os.Remove(path)
+			a.must(errors.Join(os.WriteFile(victim, text, 0o600), link(victim, path)))
+			b := start(t, keeping(dir))
+			b.serve(service("TCP "+vip4+":80", "rr"), 1)
+			b.serve(service("TCP "+vip4+":81", "rr"), 1)
+			if got := b.Taken().Afresh; (got == "") != (name == "names.new") {
+				t.Errorf("%s is a %s link: taken over, or not: %q", name, what, got)
+			}
+			if err := b.StateError(); err != nil {
+				t.Errorf("%s is a %s link: %v", name, what, err)
+			}
+			if now, err := os.ReadFile(victim); err != nil || string(now) != string(text) {
+				t.Errorf("%s is a %s link: the other file has %d bytes instead of %d: %v", name, what, len(now), len(text), err)
+			}
+		}
 	}
 }
 

@@ -137,14 +137,32 @@ func allocate(f *os.File, from, to int) error {
 	return nil
 }
 
-// reserveIPv6 makes sure that there are pages for the IPv6 part. The table may be in use meanwhile.
-func (a *arena) reserveIPv6() error {
+// reserveIPv6 makes sure that there are pages for the IPv6 part. The table may be in use meanwhile, but has no IPv6 flows yet.
+func (a *arena) reserveIPv6() (err error) {
 	if a.file != nil {
-		if err := allocate(a.file, a.at.ext, a.at.size); err != nil {
-			return err
+		if err = allocate(a.file, a.at.ext, a.at.size); err != nil {
+			// The page in which the part begins has buckets too, and is there.
+			if e := a.own((a.at.ext + page - 1) &^ (page - 1)); e != nil {
+				return errors.Join(err, e)
+			}
+			err = fmt.Errorf("%w: %w", ErrOwnMemory, err)
 		}
 	}
 	populate(a.mem[a.at.ext&^(page-1):])
+	return err
+}
+
+// own puts empty memory of the process in the place of the file's, from a page on. Addresses stay what they are.
+func (a *arena) own(from int) error {
+	if from >= a.at.size {
+		return nil
+	}
+	at := unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.mem)), from)
+	long := uintptr(a.at.size-from+page-1) &^ (page - 1)
+	flags := unix.MAP_ANON | unix.MAP_PRIVATE | unix.MAP_NORESERVE | unix.MAP_FIXED
+	if _, err := unix.MmapPtr(-1, 0, at, long, unix.PROT_READ|unix.PROT_WRITE, flags); err != nil {
+		return fmt.Errorf("map %d MiB for the connection table: %w", long>>20, err)
+	}
 	return nil
 }
 

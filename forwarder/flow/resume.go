@@ -172,7 +172,9 @@ func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
 	return tag == want && (bucket == b1 || bucket == b2)
 }
 
-// ReserveIPv6 makes sure that there is memory for IPv6 flows. A table in a file must have it before the first: where the
-// file's file system is full, the error is returned here instead of the process being ended there. It may be called from
-// any goroutine, but not beside Close.
+// ErrOwnMemory is wrapped by ReserveIPv6 when the file has no room. The table works, but nobody can take it over.
+var ErrOwnMemory = errors.New("IPv6 flows are in the process's own memory")
+
+// ReserveIPv6 makes sure that there is memory for IPv6 flows, before the first of them comes. Where the file has no room for
+// it, it is the process's own, and the error wraps ErrOwnMemory. It may be called from any goroutine, but not beside Close.
 func (t *Table) ReserveIPv6() error { return t.arena.reserveIPv6() }

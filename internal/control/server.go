@@ -12,9 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -52,21 +49,8 @@ type Server struct {
 // Listen makes the socket at path with the given permissions and, unless it is empty, the group, and answers there for
 // d. A socket that a dead director left is replaced; one on which a director answers is an error.
 func Listen(path string, mode os.FileMode, group string, d Director, log *slog.Logger) (*Server, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("control socket: %w; choose another place under control.socket, or \"off\"", err)
-	}
-	if err := Free(path); err != nil {
-		return nil, err
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		_ = os.Remove(path) // left by a director that was killed; if it cannot be removed Listen says so
-	}
-	ln, err := net.Listen("unix", path)
+	ln, err := listen(path, mode, group)
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	if err := restrict(path, mode, group); err != nil {
-		ln.Close()
 		return nil, err
 	}
 	s := &Server{path: path, ln: ln, log: log}
@@ -84,27 +68,6 @@ func Free(path string) error {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
 		return fmt.Errorf("control socket %s: a director answers there already; end it, or give this one another name and socket", path)
-	}
-	return nil
-}
-
-func restrict(path string, mode os.FileMode, group string) error {
-	if err := os.Chmod(path, mode); err != nil {
-		return fmt.Errorf("control socket: %w", err)
-	}
-	if group == "" {
-		return nil
-	}
-	g, err := user.LookupGroup(group)
-	if err != nil {
-		return fmt.Errorf("control.group: %w", err)
-	}
-	gid, err := strconv.Atoi(g.Gid)
-	if err != nil {
-		return fmt.Errorf("control.group %s has the id %q, which is not a number", group, g.Gid)
-	}
-	if err := os.Chown(path, -1, gid); err != nil {
-		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 	"shunt/internal/config"
 	"shunt/internal/control"
 	"shunt/internal/guard"
+	"shunt/internal/owndir"
 	"shunt/internal/statuspage"
 )
 
@@ -38,11 +40,13 @@ type Director struct {
 	log     *slog.Logger
 	started time.Time
 
-	mu      sync.Mutex // one change of the configuration at a time
-	cfg     *config.Config
-	kept    kept
-	reloads atomic.Uint64
-	changes atomic.Uint64 // by the control socket, since the configuration was read
+	mu   sync.Mutex // one change of the configuration at a time
+	cfg  *config.Config
+	kept kept
+	// unkeptWhy says why the connections end with the process, from the start on; "" if they do not.
+	unkeptWhy string
+	reloads   atomic.Uint64
+	changes   atomic.Uint64 // by the control socket, since the configuration was read
 
 	outcomes outcomes
 
@@ -96,6 +100,11 @@ func (d *Director) start(ctx context.Context) error {
 	}
 	if err := refuseLocal(d.cfg); err != nil {
 		return err
+	}
+	if dir := d.cfg.ProcDir; dir != "" {
+		if err := owndir.Check(filepath.Join(dir, "net"), owndir.Private); err != nil {
+			return fmt.Errorf("proc_dir: %w", err)
+		}
 	}
 	plan, neighbours, err := d.cfg.Plan(d.networks())
 	if err != nil {
@@ -206,7 +215,7 @@ func (d *Director) build(plan forwarder.Plan) error {
 		Legs: legs, Workers: d.cfg.Workers, Flows: max(d.cfg.Flows/d.cfg.Workers, config.MinFlows), Epoch: now.Nano(), Settings: d.cfg.Settings,
 	})
 	if err != nil {
-		return fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
+		return err
 	}
 	kept, since := d.recall()
 	if kept != nil {
@@ -307,9 +316,9 @@ func (d *Director) Close() error {
 			errs = append(errs, l.slot.Close())
 		}
 	}
-	d.closeKept() // what it has is for the next process, as the engine's state is
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close())
 	}
+	d.kept.close() // what it has is for the next process, as the engine's state is
 	return errors.Join(errs...)
 }

@@ -5,14 +5,19 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"shunt/api"
 	"shunt/forwarder"
 	"shunt/internal/keptfile"
+	"shunt/internal/owndir"
 )
 
 // This file keeps what was changed by the control socket for the next process, beside the connections: a realserver that somebody
@@ -22,30 +27,79 @@ import (
 
 // keptName is the file in state_dir: lines of JSON. The first is a keptfile.Head, the second what was served when it was written, or
 // null for what the configuration says, and each other one the changes of one transaction since.
-const keptName = "changes"
+const keptName, keptNew = "changes", "changes.new"
 
 // keptLines is how many transactions are kept as such. To repeat one takes milliseconds if there are very many services.
 const keptLines = 256
 
+// keptRetry is after what time the file is written again that could not be written.
+const keptRetry = 10 * time.Second
+
 // kept is the file, and how many changes there are, kept or not. d.mu is held for all but tick's writing.
 type kept struct {
-	dir     string // "" if nothing is to be kept
-	boot    string
-	file    *os.File // nil until something is changed
-	lines   int
-	writing bool     // the file is being written anew, and
-	also    [][]byte // these lines came meanwhile
-	failed  bool     // and it was told
+	dir      *os.Root // nil if nothing is to be kept
+	lock     *os.File // nil if the engine holds the directory's
+	boot     string
+	file     *os.File // nil until something is changed
+	lines    int
+	writing  bool      // the file is being written anew, and
+	also     [][]byte  // these lines came meanwhile
+	dropped  int       // how often what it had was given up
+	failed   error     // why the changes are not kept at present; it was told
+	failedAt time.Time // when they could not be last
+}
+
+// own locks the directory, which the engine does not use, and reports whether nobody else does.
+func (k *kept) own() bool {
+	lock, err := k.dir.Open(".")
+	if err != nil {
+		return false
+	}
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		_ = lock.Close()
+		return false
+	}
+	k.lock = lock
+	return true
+}
+
+// close leaves the directory as it is.
+func (k *kept) close() {
+	k.closeFile()
+	if k.lock != nil {
+		_ = k.lock.Close()
+	}
+	if k.dir != nil {
+		_ = k.dir.Close()
+	}
+	k.dir, k.lock = nil, nil
+}
+
+func (k *kept) closeFile() {
+	if k.file != nil {
+		_ = k.file.Close()
+	}
+	k.file, k.lines = nil, 0
+}
+
+// read returns what the file has.
+func (k *kept) read() ([]byte, error) {
+	f, err := owndir.OpenFile(k.dir, keptName, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
 // recall reads what was kept: the plan that was served, if it is there, and the transactions since. Of what cannot be used it
 // tells why in the log.
 func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
-	if d.kept.dir == "" {
+	if d.kept.dir == nil {
 		return nil, nil
 	}
-	path := filepath.Join(d.kept.dir, keptName)
-	text, err := os.ReadFile(path)
+	path := filepath.Join(d.kept.dir.Name(), keptName)
+	text, err := d.kept.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -73,15 +127,15 @@ func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
 	case err != nil: // of its last lines
 		d.log.Warn("the last changes by the control socket of the director before this one are lost", "file", path, "error", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	d.changes.Store(changes)
+	f, err := owndir.OpenFile(d.kept.dir, keptName, os.O_WRONLY|os.O_APPEND, 0)
+	d.kept.file, d.kept.lines = f, len(since)
 	if err == nil {
 		err = f.Truncate(int64(whole))
 	}
 	if err != nil {
 		d.keepFailed(err)
 	}
-	d.kept.file, d.kept.lines = f, len(since)
-	d.changes.Store(changes)
 	return plan, since
 }
 
@@ -105,8 +159,8 @@ func (d *Director) repeat(since [][]api.Change) {
 func (d *Director) keep(changes []api.Change) {
 	d.changes.Add(uint64(len(changes)))
 	k := &d.kept
-	if k.dir == "" {
-		return
+	if k.dir == nil || k.failed != nil {
+		return // or all is written soon: see compactKept
 	}
 	line, err := json.Marshal(changes)
 	line = append(line, '\n')
@@ -142,37 +196,49 @@ func (d *Director) writeKept(plan *forwarder.Plan, changes uint64) (*os.File, er
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(d.kept.dir, keptName+".new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := owndir.Create(d.kept.dir, keptNew, os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := f.Write(b.Bytes()); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, d.discard(f, err)
 	}
 	return f, nil
 }
 
+// discard removes a file that was to replace the one that is there, and returns why.
+func (d *Director) discard(f *os.File, why error) error {
+	return errors.Join(why, f.Close(), d.kept.dir.Remove(keptNew))
+}
+
 // useKept gives a file that was written its name, and has further changes written to it.
 func (d *Director) useKept(f *os.File) error {
-	if err := os.Rename(f.Name(), filepath.Join(d.kept.dir, keptName)); err != nil {
-		return errors.Join(err, f.Close())
+	if err := d.kept.dir.Rename(keptNew, keptName); err != nil {
+		return d.discard(f, err)
 	}
-	d.closeKept()
-	d.kept.file, d.kept.lines = f, 0
+	d.kept.closeFile()
+	d.kept.file = f
 	return nil
 }
 
-// compactKept writes the file anew when it has become long, without keeping anybody waiting while it does.
+// compactKept writes the file anew when it has become long, or could not be written, without keeping anybody waiting while it
+// does.
 func (d *Director) compactKept() {
 	if !d.mu.TryLock() {
 		return // another second
 	}
 	k := &d.kept
-	if k.dir == "" || k.file == nil || k.lines < keptLines || k.writing {
+	again := k.failed != nil && time.Since(k.failedAt) >= keptRetry
+	if k.dir == nil || k.writing || !again && (k.file == nil || k.lines < keptLines) {
 		d.mu.Unlock()
 		return
 	}
-	old, changes := k.file, d.changes.Load()
+	dropped, changes := k.dropped, d.changes.Load()
+	if changes == 0 { // since then the configuration was read again
+		k.failed = nil
+		d.mu.Unlock()
+		return
+	}
 	services, settings := d.engine.Services(), d.engine.Settings()
 	k.writing = true
 	d.mu.Unlock()
@@ -183,25 +249,29 @@ func (d *Director) compactKept() {
 	defer d.mu.Unlock()
 	also := k.also
 	k.writing, k.also = false, nil
+	if err == nil && k.dropped != dropped { // the configuration was read again meanwhile
+		_ = d.discard(f, nil)
+		return
+	}
+	for _, line := range also {
+		if err == nil {
+			if _, err = f.Write(line); err != nil {
+				err = d.discard(f, err)
+			}
+		}
+	}
+	if err == nil {
+		err = d.useKept(f)
+	}
 	if err != nil {
 		d.keepFailed(err)
 		return
 	}
-	if k.file != old { // the configuration was read again meanwhile
-		_ = errors.Join(f.Close(), os.Remove(f.Name()))
-		return
-	}
-	for _, line := range also {
-		if _, err := f.Write(line); err != nil {
-			d.keepFailed(errors.Join(err, f.Close()))
-			return
-		}
-	}
-	if err := d.useKept(f); err != nil {
-		d.keepFailed(err)
-		return
-	}
 	k.lines = len(also)
+	if again {
+		k.failed = nil
+		d.log.Info("what is changed by the control socket is kept again", "changes", d.changes.Load())
+	}
 }
 
 // planOf is what is served, as a plan.
@@ -218,31 +288,34 @@ func planOf(services []forwarder.ServiceInfo, settings forwarder.Settings) *forw
 }
 
 // keepFailed says, once, that changes will not be there after a restart. What the file has is not all, so it must not be used.
+// All of it is written again later.
 func (d *Director) keepFailed(err error) {
-	if !d.kept.failed {
-		d.log.Error("what is changed by the control socket will be forgotten at a restart", "error", err)
+	k := &d.kept
+	if k.failed == nil {
+		d.log.Error("what is changed by the control socket will be forgotten at a restart, until it can be written", "error", err)
 	}
-	d.forget()
-	d.kept.dir, d.kept.failed = "", true
+	d.dropKept()
+	k.failed, k.failedAt = err, time.Now()
 }
 
 // forget has the configuration alone count from now on. d.mu is held, or no changes can come yet.
 func (d *Director) forget() {
 	d.changes.Store(0)
-	d.closeKept()
-	if d.kept.dir == "" {
-		return
-	}
-	if err := os.Remove(filepath.Join(d.kept.dir, keptName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.log.Error("what was changed by the control socket cannot be forgotten: the next start may do it again", "error", err)
-	}
+	d.dropKept()
+	d.kept.failed = nil
 }
 
-func (d *Director) closeKept() {
-	if d.kept.file != nil {
-		_ = d.kept.file.Close()
+// dropKept removes the file.
+func (d *Director) dropKept() {
+	k := &d.kept
+	k.dropped++
+	k.closeFile()
+	if k.dir == nil {
+		return
 	}
-	d.kept.file, d.kept.lines = nil, 0
+	if err := k.dir.Remove(keptName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.log.Error("what was changed by the control socket cannot be forgotten: the next start may do it again", "error", err)
+	}
 }
 
 // digest names the configuration.

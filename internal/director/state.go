@@ -12,6 +12,7 @@ import (
 
 	"shunt/forwarder"
 	"shunt/internal/control"
+	"shunt/internal/owndir"
 )
 
 const (
@@ -21,17 +22,25 @@ const (
 	resumeWait = 100 * time.Millisecond
 )
 
-// newEngine makes the engine, with the connections of the process before this one if it can have them.
+// newEngine makes the engine, with the connections of the process before this one if it can have them. A state_dir that others
+// can change is an error. Any other reason for which nothing can be kept is a warning.
 func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
-	dir := d.cfg.StateDir
-	if dir == "" {
-		return forwarder.New(cfg)
+	if d.cfg.StateDir == "" {
+		return engineInMemory(cfg)
 	}
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
+	dir, err := owndir.Open(d.cfg.StateDir, 0o700, owndir.Private)
+	if errors.Is(err, owndir.ErrUntrusted) {
+		return nil, fmt.Errorf("state_dir: %w", err)
+	}
+	if err != nil {
+		return d.unkept(cfg, err)
+	}
+	d.kept.dir, d.kept.boot = dir, hex.EncodeToString(boot[:])
 	kept := cfg
 	kept.State = &forwarder.State{Dir: dir, Boot: boot, Now: cfg.Epoch}
 	e, err := forwarder.New(kept)
@@ -43,25 +52,47 @@ func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
 		e, err = forwarder.New(kept)
 	}
 	if errors.Is(err, forwarder.ErrState) {
-		d.log.Warn("the connections of this director will not outlive it: see state_dir", "error", err)
-		return forwarder.New(cfg)
+		if !d.kept.own() {
+			d.kept.close()
+		}
+		return d.unkept(cfg, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	d.kept.dir, d.kept.boot = dir, hex.EncodeToString(boot[:])
+	d.tellTaken(e.Taken(), time.Since(began))
+	return e, nil
+}
+
+// unkept makes an engine whose connections end with the process, and says why.
+func (d *Director) unkept(cfg forwarder.Config, why error) (*forwarder.Engine, error) {
+	d.log.Warn("the connections of this director will not outlive it: see state_dir", "error", why)
+	d.unkeptWhy = why.Error()
+	return engineInMemory(cfg)
+}
+
+func engineInMemory(cfg forwarder.Config) (*forwarder.Engine, error) {
+	e, err := forwarder.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
+	}
+	return e, nil
+}
+
+// tellTaken tells what the engine took over, and what is wrong with where it is.
+func (d *Director) tellTaken(t forwarder.Takeover, took time.Duration) {
 	var fs unix.Statfs_t
+	dir := d.cfg.StateDir
 	if err := unix.Statfs(dir, &fs); err == nil && fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
 		d.log.Warn("the connection table is on a disk, for which forwarding may have to wait: let state_dir name a directory on a tmpfs", "state_dir", dir)
 	}
-	switch t := e.Taken(); {
+	switch {
 	case t.Afresh != "":
 		d.log.Warn("the connections of the director before this one are not taken over", "reason", t.Afresh)
 	case t.Flows+t.Templates+t.Dropped > 0:
 		d.log.Info("connections were taken over from the director before this one", "connections", t.Flows, "templates", t.Templates,
-			"dropped", t.Dropped, "without_template", t.Loosened, "took", time.Since(began).Round(time.Millisecond))
+			"dropped", t.Dropped, "without_template", t.Loosened, "took", took.Round(time.Millisecond))
 	}
-	return e, nil
 }
 
 // bootID names this run of the machine: random(4).

@@ -18,7 +18,14 @@ func (d *Director) Status() api.Status {
 	s := d.engine.Stats()
 	d.mu.Lock()
 	path := d.cfg.Path
+	unkept := api.Unkept{Connections: d.unkeptWhy}
+	if d.kept.failed != nil {
+		unkept.Changes = d.kept.failed.Error()
+	}
 	d.mu.Unlock()
+	if err := d.engine.StateError(); err != nil {
+		unkept.Connections = err.Error()
+	}
 	out := api.Status{
 		Version: d.opt.Version, Started: d.started, Config: path, Reloads: d.reloads.Load(), Changes: d.changes.Load(), Flows: s.Flows, Capacity: s.Capacity,
 		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
@@ -26,6 +33,7 @@ func (d *Director) Status() api.Status {
 			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,
 			"table.bytes": uint64(s.Memory),
 		},
+		Unkept: unkept,
 	}
 	for v := range forwarder.NumVerdicts {
 		out.Verdicts[v.String()] = s.Verdicts[v]

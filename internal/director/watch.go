@@ -28,9 +28,12 @@ func (d *Director) watch(ctx context.Context) {
 			if err := d.engine.Maintain(); err != nil {
 				d.log.Error("the engine could not be maintained", "error", err)
 			}
-			if err := d.engine.StateError(); err != nil && !spoilt {
-				spoilt = true
-				d.log.Error("the connections of this director will not outlive it", "error", err)
+			if err := d.engine.StateError(); (err != nil) != spoilt {
+				if spoilt = err != nil; spoilt {
+					d.log.Error("the connections of this director will not outlive it", "error", err)
+				} else {
+					d.log.Info("the connections of this director will outlive it again")
+				}
 			}
 			d.compactKept()
 			continue

@@ -75,6 +75,12 @@ func Warnings(o *api.Overview) []Warning {
 			say("Frames were dropped at the ring of "+l.Name, "%s since the start. Raise ring.slots for bursts, workers for a steady load.", Count(l.RingFull, " "))
 		}
 	}
+	if why := o.Unkept.Connections; why != "" {
+		say("A restart will lose all connections", "%s", firstLine(why))
+	}
+	if why := o.Unkept.Changes; why != "" {
+		say("A restart will lose the changes by the control socket", "%s", firstLine(why))
+	}
 	if o.Reload.Error != "" {
 		say("The last reload was refused", "The old configuration stays in force. %s", firstLine(o.Reload.Error))
 	}

@@ -96,6 +96,8 @@ var (
 
 	latency = desc("frame_latency_seconds", "Time of sampled frames in the director, from the kernel's time stamp until they were sent.")
 
+	unkept = desc("unkept", "1 if a restart will lose this though there is a state_dir.", "what")
+
 	reloads    = desc("config_reloads_total", "Times that the configuration was read again.", "result")
 	reloadOK   = desc("config_last_reload_successful", "0 if the last reload was refused, else 1.")
 	reloadTime = desc("config_last_reload_timestamp_seconds", "When the configuration was last read again; the start if it never was.")
@@ -143,6 +145,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.counter(answers, o.Counters["answers.sent"], "sent")
 	s.counter(answers, o.Counters["answers.limited"], "limited")
 	s.latency(&o.Latency)
+	s.gauge(unkept, truth(o.Unkept.Connections != ""), "connections")
+	s.gauge(unkept, truth(o.Unkept.Changes != ""), "changes")
 	s.counter(reloads, o.Reloads, "success")
 	s.counter(reloads, o.Reload.Failures, "failure")
 	s.gauge(reloadOK, truth(o.Reload.Error == ""))
