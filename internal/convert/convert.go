@@ -1,11 +1,13 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"regexp"
 	"strings"
+
+	"shunt/internal/ipvsadm"
 )
 
 // Formats that are understood.
@@ -15,51 +17,81 @@ var Formats = []string{"keepalived", "ipvsadm", "ldirectord"}
 type Options struct {
 	Format    string // one of Formats; "" : as the text looks
 	Interface string // of the leg; "" : what the file tells, or a placeholder
+	ConfigID  string // of keepalived, for lines with @id; "" : the host's name, as keepalived has it
 }
 
-// File converts the file at path, and what it includes.
-func File(path string, opt Options) ([]byte, []Note, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, err
+// A Result is what became of a file.
+type Result struct {
+	Config []byte // what `shunt check` accepts, unless there is an error too
+	Notes  []Note // by file and line
+}
+
+// Losses is how many of the notes say that Config lacks something.
+func (r Result) Losses() (n int) {
+	for _, note := range r.Notes {
+		if note.Loss {
+			n++
+		}
 	}
-	return convert(path, text, opt, os.ReadFile, filepath.Glob)
+	return n
+}
+
+// File converts the file at path, and what it includes. It may be a pipe. An error says that there is nothing to serve, or that
+// the file cannot be read; the notes say why.
+func File(path string, opt Options) (Result, error) {
+	text, err := readBounded(path)
+	if err != nil {
+		return Result{}, err
+	}
+	return Text(path, text, opt)
 }
 
 // Text converts a text at hand; what it includes is read from the working directory. name stands for it in notes.
-func Text(name string, text []byte, opt Options) ([]byte, []Note, error) {
-	return convert(name, text, opt, os.ReadFile, filepath.Glob)
+func Text(name string, text []byte, opt Options) (Result, error) {
+	return convert(name, text, opt, realDisk, ipvsadm.SystemNames())
 }
 
-func convert(name string, text []byte, opt Options, read func(string) ([]byte, error), glob func(string) ([]string, error)) ([]byte, []Note, error) {
-	r := &result{ifaces: map[netip.Addr]string{}}
-	format := opt.Format
-	if format == "" {
-		format = guess(string(text))
+func convert(name string, text []byte, opt Options, d disk, names ipvsadm.Names) (Result, error) {
+	r := newResult(names)
+	if err := r.read(name, text, opt, d); err != nil {
+		return Result{}, err
 	}
-	switch format {
+	out, err := r.write(name, opt.Interface)
+	return Result{out, r.notes}, err
+}
+
+func newResult(names ipvsadm.Names) *result {
+	return &result{ifaces: map[netip.Addr]string{}, known: map[serviceKey]*service{}, names: names}
+}
+
+// read makes services of the text, as the program that it is for would.
+func (r *result) read(name string, text []byte, opt Options, d disk) error {
+	switch format := cmp.Or(opt.Format, guess(string(text))); format {
 	case "keepalived":
-		x := &reader{r: r, read: read, glob: glob, vars: map[string]string{}, open: map[string]bool{}}
-		r.keepalived(x.file(name, text, 0))
+		r.keepalived(newTextReader(r, d, name, text, cmp.Or(opt.ConfigID, hostID())).tree())
 	case "ipvsadm":
 		r.ipvsadm(name, string(text))
 	case "ldirectord":
 		r.ldirectord(name, string(text))
 	default:
-		return nil, nil, fmt.Errorf("there is no format %q: there are %s", format, strings.Join(Formats, ", "))
+		return fmt.Errorf("there is no format %q: there are %s", format, strings.Join(Formats, ", "))
 	}
-	out, err := r.write(name, opt.Interface)
-	return out, r.notes, err
+	return nil
 }
 
-// guess tells the format by the first line that says something.
+// What a line of each format looks like.
+var (
+	ipvsadmLine    = regexp.MustCompile(`^(ipvsadm\s+)?(-[ACEDSRZ]|--(add-service|set|clear))(\s|$)`)
+	ldirectordLine = regexp.MustCompile(`^(virtual6?|checktimeout|checkinterval|autoreload|quiescent|negotiatetimeout|logfile|fork|supervised|emailalert)\s*=`)
+)
+
+// guess tells the format by the first line that only one of them has.
 func guess(text string) string {
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
 		switch {
-		case strings.HasPrefix(line, "-A ") || strings.HasPrefix(line, "ipvsadm "):
+		case ipvsadmLine.MatchString(strings.TrimSpace(line)):
 			return "ipvsadm"
-		case strings.HasPrefix(line, "virtual=") || strings.HasPrefix(line, "virtual6=") || strings.HasPrefix(line, "virtual ="):
+		case ldirectordLine.MatchString(line):
 			return "ldirectord"
 		}
 	}

@@ -1,141 +1,70 @@
 package convert
 
 import (
-	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
+
+	"shunt/internal/ipvsadm"
 )
 
-// ipvsadm reads what `ipvsadm -S -n` writes: a line for each service (-A) and each realserver (-a).
+// ipvsadm reads what `ipvsadm -S` writes, and other lines that `ipvsadm -R` would read: each is carried out as shunt ipvsadm
+// does.
 func (r *result) ipvsadm(name string, text string) {
-	byKey := map[string]*service{}
+	c := &recorder{r: r}
 	for i, line := range strings.Split(text, "\n") {
-		p := place{name, i + 1}
-		words := strings.Fields(line)
-		if len(words) > 0 && words[0] == "ipvsadm" {
-			words = words[1:]
-		}
-		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
-			continue
-		}
-		adds := words[0] == "-A" || words[0] == "--add-service"
-		if !adds && words[0] != "-a" && words[0] != "--add-server" {
-			r.note(p, "%s: only -A and -a are converted", words[0])
-			continue
-		}
-		s, x, method := r.ipvsadmLine(p, words[1:])
-		if s == nil {
-			continue
-		}
-		if adds {
-			byKey[s.String()] = s
-			r.services = append(r.services, s)
-			continue
-		}
-		to := byKey[s.String()]
-		if to == nil || !x.addr.IsValid() {
-			r.note(p, "the realserver belongs to no service that was added before")
-			continue
-		}
-		if method != "DR" {
-			x.refused = "it is of " + method + ": shunt does direct routing only"
-		}
-		if x.port < 0 {
-			x.port = to.port
-		}
-		to.reals = append(to.reals, x)
-	}
-}
-
-// ipvsadmLine reads the options of one line; s is nil if there is something in them that was not understood.
-func (r *result) ipvsadmLine(p place, words []string) (s *service, x real, method string) {
-	s, x, method = &service{place: p, proto: "tcp"}, real{place: p, weight: 1, port: -1}, "DR"
-	bad := func(option, value string) (*service, real, string) {
-		r.note(p, "%s %s is not understood: the line is left out", option, value)
-		return nil, x, ""
-	}
-	for i := 0; i < len(words); i++ {
-		option, value := words[i], ""
-		if i+1 < len(words) {
-			value = words[i+1]
-		}
-		ok := true
-		switch option {
-		case "-t", "-u", "--tcp-service", "--udp-service", "--sctp-service":
-			s.proto = map[string]string{"-u": "udp", "--udp-service": "udp", "--sctp-service": "sctp"}[option]
-			if s.proto == "" {
-				s.proto = "tcp"
-			}
-			s.addr, s.port, ok = addrPort(value)
-			s.port = max(s.port, 0)
-			i++
-		case "-f", "--fwmark-service":
-			var m int
-			m, ok = number(value, 1, 1<<32-1)
-			s.mark = uint32(m)
-			i++
-		case "-6", "-n", "-g", "--gatewaying":
-		case "-m", "--masquerading":
-			method = "NAT"
-		case "-i", "--ipip":
-			method = "TUN"
-		case "-o", "--ops":
-			s.onePacket = true
-		case "-s", "--scheduler":
-			s.scheduler = value
-			i++
-		case "-b", "--sched-flags":
-			for f := range strings.SplitSeq(value, ",") {
-				if f != "sh-fallback" && f != "sh-port" && f != "mh-fallback" && f != "mh-port" {
-					return bad(option, value)
-				}
-				s.flags = append(s.flags, f)
-			}
-			i++
-		case "-p", "--persistent":
-			s.persistence = 360
-			if n, is := number(value, 1, 2_678_400); is {
-				s.persistence = n
-				i++
-			}
-		case "-M", "--netmask":
-			s.mask, ok = parseMask(value, s.addr.Is6())
-			i++
-		case "-r", "--real-server":
-			x.addr, x.port, ok = addrPort(value)
-			i++
-		case "-w", "--weight":
-			x.weight, ok = number(value, 0, 65535)
-			i++
-		case "-x", "--u-threshold":
-			x.upper, ok = number(value, 0, 1<<31-1)
-			i++
-		case "-y", "--l-threshold":
-			x.lower, ok = number(value, 0, 1<<31-1)
-			i++
+		at := place{name, i + 1}
+		words := slices.DeleteFunc(strings.Fields(line), func(w string) bool { return w == "ipvsadm" })
+		switch {
+		case len(words) == 0 || strings.HasPrefix(words[0], "#"):
+		case words[0] == "-R" || words[0] == "--restore" || words[0] == "-L" || words[0] == "-l" || words[0] == "--list" || words[0] == "-S" || words[0] == "--save":
+			r.lose(at, "%.200s: it changes nothing, and nothing is made of it", line)
 		default:
-			return bad(option, value)
-		}
-		if !ok {
-			return bad(option, value)
+			r.otherPort(at, words)
+			c.line(at, words)
 		}
 	}
-	if !s.addr.IsValid() && s.mark == 0 {
-		r.note(p, "there is no service in this line")
-		return nil, x, ""
-	}
-	return s, x, method
 }
 
-// addrPort reads ADDRESS[:PORT]; the port is -1 if there is none.
-func addrPort(s string) (netip.Addr, int, bool) {
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return a, -1, a.Zone() == "" && !a.Is4In6()
+// otherPort notes a realserver's port that is not the service's: without masquerading ipvsadm takes the service's.
+func (r *result) otherPort(at place, words []string) {
+	var virtual, to string
+	proto := ipvsadm.TCP
+	for i := 0; i+1 < len(words); i++ {
+		switch words[i] {
+		case "-t", "--tcp-service":
+			virtual = words[i+1]
+		case "-u", "--udp-service":
+			virtual, proto = words[i+1], ipvsadm.UDP
+		case "--sctp-service":
+			virtual, proto = words[i+1], ipvsadm.SCTP
+		case "-r", "--real-server":
+			to = words[i+1]
+		}
 	}
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return netip.Addr{}, 0, false
+	if slices.Contains(words, "-m") || slices.Contains(words, "--masquerading") || portOf(virtual) == "" {
+		return
 	}
-	a, err := netip.ParseAddr(strings.Trim(s[:i], "[]"))
-	port, ok := parsePort(s[i+1:])
-	return a, port, err == nil && ok && a.Zone() == "" && !a.Is4In6()
+	own, other := r.port(portOf(virtual), proto), r.port(portOf(to), proto)
+	if other > 0 && own != other {
+		r.remark(at, "realserver %s: direct routing cannot change the port: it is the service's, %d", to, own)
+	}
+}
+
+// port is a port's number, by number or name; 0 if there is none.
+func (r *result) port(s string, proto ipvsadm.Protocol) uint16 {
+	if n, err := strconv.ParseUint(s, 10, 16); err == nil {
+		return uint16(n)
+	}
+	n, _ := r.names.Port(s, proto)
+	return n
+}
+
+// portOf is what follows the address in ADDRESS:PORT.
+func portOf(s string) string {
+	if strings.Count(s, ":") > 1 && !strings.HasPrefix(s, "[") {
+		return ""
+	}
+	_, port, _ := strings.Cut(s[strings.LastIndexByte(s, ']')+1:], ":")
+	return port
 }

@@ -3,18 +3,26 @@ package convert
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
+	"slices"
 	"strings"
+
+	"shunt/internal/ipvsadm"
 )
 
-// A Note is something that could not be converted, or that has to be looked at.
+// A Note is something that was found in the file and that somebody has to know.
 type Note struct {
 	File string
 	Line int // counted from 1
 	Text string
+	Loss bool // the result lacks something; else it says what the other program would have done, too
 }
 
-func (n Note) String() string { return fmt.Sprintf("%s:%d: %s", n.File, n.Line, n.Text) }
+func (n Note) String() string {
+	if n.Loss {
+		return fmt.Sprintf("%s:%d: %s", n.File, n.Line, n.Text)
+	}
+	return fmt.Sprintf("%s:%d: note: %s", n.File, n.Line, n.Text)
+}
 
 // place is where something was written.
 type place struct {
@@ -22,151 +30,129 @@ type place struct {
 	line int
 }
 
-// service is a virtual service as IPVS knows it.
+// service is a virtual service as IPVS would have it. A reader makes it; judge says whether shunt can have it, too.
 type service struct {
 	place
-	addr        netip.Addr
-	port        int // 0: all
-	proto       string
-	mark        uint32 // if not 0, instead of address, port and protocol
-	scheduler   string
-	flags       []string
-	persistence int // seconds; 0 is none
-	mask        int // bits; 0 is a whole address
-	onePacket   bool
-	reals       []real
-	refused     []string // why it can only be a comment
+	ipvsadm.Service
+	reals   []real
+	refused []string // why it can only be a comment
 }
 
 // real is one realserver of a service.
 type real struct {
 	place
-	addr         netip.Addr
-	port         int
-	weight       int
-	upper, lower int
-	refused      string // why it can only be a comment
+	ipvsadm.Destination
+	method  method
+	refused string // why it can only be a comment
 }
+
+// method is a way of forwarding.
+type method string
+
+// The methods, by the names of keepalived.
+const (
+	direct     method = "DR"
+	masquerade method = "NAT"
+	tunnel     method = "TUN"
+)
 
 // result gathers what was read.
 type result struct {
 	services []*service
 	ifaces   map[netip.Addr]string // of VIPs, where the file tells
-	timeouts []string              // of ipvs.timeouts, as YAML
+	timeouts ipvsadm.Timeouts
 	notes    []Note
+	checks   []check
+	names    ipvsadm.Names
+	known    map[serviceKey]*service // of keepalived
+	full     bool                    // there are as many services as may be
 }
 
-func (r *result) note(p place, format string, args ...any) {
-	r.notes = append(r.notes, Note{p.file, p.line, fmt.Sprintf(format, args...)})
+// check is a kind of health check, and where it is written.
+type check struct {
+	kind   string
+	places []place
+}
+
+// lose notes what the result lacks.
+func (r *result) lose(p place, format string, args ...any) { r.note(p, true, format, args...) }
+
+// remark notes what the other program does, too.
+func (r *result) remark(p place, format string, args ...any) { r.note(p, false, format, args...) }
+
+func (r *result) note(p place, loss bool, format string, args ...any) {
+	r.notes = append(r.notes, Note{p.file, max(p.line, 1), oneLine(fmt.Sprintf(format, args...)), loss})
+}
+
+// checked notes a health check; those of one kind become one note.
+func (r *result) checked(kind string, p place) {
+	for i := range r.checks {
+		if c := &r.checks[i]; c.kind == kind {
+			if !slices.Contains(c.places, p) {
+				c.places = append(c.places, p)
+			}
+			return
+		}
+	}
+	r.checks = append(r.checks, check{kind, []place{p}})
+}
+
+// noteChecks makes the notes about health checks.
+func (r *result) noteChecks(remedy string) {
+	for _, c := range r.checks {
+		var others []string
+		for _, p := range c.places[1:] {
+			if len(others) == 5 {
+				others = append(others, fmt.Sprintf("%d more", len(c.places)-6))
+				break
+			}
+			at := fmt.Sprint(p.line)
+			if p.file != c.places[0].file {
+				at = p.file + ":" + at
+			}
+			others = append(others, at)
+		}
+		also := ""
+		if len(others) > 0 {
+			also = " (also line " + strings.Join(others, ", ") + ")"
+		}
+		r.lose(c.places[0], "%s%s: health checks are not converted, shunt checks by ARP alone: %s", c.kind, also, remedy)
+	}
+	r.checks = nil
 }
 
 // refuse makes a service a comment.
 func (r *result) refuse(s *service, p place, format string, args ...any) {
 	why := fmt.Sprintf(format, args...)
 	s.refused = append(s.refused, why)
-	r.note(p, "%s: %s", s, why)
+	r.lose(p, "%s: %s", s, why)
 }
 
 func (s *service) String() string {
-	if s.mark != 0 {
-		return fmt.Sprintf("service of mark %d", s.mark)
+	if s.Mark != 0 {
+		return fmt.Sprintf("service of mark %d", s.Mark)
 	}
-	return fmt.Sprintf("service %s %s", strings.ToUpper(s.proto), netip.AddrPortFrom(s.addr, uint16(s.port)))
+	return fmt.Sprintf("service %s %s", s.Protocol, netip.AddrPortFrom(s.Addr, s.Port))
 }
 
-// schedulers are those of IPVS, which shunt has all.
-const schedulers = " rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos "
+// is6 reports whether the service is of IPv6.
+func (s *service) is6() bool { return s.Mark != 0 && s.V6 || s.Mark == 0 && s.Addr.Is6() }
 
-func knownScheduler(s string) bool { return s != "" && strings.Contains(schedulers, " "+s+" ") }
-
-// number reads a decimal number in a range.
-func number(s string, low, high int) (int, bool) {
-	n, err := strconv.Atoi(s)
-	return n, err == nil && n >= low && n <= high
-}
-
-// parsePort reads a port, by number or by the few names that such files use.
-func parsePort(s string) (int, bool) {
-	if n, ok := map[string]int{"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53, "ssh": 22, "imap": 143, "ldap": 389, "mysql": 3306}[s]; ok {
-		return n, true
+// maskBits is the length of the prefix of clients that stay together.
+func (s *service) maskBits() (bits int, ok bool) {
+	if s.is6() {
+		return int(s.Netmask), s.Netmask >= 1 && s.Netmask <= 128
 	}
-	return number(s, 0, 65535)
-}
-
-// parseMask reads a netmask, as 255.255.255.0, or a prefix length.
-func parseMask(s string, v6 bool) (bits int, ok bool) {
-	if v6 {
-		return number(s, 1, 128)
-	}
-	if n, ok := number(s, 1, 32); ok {
-		return n, true
-	}
-	a, err := netip.ParseAddr(s)
-	if err != nil || !a.Is4() {
-		return 0, false
-	}
-	b := a.As4()
-	m := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	for m&(1<<31) != 0 {
+	for m := s.Netmask; m&(1<<31) != 0; m <<= 1 {
 		bits++
-		m <<= 1
 	}
-	return bits, m == 0 && bits > 0
+	return bits, bits > 0 && s.Netmask == ^uint32(0)<<(32-bits)
 }
 
-// finish judges what can be judged of a service only when all of it has been read.
-func (r *result) finish() {
-	seen := map[string]*service{}
-	for _, s := range r.services {
-		if s.mark != 0 {
-			r.refuse(s, s.place, "which packets have the mark is set by the firewall: write their addresses and ports under matches:")
-		} else {
-			key := s.String()
-			if first := seen[key]; first != nil {
-				r.refuse(s, s.place, "it is there already, from line %d", first.line)
-			} else {
-				seen[key] = s
-			}
-			if s.port == 0 && s.persistence == 0 {
-				r.refuse(s, s.place, "a service of all ports needs persistence")
-			}
-		}
-		if s.scheduler != "" && !knownScheduler(s.scheduler) {
-			r.refuse(s, s.place, "there is no scheduler %q", s.scheduler)
-		}
-		if s.onePacket && s.proto != "udp" && s.mark == 0 {
-			r.refuse(s, s.place, "one-packet scheduling is for UDP")
-		}
-		r.finishReals(s)
+// wholeAddress is the mask of a service whose clients are taken one by one.
+func wholeAddress(v6 bool) uint32 {
+	if v6 {
+		return 128
 	}
-}
-
-func (r *result) finishReals(s *service) {
-	left := 0
-	known := map[netip.Addr]int{}
-	for i := range s.reals {
-		x := &s.reals[i]
-		why := ""
-		switch {
-		case x.refused != "":
-			why = x.refused
-		case s.mark == 0 && x.port != s.port:
-			why = fmt.Sprintf("port %d: direct routing cannot change the port, which is %d", x.port, s.port)
-		case s.mark == 0 && x.addr.Is4() != s.addr.Is4():
-			why = "it is of another family than the VIP"
-		case known[x.addr] != 0:
-			why = fmt.Sprintf("it is there already, from line %d", known[x.addr])
-		case x.lower > x.upper:
-			why = fmt.Sprintf("its lower threshold %d is above the upper one, %d", x.lower, x.upper)
-		}
-		if x.refused = why; why != "" {
-			r.note(x.place, "%s: realserver %s: %s", s, x.addr, why)
-			continue
-		}
-		known[x.addr] = x.line
-		left++
-	}
-	if left == 0 && len(s.refused) == 0 {
-		r.refuse(s, s.place, "it has no realserver that can be converted")
-	}
+	return 1<<32 - 1
 }

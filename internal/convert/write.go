@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"shunt/internal/config"
+	"shunt/internal/ipvsadm"
 )
 
 // placeholder is the interface where the file does not tell one.
@@ -18,13 +20,11 @@ const placeholder = "eth0"
 
 // write makes the configuration. It is what `shunt check` accepts, or the error says why not.
 func (r *result) write(source, iface string) ([]byte, error) {
-	r.finish()
+	r.judge()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Made from %s by `shunt convert`.\n", oneLine(source))
 	r.writeLegs(&b, iface)
-	if len(r.timeouts) > 0 {
-		fmt.Fprintf(&b, "ipvs:\n  timeouts: {%s}\n", strings.Join(r.timeouts, ", "))
-	}
+	r.writeTimeouts(&b)
 	live := 0
 	b.WriteString("services:\n")
 	for _, s := range r.services {
@@ -33,13 +33,7 @@ func (r *result) write(source, iface string) ([]byte, error) {
 		}
 		s.write(&b)
 	}
-	order := map[string]int{} // of the files, as they were first spoken of
-	for _, n := range r.notes {
-		if _, known := order[n.File]; !known {
-			order[n.File] = len(order)
-		}
-	}
-	slices.SortStableFunc(r.notes, func(x, y Note) int { return cmp.Or(order[x.File]-order[y.File], x.Line-y.Line) })
+	r.sortNotes()
 	if live == 0 {
 		return b.Bytes(), errors.New("nothing that shunt could serve was found")
 	}
@@ -49,12 +43,45 @@ func (r *result) write(source, iface string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// sortNotes puts the notes in order of lines, and takes away those that say the same. Files are in the order in which they were
+// first spoken of.
+func (r *result) sortNotes() {
+	order := map[string]int{}
+	for _, n := range r.notes {
+		if _, known := order[n.File]; !known {
+			order[n.File] = len(order)
+		}
+	}
+	slices.SortStableFunc(r.notes, func(x, y Note) int { return cmp.Or(order[x.File]-order[y.File], x.Line-y.Line) })
+	seen := map[Note]bool{}
+	r.notes = slices.DeleteFunc(r.notes, func(n Note) bool {
+		defer func() { seen[n] = true }()
+		return seen[n]
+	})
+}
+
+// writeTimeouts writes those that the file changes.
+func (r *result) writeTimeouts(b *bytes.Buffer) {
+	var set []string
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{{"tcp", r.timeouts.TCP}, {"tcpfin", r.timeouts.TCPFin}, {"udp", r.timeouts.UDP}} {
+		if t.d > 0 {
+			set = append(set, fmt.Sprintf("%s: %d", t.name, int(t.d.Seconds())))
+		}
+	}
+	if len(set) > 0 {
+		fmt.Fprintf(b, "ipvs:\n  timeouts: {%s}\n", strings.Join(set, ", "))
+	}
+}
+
 // writeLegs names the interface that has the VIPs, if it is known.
 func (r *result) writeLegs(b *bytes.Buffer, iface string) {
 	comment := ""
 	if iface == "" {
 		for _, s := range r.services {
-			if name := r.ifaces[s.addr]; name != "" {
+			if name := r.ifaces[s.Addr]; name != "" {
 				iface = name
 				comment = "  # as the VIPs had it; if the realservers are behind another, add that as a second leg"
 				break
@@ -72,30 +99,16 @@ func (r *result) writeLegs(b *bytes.Buffer, iface string) {
 func (s *service) write(out *bytes.Buffer) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  # %s:%d\n", oneLine(s.file), s.line)
-	if s.mark != 0 {
-		fmt.Fprintf(&b, "  - mark: %d\n    matches: [{address: VIP, port: PORT}]\n", s.mark)
+	if s.Mark != 0 {
+		fmt.Fprintf(&b, "  - mark: %d\n    matches: [{address: VIP, port: PORT}]\n", s.Mark)
 	} else {
-		port := fmt.Sprint(s.port)
-		if s.port == 0 {
+		port := fmt.Sprint(s.Port)
+		if s.Port == 0 {
 			port = "all"
 		}
-		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.addr.String()), s.proto, port)
+		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.Addr.String()), strings.ToLower(s.Protocol.String()), port)
 	}
-	if s.scheduler != "" {
-		fmt.Fprintf(&b, "    scheduler: %s\n", quote(s.scheduler))
-	}
-	if len(s.flags) > 0 {
-		fmt.Fprintf(&b, "    flags: [%s]\n", strings.Join(s.flags, ", "))
-	}
-	if s.persistence > 0 {
-		fmt.Fprintf(&b, "    persistence: %d\n", s.persistence)
-		if s.mask > 0 {
-			fmt.Fprintf(&b, "    persistence_mask: %d\n", s.mask)
-		}
-	}
-	if s.onePacket {
-		b.WriteString("    one_packet: true\n")
-	}
+	s.writeSettings(&b)
 	b.WriteString("    realservers:\n")
 	for i := range s.reals {
 		s.reals[i].write(&b)
@@ -110,18 +123,42 @@ func (s *service) write(out *bytes.Buffer) {
 	out.WriteString(text)
 }
 
+// writeSettings writes how a service schedules.
+func (s *service) writeSettings(b *strings.Builder) {
+	fmt.Fprintf(b, "    scheduler: %s\n", quote(s.Scheduler))
+	var flags []string
+	if s.Flags&ipvsadm.Flag1 != 0 {
+		flags = append(flags, s.Scheduler+"-fallback")
+	}
+	if s.Flags&ipvsadm.Flag2 != 0 {
+		flags = append(flags, s.Scheduler+"-port")
+	}
+	if len(flags) > 0 {
+		fmt.Fprintf(b, "    flags: [%s]\n", strings.Join(flags, ", "))
+	}
+	if s.Persistent {
+		fmt.Fprintf(b, "    persistence: %d\n", int(s.Timeout.Seconds()))
+		if bits, ok := s.maskBits(); ok && s.Netmask != wholeAddress(s.is6()) {
+			fmt.Fprintf(b, "    persistence_mask: %d\n", bits)
+		}
+	}
+	if s.OnePacket {
+		b.WriteString("    one_packet: true\n")
+	}
+}
+
 func (x *real) write(b *strings.Builder) {
 	comment := ""
 	if x.refused != "" {
 		fmt.Fprintf(b, "      # not converted: %s\n", oneLine(x.refused))
 		comment = "#"
 	}
-	fmt.Fprintf(b, "      %s- {address: %s, weight: %d", comment, quote(x.addr.String()), x.weight)
-	if x.upper > 0 {
-		fmt.Fprintf(b, ", upper: %d", x.upper)
+	fmt.Fprintf(b, "      %s- {address: %s, weight: %d", comment, quote(x.Addr.String()), x.Weight)
+	if x.Upper > 0 {
+		fmt.Fprintf(b, ", upper: %d", x.Upper)
 	}
-	if x.lower > 0 {
-		fmt.Fprintf(b, ", lower: %d", x.lower)
+	if x.Lower > 0 {
+		fmt.Fprintf(b, ", lower: %d", x.Lower)
 	}
 	b.WriteString("}\n")
 }
