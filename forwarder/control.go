@@ -91,7 +91,10 @@ type serviceState struct {
 	id      uint16
 	spec    Service
 	vips    []uint16     // the numbers of its matches' addresses
-	dests   []*destState // newest first, as the kernel keeps them
+	dests   []*destState // newest first, as the kernel keeps them; see servers.go
+	room    []*destState // what dests is the end of, and how many of its first are free
+	free    int
+	index   map[netip.AddrPort]*destState // of a long list; nil: to be made
 	changes []scheduler.Change
 	dirty   bool // the list or the scheduler changed since the last snapshot
 	sched   []scheduler.Scheduler

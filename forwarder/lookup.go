@@ -47,11 +47,11 @@ func (c *Control) LookupDestination(key ServiceKey, addr netip.Addr, port uint16
 	if svc == nil {
 		return d, false
 	}
-	i := find(svc, Destination{Addr: addr, Port: port})
-	if i < 0 {
+	state := svc.find(addr, port)
+	if state == nil {
 		return d, false
 	}
-	return svc.dests[i].spec, true
+	return state.spec, true
 }
 
 // HopsOf lists where the realservers of a service live.

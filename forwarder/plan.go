@@ -121,6 +121,8 @@ type Destination struct {
 	// Drain is how long flows may go on after Weight became 0; from then on they are treated as those of a realserver that
 	// was removed (GonePolicy). 0 is for as long as they like.
 	Drain time.Duration
+	// Restore is the weight that it had before Weight became 0, for who gives it back; nothing here looks at it.
+	Restore int32 `json:",omitempty"`
 }
 
 // SourcePolicy decides the source MAC of forwarded frames.

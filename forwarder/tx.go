@@ -150,7 +150,7 @@ func (tx *Tx) service(key ServiceKey) (*serviceState, error) {
 func (tx *Tx) save(svc *serviceState) {
 	tx.c.touchedServices = append(tx.c.touchedServices, svc.id)
 	old := *svc
-	tx.undo = append(tx.undo, func() { *svc = old })
+	tx.undo = append(tx.undo, func() { *svc = old; svc.index = nil })
 }
 
 // EditService changes the scheduler, its options and the persistence of a service (ipvsadm -E), or the matches of a
@@ -193,7 +193,7 @@ func (tx *Tx) DeleteService(key ServiceKey) error {
 		return err
 	}
 	for len(svc.dests) > 0 {
-		d := svc.dests[0]
+		d := svc.dests[0] // the first, which is removed without moving the others
 		if err := tx.DeleteDestination(key, d.spec); err != nil {
 			return err
 		}
@@ -221,10 +221,6 @@ func (tx *Tx) Flush() error {
 		}
 	}
 	return nil
-}
-
-func find(svc *serviceState, d Destination) int {
-	return slices.IndexFunc(svc.dests, func(e *destState) bool { return e.spec.Addr == d.Addr && e.spec.Port == d.Port })
 }
 
 // unicast reports whether a is an address that one host may have, as far as can be told without its netmask.
@@ -257,7 +253,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	if err := checkDest(key, &svc.spec, d); err != nil {
 		return err
 	}
-	if find(svc, d) >= 0 {
+	if svc.find(d.Addr, d.Port) != nil {
 		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, ErrDestExists)
 	}
 	c := tx.c
@@ -292,7 +288,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		c.arrives(state)
 	}
 	c.weighs(state, 1) // one that comes with weight 0 drains from now on
-	svc.dests = append([]*destState{state}, svc.dests...)
+	svc.prepend(state)
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Add, ID: state.id, Weight: d.Weight})
 	svc.dirty = true
 	return nil
@@ -320,11 +316,10 @@ func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
 	if err := checkDest(key, &svc.spec, d); err != nil {
 		return err
 	}
-	i := find(svc, d)
-	if i < 0 {
+	state := svc.find(d.Addr, d.Port)
+	if state == nil {
 		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, ErrNoDest)
 	}
-	state := svc.dests[i]
 	tx.save(svc)
 	old := *state
 	tx.undo = append(tx.undo, func() { *state = old })
@@ -345,16 +340,15 @@ func (tx *Tx) DeleteDestination(key ServiceKey, d Destination) error {
 	if err != nil {
 		return err
 	}
-	i := find(svc, d)
-	if i < 0 {
+	c, state := tx.c, svc.find(d.Addr, d.Port)
+	if state == nil {
 		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, ErrNoDest)
 	}
-	c, state := tx.c, svc.dests[i]
 	tx.save(svc)
 	old := *state
 	gk := goneKey{key, d.Addr, d.Port}
 	tx.undo = append(tx.undo, func() { *state = old; delete(c.gone, gk) })
-	svc.dests = slices.Delete(slices.Clone(svc.dests), i, i+1)
+	svc.remove(state)
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Remove, ID: state.id, Old: state.spec.Weight})
 	svc.dirty = true
 	state.removed = c.clock()
@@ -410,21 +404,27 @@ func (tx *Tx) applyService(p *ServicePlan) error {
 			return err
 		}
 	}
-	for _, d := range slices.Clone(svc.dests) {
-		if !slices.ContainsFunc(p.Destinations, func(e Destination) bool { return e.Addr == d.spec.Addr && e.Port == d.spec.Port }) {
-			if err := tx.DeleteDestination(key, d.spec); err != nil {
-				return err
+	if len(svc.dests) > 0 {
+		wanted := make(map[netip.AddrPort]bool, len(p.Destinations))
+		for _, d := range p.Destinations {
+			wanted[netip.AddrPortFrom(d.Addr, d.Port)] = true
+		}
+		for _, d := range slices.Clone(svc.dests) {
+			if !wanted[d.place()] {
+				if err := tx.DeleteDestination(key, d.spec); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	for _, d := range p.Destinations {
-		i := find(svc, d)
+		state := svc.find(d.Addr, d.Port)
 		switch {
-		case i < 0:
+		case state == nil:
 			if err := tx.AddDestination(key, d); err != nil {
 				return err
 			}
-		case svc.dests[i].spec != d:
+		case state.spec != d:
 			if err := tx.EditDestination(key, d); err != nil {
 				return err
 			}
