@@ -3,16 +3,16 @@
 
 GO      ?= go
 BIN     := bin
-VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+VERSION := $(shell cat cmd/shunt/version.txt)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-control bench-compare install deb clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-control bench-compare install deb rpm package-files package-version clean
 
 all: build
 
 build:
 	@mkdir -p $(BIN)
-	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/shunt ./cmd/shunt
+	$(GO) build -trimpath -o $(BIN)/shunt ./cmd/shunt
 
 # The laboratory: a client, a director and two realservers in network namespaces. LAB takes more flags:
 # make lab LAB='--topology two-arm --keep'
@@ -69,25 +69,41 @@ PACKAGES ?= ./forwarder
 bench-compare:
 	@./bench/compare '$(BASE)' '$(BENCH)' '$(COUNT)' $(PACKAGES)
 
-PREFIX ?= /usr/local
+# IPVSADM=1 installs shunt under the name ipvsadm too, for scripts that call it; without, an ipvsadm that is there stays the one
+# that is found.
+PREFIX  ?= /usr/local
+IPVSADM ?=
 install: build
 	install -D -m 0755 $(BIN)/shunt $(DESTDIR)$(PREFIX)/sbin/shunt
-	ln -sf shunt $(DESTDIR)$(PREFIX)/sbin/ipvsadm
+	$(if $(filter 1 yes true,$(IPVSADM)),ln -sf shunt $(DESTDIR)$(PREFIX)/sbin/ipvsadm)
 	install -D -m 0644 packaging/shunt.yaml $(DESTDIR)$(PREFIX)/share/doc/shunt/shunt.yaml
 	install -D -m 0644 packaging/shunt.service $(DESTDIR)$(PREFIX)/lib/systemd/system/shunt.service
 
-# A Debian package in bin/: program, hardened unit, man pages, completions, example configuration as a conffile. nfpm is run,
-# not required, by go.mod: it needs hundreds of modules.
+# Packages for Debian and for RPM systems in bin/: program, hardened unit, man pages, completions, example configuration as a
+# configuration file. nfpm is run, not required, by go.mod: it needs hundreds of modules. A version before a release sorts by the
+# date of its commit, and below the release.
 NFPM        ?= $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 DEB_ARCH    ?= $(shell $(GO) env GOARCH)
-DEB_VERSION ?= 0~$(shell git log -1 --format=%cd --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0)
-deb: build
-	rm -rf $(BIN)/deb && mkdir -p $(BIN)/deb/completion
-	cp $(BIN)/shunt $(BIN)/deb/shunt
-	sed 's,/usr/local/,/usr/,g' packaging/shunt.service > $(BIN)/deb/shunt.service
-	$(BIN)/shunt man $(BIN)/deb/man && gzip -9n $(BIN)/deb/man/*
-	for s in bash zsh fish; do $(BIN)/shunt completion $$s > $(BIN)/deb/completion/$$s; done
-	DEB_ARCH=$(DEB_ARCH) DEB_VERSION=$(DEB_VERSION) $(NFPM) package --config packaging/deb/nfpm.yaml --packager deb --target $(BIN)/shunt_$(DEB_VERSION)_$(DEB_ARCH).deb
+RPM_ARCH    ?= $(subst arm64,aarch64,$(subst amd64,x86_64,$(DEB_ARCH)))
+DEB_VERSION ?= $(subst -dev,~dev$(shell git log -1 --format=%cd --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 2),$(VERSION))
+RPM_VERSION ?= $(DEB_VERSION)
+package-version:
+	@echo '$(DEB_VERSION)'
+
+package-files: build
+	rm -rf $(BIN)/package && mkdir -p $(BIN)/package/completion
+	cp $(BIN)/shunt $(BIN)/package/shunt
+	sed 's,/usr/local/,/usr/,g' packaging/shunt.service > $(BIN)/package/shunt.service
+	$(BIN)/shunt man $(BIN)/package/man && gzip -9n $(BIN)/package/man/*
+	for s in bash zsh fish; do $(BIN)/shunt completion $$s > $(BIN)/package/completion/$$s; done
+
+deb: package-files
+	PACKAGE_ARCH=$(DEB_ARCH) PACKAGE_VERSION=$(DEB_VERSION) $(NFPM) package --config packaging/nfpm.yaml --packager deb \
+		--target $(BIN)/shunt_$(DEB_VERSION)_$(DEB_ARCH).deb
+
+rpm: package-files
+	PACKAGE_ARCH=$(DEB_ARCH) PACKAGE_VERSION=$(RPM_VERSION) $(NFPM) package --config packaging/nfpm.yaml --packager rpm \
+		--target $(BIN)/shunt-$(RPM_VERSION)-1.$(RPM_ARCH).rpm
 
 clean:
 	rm -rf $(BIN)

@@ -101,6 +101,7 @@ const (
 	CodeUnknownMark      = "unknown-mark"
 	CodeRange            = "range"
 	CodeInvalid          = "invalid"
+	CodeReload           = "reload" // the file was refused
 )
 
 // Error is the answer to a change that cannot be made. The status is 409.

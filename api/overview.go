@@ -8,6 +8,7 @@ type Overview struct {
 	Now        time.Time   `json:"now"`
 	Workers    int         `json:"workers"`
 	Reload     Reload      `json:"reload"`
+	Drift      Drift       `json:"drift"`
 	Probes     Probes      `json:"probes"`
 	Latency    Latency     `json:"latency"`
 	Legs       []Leg       `json:"legs"`
@@ -20,6 +21,7 @@ type Overview struct {
 type Reload struct {
 	Failures uint64    `json:"failures"`       // how often it was refused since the start
 	Last     time.Time `json:"last,omitzero"`  // missing if it was never read again
+	Taken    time.Time `json:"taken,omitzero"` // when it was last taken; missing if it never was
 	Error    string    `json:"error,omitzero"` // of the last time; missing if it was taken
 }
 

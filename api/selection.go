@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -52,8 +53,18 @@ func (e *FieldError) Error() string {
 	return e.Field + ": " + e.Message
 }
 
-// wrong makes a FieldError.
-func wrong(field, message string) error { return &FieldError{field, message} }
+// wrong makes a FieldError. What it repeats of a question may be as long as that was: it is cut.
+func wrong(field, message string) error {
+	return &FieldError{Excerpt(field, 200), Excerpt(message, 1000)}
+}
+
+// Excerpt is s, or its beginning and how long it is if it has more than n bytes.
+func Excerpt(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(s[:n], ""), len(s))
+}
 
 // Empty reports whether the selection chooses all.
 func (s *Selection) Empty() bool { return *s == Selection{} }

@@ -1,24 +1,35 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"shunt/api"
 	"shunt/internal/config"
 )
 
 func checkCmd() *cobra.Command {
 	var path string
-	var asJSON bool
+	var asJSON, diff bool
+	var socket string
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Validate a configuration without running it",
 		Long: "Read a configuration as shunt run would, and say what is wrong with it: every error with its file, line and column, an excerpt\n" +
-			"and what to write instead. Nothing is opened or changed. Exit status: 0 valid, 1 not, 2 the command line was wrong.",
-		Example: "  shunt check -c /etc/shunt/shunt.yaml",
+			"and what to write instead. Nothing is opened or changed. Exit status: 0 valid, 1 not, 2 the command line was wrong.\n\n" +
+			"With --diff, what a reload would change is told too, one thing on a line: what runs, with what was changed at run time, is\n" +
+			"compared with the file. Without -c that is the running director's own file.",
+		Example: "  shunt check -c /etc/shunt/shunt.yaml\n  shunt check --diff",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if diff {
+				if cmd.Flags().Changed("config") {
+					return showDiff(cmd, socket, path, asJSON)
+				}
+				return showDiff(cmd, socket, "", asJSON)
+			}
 			cfg, err := config.Load(path)
 			if err != nil && !asJSON {
 				return err
@@ -45,7 +56,36 @@ func checkCmd() *cobra.Command {
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts: the errors with file, line and column")
+	cmd.Flags().BoolVar(&diff, "diff", false, "what a reload of the running director would change")
+	socketFlag(cmd.Flags(), &socket)
 	return cmd
+}
+
+// showDiff tells what a reload with the file at path would change; path is "" for the running director's own.
+func showDiff(cmd *cobra.Command, socket, path string, asJSON bool) error {
+	running, err := api.NewClient(socket).Config(cmd.Context())
+	if err != nil {
+		return err
+	}
+	now, err := config.Parse("the running configuration", []byte(running.YAML))
+	if err != nil {
+		return err
+	}
+	file, err := config.Load(cmp.Or(path, running.File))
+	if err != nil {
+		return err
+	}
+	diff := config.Diff(now, file)
+	if asJSON {
+		return writeJSON(cmd.OutOrStdout(), append([]api.Difference{}, diff...))
+	}
+	for i := range diff {
+		fmt.Fprintln(cmd.OutOrStdout(), diff[i].String())
+	}
+	if len(diff) == 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: a reload would change nothing\n", file.Path)
+	}
+	return nil
 }
 
 // checked is what check tells scripts.

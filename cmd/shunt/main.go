@@ -19,9 +19,6 @@ import (
 	"shunt/internal/config"
 )
 
-// version is set when the binary is built.
-var version = "devel"
-
 func main() {
 	if filepath.Base(os.Args[0]) == "ipvsadm" {
 		os.Exit(runIpvsadm(context.Background(), os.Args[1:]))
@@ -87,7 +84,7 @@ func rootCmd() *cobra.Command {
 	})
 	root.SetVersionTemplate("shunt {{.Version}}\n")
 	root.AddCommand(runCmd(), checkCmd(), statusCmd(), topCmd(), explainCmd(), ipvsadmCmd(), connsCmd(), replayCmd(), benchCmd(), labCmd(),
-		realserverCmd(), doctorCmd(), convertCmd(), manCmd())
+		realserverCmd(), doctorCmd(), convertCmd(), configCmd(), reloadCmd(), drainCmd(), enableCmd(), versionCmd(), manCmd())
 	return root
 }
 

@@ -60,7 +60,10 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before the start, so that an early one does not end us
 	defer signal.Stop(hup)
-	d, err := director.Start(cfg, director.Options{Log: log, Level: level, Version: version})
+	asked := make(chan chan<- error) // by the control socket
+	d, err := director.Start(cfg, director.Options{Log: log, Level: level, Version: version, Reload: func(ctx context.Context) error {
+		return askReload(ctx, asked)
+	}})
 	if err != nil {
 		return err
 	}
@@ -76,7 +79,9 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 	for {
 		select {
 		case <-hup:
-			reload(d, path, log)
+			_ = reload(d, path, log) // it is logged
+		case answer := <-asked:
+			answer <- reload(d, path, log)
 		case err := <-ended:
 			tell(log, daemon.SdNotifyStopping)
 			if err != nil {
@@ -95,7 +100,23 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 	}
 }
 
-func reload(d *director.Director, path string, log *slog.Logger) {
+// askReload has the loop of forward read the file again, and waits for what becomes of it.
+func askReload(ctx context.Context, asked chan<- chan<- error) error {
+	answer := make(chan error, 1)
+	select {
+	case asked <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func reload(d *director.Director, path string, log *slog.Logger) error {
 	now := unix.Timespec{}
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil { // Type=notify-reload wants to know since when
 		tell(log, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
@@ -110,6 +131,7 @@ func reload(d *director.Director, path string, log *slog.Logger) {
 	if err != nil {
 		log.Error("the old configuration stays in force: the new one is refused", "error", err)
 	}
+	return err
 }
 
 // tell notifies systemd, if it started us: sd_notify(3).

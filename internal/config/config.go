@@ -32,9 +32,10 @@ type Config struct {
 	StateDir string // where connections are kept for the next start; "" : nowhere
 	ProcDir  string // where the kernel's files about IPVS are imitated; "" : nowhere
 
-	src    *source
-	static map[netip.Addr]frame.MAC   // MACs that the file gives
-	placed map[netip.Addr]*Realserver // those for which the file names a leg
+	src     *source
+	written *file                      // as it was read, without the services
+	static  map[netip.Addr]frame.MAC   // MACs that the file gives
+	placed  map[netip.Addr]*Realserver // those for which the file names a leg
 }
 
 // Log is what is logged, and how.
@@ -93,11 +94,21 @@ type Control struct {
 	Socket string // "" : none
 	Mode   fs.FileMode
 	Group  string
+
+	ReadOnly Socket // another socket, by which it is only asked
+}
+
+// Socket is a unix socket beside the control socket.
+type Socket struct {
+	Socket string // "" : none
+	Mode   fs.FileMode
+	Group  string
 }
 
 // HTTP is where the status page and the metrics are served.
 type HTTP struct {
-	Listen string // host:port; "" : nowhere
+	Listen    string // host:port; "" : nowhere
+	WebConfig string // file of TLS and users, as Prometheus's exporters have it; "" : none
 }
 
 // Defaults of what a file leaves out.
@@ -138,6 +149,8 @@ func Parse(name string, text []byte) (*Config, error) {
 	v := &validator{src: src}
 	c := v.config(f)
 	c.Path, c.Digest, c.src = name, sha256.Sum256(text), src
+	f.Services, f.Templates = nil, nil
+	c.written = f
 	return c, errors.Join(v.errs...)
 }
 

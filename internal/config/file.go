@@ -97,13 +97,21 @@ type ringFile struct {
 }
 
 type controlFile struct {
+	Socket   string     `yaml:"socket"`
+	Mode     any        `yaml:"mode"`
+	Group    string     `yaml:"group"`
+	ReadOnly socketFile `yaml:"read_only"`
+}
+
+type socketFile struct {
 	Socket string `yaml:"socket"`
 	Mode   any    `yaml:"mode"`
 	Group  string `yaml:"group"`
 }
 
 type httpFile struct {
-	Listen any `yaml:"listen"`
+	Listen    any    `yaml:"listen"`
+	WebConfig string `yaml:"web_config"`
 }
 
 // ipvsFile has the kernel's settings under net.ipv4.vs by their names, and the timeouts of ipvsadm --set.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
@@ -92,6 +93,18 @@ func (c *Config) Named(name string) *Service {
 		}
 	}
 	return nil
+}
+
+// Expiration is the file's lblc_expiration or lblcr_expiration for services with that scheduler, which are added at run time too;
+// 0 for others, and for the default.
+func (c *Config) Expiration(scheduler string) int64 {
+	switch f := &c.written.IPVS; scheduler {
+	case "lblc":
+		return int64(quiet().duration("", f.LblcExpiration, 0, time.Second, maxPersistence))
+	case "lblcr":
+		return int64(quiet().duration("", f.LblcrExpiration, 0, time.Second, maxPersistence))
+	}
+	return 0
 }
 
 // StaticMAC is the MAC that the file gives to a realserver; zero if none.

@@ -21,7 +21,7 @@ const maxPersistence = 2_678_400 * time.Second
 
 func (v *validator) services(f *file, legs []Leg) []Service {
 	var out []Service
-	if len(f.Services) == 0 {
+	if f.Services == nil { // an empty list is meant: services are added at run time then
 		v.wrong("$.services", "there are no services: name at least one, as in\nservices:\n  - address: 192.0.2.10\n    port: 80\n    realservers: [{address: 10.0.0.11}]")
 	}
 	names := map[string]bool{}
@@ -215,30 +215,33 @@ func (v *validator) address(path, s, what string) (netip.Addr, bool) {
 	return a, false
 }
 
+// A flagWord is what a flag of schedulers is called.
+type flagWord struct {
+	name, needs string // needs: the scheduler that has the name
+	flag        scheduler.Flags
+}
+
+var flagWords = []flagWord{
+	{"sh-fallback", "sh", scheduler.Fallback}, {"sh-port", "sh", scheduler.Port}, {"mh-fallback", "mh", scheduler.Fallback}, {"mh-port", "mh", scheduler.Port},
+	{"flag-1", "", scheduler.Fallback}, {"flag-2", "", scheduler.Port}, {"flag-3", "", scheduler.Flag3}, // as ipvsadm has them
+}
+
 func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *file) {
 	s.Scheduler = f.Scheduler
 	if s.Scheduler == "" {
 		s.Scheduler = "wlc"
 	}
 	for j, name := range f.Flags {
-		flag, needs := scheduler.Flags(0), ""
-		switch name {
-		case "sh-fallback":
-			flag, needs = scheduler.Fallback, "sh"
-		case "sh-port":
-			flag, needs = scheduler.Port, "sh"
-		case "mh-fallback":
-			flag, needs = scheduler.Fallback, "mh"
-		case "mh-port":
-			flag, needs = scheduler.Port, "mh"
-		default:
-			v.wrong(fmt.Sprintf("%s.flags[%d]", path, j), "unknown flag %q: there are sh-fallback, sh-port, mh-fallback and mh-port", name)
+		at := slices.IndexFunc(flagWords, func(w flagWord) bool { return w.name == name })
+		if at < 0 {
+			v.wrong(fmt.Sprintf("%s.flags[%d]", path, j), "unknown flag %q: there are sh-fallback, sh-port, mh-fallback and mh-port, and flag-1, flag-2 and flag-3 "+
+				"for any scheduler", name)
 			continue
 		}
-		if s.Scheduler != needs {
-			v.wrong(fmt.Sprintf("%s.flags[%d]", path, j), "flag %s is of scheduler %s, and this service has %s", name, needs, s.Scheduler)
+		if w := flagWords[at]; w.needs != "" && s.Scheduler != w.needs {
+			v.wrong(fmt.Sprintf("%s.flags[%d]", path, j), "flag %s is of scheduler %s, and this service has %s", name, w.needs, s.Scheduler)
 		}
-		s.Options.Flags |= flag
+		s.Options.Flags |= flagWords[at].flag
 	}
 	if s.SlowStart = v.duration(path+".slow_start", f.SlowStart, 0, 0, time.Hour); s.SlowStart > 0 && !slices.Contains(scheduler.Ramped(), s.Scheduler) {
 		v.wrong(path+".slow_start", "slow_start is for the schedulers that would give a newcomer all new connections: %s; this service has %s",
@@ -294,8 +297,8 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 	glance := quiet()
 	for i := range f.Services {
 		list := services[i].path + ".realservers"
-		if len(f.Services[i].Realservers) == 0 {
-			v.wrong(list, "the service has no realservers: its clients would be refused")
+		if f.Services[i].Realservers == nil { // likewise
+			v.wrong(list, "the service has no realservers: its clients would be refused; write realservers: [] if they are added at run time")
 		}
 		seen := make(map[netip.Addr]bool, len(f.Services[i].Realservers))
 		services[i].Realservers = make([]Realserver, 0, len(f.Services[i].Realservers))

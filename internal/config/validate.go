@@ -65,6 +65,9 @@ func (v *validator) config(f *file) *Config {
 	}
 	c.Control = v.control(&f.Control)
 	c.HTTP.Listen = v.listen("$.http.listen", f.HTTP.Listen)
+	if c.HTTP.WebConfig = f.HTTP.WebConfig; c.HTTP.WebConfig != "" && !strings.HasPrefix(c.HTTP.WebConfig, "/") {
+		v.wrong("$.http.web_config", "the file %q must be an absolute path", c.HTTP.WebConfig)
+	}
 	if c.ProcDir = f.ProcDir; c.ProcDir == "off" {
 		c.ProcDir = ""
 	}
@@ -143,29 +146,50 @@ func (v *validator) log(f *logFile) Log {
 var directorName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (v *validator) control(f *controlFile) Control {
-	c := Control{Socket: f.Socket, Mode: 0o660, Group: f.Group}
-	switch {
-	case f.Socket == "":
-		c.Socket = DefaultSocket
-	case f.Socket == "off":
-		c.Socket = ""
-	case directorName.MatchString(f.Socket):
-		c.Socket = api.SocketOf(f.Socket)
-	case !strings.HasPrefix(f.Socket, "/"):
-		v.wrong("$.control.socket", "the socket %q must be an absolute path, a name of letters, digits, - and _, or off", f.Socket)
-	case len(f.Socket) > 107:
-		v.wrong("$.control.socket", "the path of the socket has %d bytes; the kernel allows 107", len(f.Socket))
+	c := Control{Socket: DefaultSocket, Mode: v.mode("$.control.mode", f.Mode), Group: f.Group}
+	if f.Socket != "" {
+		c.Socket = v.socket("$.control.socket", f.Socket)
 	}
-	if f.Mode != nil {
-		// Without quotes YAML reads 0660 as a number of eight's powers, and 660 as another.
-		s, ok := f.Mode.(string)
-		m, err := strconv.ParseUint(s, 8, 32)
-		if !ok || err != nil || m > 0o777 {
-			v.wrong("$.control.mode", "mode %v: write permissions as octal digits in quotes, such as \"0660\"", f.Mode)
-		}
-		c.Mode = fs.FileMode(m)
+	r := &f.ReadOnly
+	c.ReadOnly = Socket{Socket: v.socket("$.control.read_only.socket", r.Socket), Mode: v.mode("$.control.read_only.mode", r.Mode), Group: r.Group}
+	switch {
+	case c.ReadOnly.Socket == "" && r.Socket != "off" && *r != socketFile{}:
+		v.wrong("$.control.read_only", "the socket has no place: write socket: and a name or a path")
+	case c.ReadOnly.Socket == "":
+		c.ReadOnly = Socket{}
+	case c.ReadOnly.Socket == c.Socket:
+		v.wrong("$.control.read_only.socket", "%s is the control socket already: name another", c.Socket)
 	}
 	return c
+}
+
+// socket reads the place of a socket: a path, the name of a director, or off.
+func (v *validator) socket(path, s string) string {
+	switch {
+	case s == "" || s == "off":
+		return ""
+	case directorName.MatchString(s):
+		return api.SocketOf(s)
+	case !strings.HasPrefix(s, "/"):
+		v.wrong(path, "the socket %q must be an absolute path, a name of letters, digits, - and _, or off", s)
+	case len(s) > 107:
+		v.wrong(path, "the path of the socket has %d bytes; the kernel allows 107", len(s))
+	}
+	return s
+}
+
+// mode reads the permissions of a socket.
+func (v *validator) mode(path string, x any) fs.FileMode {
+	if x == nil {
+		return 0o660
+	}
+	// Without quotes YAML reads 0660 as a number of eight's powers, and 660 as another.
+	s, ok := x.(string)
+	m, err := strconv.ParseUint(s, 8, 32)
+	if !ok || err != nil || m > 0o777 {
+		v.wrong(path, "mode %v: write permissions as octal digits in quotes, such as \"0660\"", x)
+	}
+	return fs.FileMode(m)
 }
 
 // listen understands a port, which is one of the loopback interface, and an address with one.

@@ -87,6 +87,9 @@ func (d *describer) operation(rt *route) object {
 	}
 	if rt.body != nil {
 		op["requestBody"] = object{"required": true, "content": jsonBody(d.schema(rt.body))}
+	}
+	if rt.method == "POST" {
+		responses["403"] = object{"description": "This is the read-only socket"}
 		responses["409"] = object{"description": "Refused: all is as before", "content": jsonBody(d.schema(typeOf[api.Error]()))}
 	}
 	if rt.body != nil || rt.params != nil {

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"reflect"
 
@@ -21,15 +22,15 @@ type route struct {
 	summary      string
 	params       []string     // of the URL
 	body, answer reflect.Type // nil if there is none
-	handle       func(w http.ResponseWriter, r *http.Request, d Director) error
+	handle       func(w http.ResponseWriter, r *http.Request, q *question) error
 }
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 // answering makes a handler of a question without parameters.
-func answering[T any](ask func(Director) T) func(http.ResponseWriter, *http.Request, Director) error {
-	return func(w http.ResponseWriter, _ *http.Request, d Director) error {
-		write(w, ask(d))
+func answering[T any](ask func(Director) T) func(http.ResponseWriter, *http.Request, *question) error {
+	return func(w http.ResponseWriter, _ *http.Request, q *question) error {
+		write(w, ask(q))
 		return nil
 	}
 }
@@ -50,15 +51,49 @@ var routes = []route{
 	{"GET", "/v1/explain", "Where a packet would go, and why", []string{"packet"}, nil, typeOf[api.Explanation](), explain},
 	{"GET", "/v1/table", "All that ipvsadm lists", nil, nil, typeOf[api.Table](), answering(Director.Table)},
 	{"POST", "/v1/changes", "Makes all of these changes, or none", nil, typeOf[[]api.Change](), nil, changes},
-	{"GET", "/v1/openapi.json", "This description", nil, nil, nil, func(w http.ResponseWriter, _ *http.Request, _ Director) error {
+	{"POST", "/v1/realservers/drain", "Gives a realserver weight 0", nil, typeOf[api.Servers](), typeOf[[]api.WeightChange](), weighing(Director.Drain)},
+	{"POST", "/v1/realservers/enable", "Gives a realserver the weight of before", nil, typeOf[api.Servers](), typeOf[[]api.WeightChange](), weighing(Director.Enable)},
+	{"GET", "/v1/config", "The running configuration as a file", nil, nil, typeOf[api.RunningConfig](), func(w http.ResponseWriter, _ *http.Request, q *question) error {
+		c, err := q.Config()
+		if err == nil {
+			write(w, c)
+		}
+		return err
+	}},
+	{"POST", "/v1/reload", "Reads the file again", nil, nil, typeOf[api.Reload](), func(w http.ResponseWriter, r *http.Request, q *question) error {
+		done, err := q.RereadFile(r.Context(), q.by)
+		if err == nil {
+			write(w, done)
+		}
+		return err
+	}},
+	{"GET", "/v1/openapi.json", "This description", nil, nil, nil, func(w http.ResponseWriter, _ *http.Request, _ *question) error {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(openapi) // an error is that of a client that went away
 		return nil
 	}},
 }
 
-func explain(w http.ResponseWriter, r *http.Request, d Director) error {
-	x, err := d.Explain(r.URL.Query().Get("packet"))
+// weighing makes a handler of what changes weights.
+func weighing(do func(Director, Peer, api.Servers) ([]api.WeightChange, error)) func(http.ResponseWriter, *http.Request, *question) error {
+	return func(w http.ResponseWriter, r *http.Request, q *question) error {
+		var s api.Servers
+		if err := body(w, r, "", &s); err != nil {
+			return err
+		}
+		if !s.Realserver.IsValid() {
+			return &api.FieldError{Field: "realserver", Message: "is missing: the address of a realserver"}
+		}
+		done, err := do(q.Director, q.by, s)
+		if err == nil {
+			write(w, done)
+		}
+		return err
+	}
+}
+
+func explain(w http.ResponseWriter, r *http.Request, q *question) error {
+	x, err := q.Explain(r.URL.Query().Get("packet"))
 	if err != nil {
 		return &api.FieldError{Field: "packet", Message: err.Error()}
 	}
@@ -66,12 +101,12 @@ func explain(w http.ResponseWriter, r *http.Request, d Director) error {
 	return nil
 }
 
-// maxBody bounds what is read of a question: 10,000 services with ten realservers each are some 20 MB.
-const maxBody = 64 << 20
-
 // body reads the body of a question.
 func body(w http.ResponseWriter, r *http.Request, name string, v any) error {
 	err := api.Decode(http.MaxBytesReader(w, r.Body, maxBody), name, v)
+	if err != nil { // a client that still writes would see a broken pipe, and not the answer
+		_, _ = io.CopyN(io.Discard, r.Body, maxBody)
+	}
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return &api.FieldError{Field: name, Message: fmt.Sprintf("the body is larger than %d MiB", maxBody>>20)}
@@ -79,17 +114,20 @@ func body(w http.ResponseWriter, r *http.Request, name string, v any) error {
 	return err
 }
 
-func changes(w http.ResponseWriter, r *http.Request, d Director) error {
+func changes(w http.ResponseWriter, r *http.Request, q *question) error {
 	var list []api.Change
 	if err := body(w, r, "changes", &list); err != nil {
 		return err
+	}
+	if len(list) > maxChanges {
+		return &api.FieldError{Field: "changes", Message: fmt.Sprintf("there are %d changes; a transaction has at most %d: send several", len(list), maxChanges)}
 	}
 	for i := range list {
 		if err := list[i].Check(fmt.Sprintf("changes[%d]", i)); err != nil {
 			return err
 		}
 	}
-	if err := d.Apply(list); err != nil {
+	if err := q.Apply(q.by, list); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -97,7 +135,7 @@ func changes(w http.ResponseWriter, r *http.Request, d Director) error {
 }
 
 // connections streams the table, which may be larger than one would want in memory twice.
-func connections(w http.ResponseWriter, r *http.Request, d Director) error {
+func connections(w http.ResponseWriter, r *http.Request, q *question) error {
 	s, err := api.SelectionOf(r.URL.Query())
 	if err != nil {
 		return err
@@ -106,7 +144,7 @@ func connections(w http.ResponseWriter, r *http.Request, d Director) error {
 	if err != nil {
 		return err
 	}
-	stream(w, r, d, chosen)
+	stream(w, r, q, chosen)
 	return nil
 }
 
@@ -118,7 +156,7 @@ func chosen(s *api.Selection, all bool) (func(*api.Connection) bool, error) {
 	return s.Matcher("select.")
 }
 
-func kill(w http.ResponseWriter, r *http.Request, d Director) error {
+func kill(w http.ResponseWriter, r *http.Request, q *question) error {
 	var k api.Kill
 	if err := body(w, r, "", &k); err != nil {
 		return err
@@ -127,11 +165,13 @@ func kill(w http.ResponseWriter, r *http.Request, d Director) error {
 	if err != nil {
 		return err
 	}
-	write(w, api.Done{Connections: d.Kill(match)})
+	n := q.Kill(match)
+	q.log.Info("connections were ended by the control socket", "connections", n, "by", q.by)
+	write(w, api.Done{Connections: n})
 	return nil
 }
 
-func move(w http.ResponseWriter, r *http.Request, d Director) error {
+func move(w http.ResponseWriter, r *http.Request, q *question) error {
 	var m api.Move
 	if err := body(w, r, "", &m); err != nil {
 		return err
@@ -143,10 +183,11 @@ func move(w http.ResponseWriter, r *http.Request, d Director) error {
 	if err != nil {
 		return err
 	}
-	n, err := d.Move(match, m.To)
+	n, err := q.Move(match, m.To)
 	if err != nil {
 		return err
 	}
+	q.log.Info("connections were moved by the control socket", "connections", n, "to", m.To, "by", q.by)
 	write(w, api.Done{Connections: n})
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,10 +32,24 @@ type Director interface {
 	Explain(packet string) (api.Explanation, error)
 	// Table is what ipvsadm lists, Apply makes changes, all or none; it refuses by an *api.Error.
 	Table() api.Table
-	Apply(changes []api.Change) error
+	Apply(by Peer, changes []api.Change) error
+	// Drain and Enable change the weight of a realserver; they refuse by an *api.Error.
+	Drain(by Peer, s api.Servers) ([]api.WeightChange, error)
+	Enable(by Peer, s api.Servers) ([]api.WeightChange, error)
+	// Config is what runs, as a file. RereadFile has the file read again; the error, if it is refused, is an *api.Error.
+	Config() (api.RunningConfig, error)
+	RereadFile(ctx context.Context, by Peer) (api.Reload, error)
 	// Kill ends the connections that are chosen, and Move has them go to another realserver; both return how many.
 	Kill(chosen func(*api.Connection) bool) int
 	Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error)
+}
+
+// A Socket is where a Server listens.
+type Socket struct {
+	Path     string
+	Mode     os.FileMode
+	Group    string // "" : that of the process
+	ReadOnly bool   // it is only asked
 }
 
 // A Server listens on one socket. Close ends it and removes the socket.
@@ -43,20 +58,24 @@ type Server struct {
 	ln   net.Listener
 	http http.Server
 	wg   sync.WaitGroup
-	log  *slog.Logger
 }
 
-// Listen makes the socket at path with the given permissions and, unless it is empty, the group, and answers there for
-// d. A socket that a dead director left is replaced; one on which a director answers is an error.
-func Listen(path string, mode os.FileMode, group string, d Director, log *slog.Logger) (*Server, error) {
-	ln, err := listen(path, mode, group)
+// Listen makes a socket and answers there for d. A socket that a dead director left is replaced; one on which a director
+// answers is an error.
+func Listen(at Socket, d Director, log *slog.Logger) (*Server, error) {
+	path := at.Path
+	ln, err := listen(path, at.Mode, at.Group)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{path: path, ln: ln, log: log}
-	s.http = http.Server{Handler: handler(d), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 1 << 16}
+	s := &Server{path: path, ln: bound(ln, maxConns)}
+	s.http = http.Server{
+		Handler: handler(d, at.ReadOnly, log), ConnContext: withPeer, MaxHeaderBytes: 1 << 16,
+		ReadHeaderTimeout: headTime, ReadTimeout: bodyTime, IdleTimeout: idleTime,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
 	s.wg.Go(func() {
-		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the control socket ended", "socket", path, "error", err)
 		}
 	})
@@ -84,19 +103,42 @@ func (s *Server) Close() error {
 	return err
 }
 
-func handler(d Director) http.Handler {
+// A question is a director that is asked by somebody.
+type question struct {
+	Director
+	by  Peer
+	log *slog.Logger
+}
+
+func handler(d Director, readOnly bool, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
+	turn := make(turns, maxChanging)
 	var all []string
 	for _, rt := range routes {
+		if readOnly && rt.method != http.MethodGet {
+			continue
+		}
 		all = append(all, rt.method+" "+rt.path)
 		mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
-			if err := rt.handle(w, r, d); err != nil {
+			if rt.method != http.MethodGet {
+				if !turn.take(r.Context()) {
+					return
+				}
+				defer turn.give()
+			}
+			goOn(w)
+			if err := rt.handle(w, r, &question{d, peer(r.Context()), log}); err != nil {
 				refuse(w, err)
 			}
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "there is no "+r.Method+" "+r.URL.Path+"; there are "+strings.Join(all, ", "), http.StatusNotFound)
+		if readOnly && r.Method != http.MethodGet {
+			http.Error(w, "this socket is read-only: it answers GET and changes nothing; ask by the control socket (control.socket)", http.StatusForbidden)
+			return
+		}
+		what := api.Excerpt(strconv.Quote(r.Method+" "+r.URL.Path), 200)
+		http.Error(w, "there is no "+what+"; there are "+strings.Join(all, ", "), http.StatusNotFound)
 	})
 	return mux
 }
@@ -112,10 +154,12 @@ func refuse(w http.ResponseWriter, err error) {
 	case errors.As(err, &refused):
 		status, err = http.StatusConflict, refused
 	default:
-		http.Error(w, err.Error(), status)
+		goOn(w)
+		http.Error(w, api.Excerpt(err.Error(), 1000), status)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	goOn(w)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(err)
 }
@@ -129,6 +173,7 @@ func orEmpty[T any](v []T) []T {
 
 func write(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	goOn(w)                          // which may have been long in coming
 	_ = json.NewEncoder(w).Encode(v) // an error is that of a client that went away
 }
 
@@ -136,8 +181,11 @@ func write(w http.ResponseWriter, v any) {
 func stream(w http.ResponseWriter, r *http.Request, d Director, chosen func(*api.Connection) bool) {
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
-	sep := "["
+	sep, n, looked := "[", 0, 0
 	d.Connections(func(c api.Connection) bool {
+		if looked++; looked%65536 == 0 {
+			goOn(w) // where few are chosen, too
+		}
 		if !chosen(&c) {
 			return r.Context().Err() == nil
 		}
@@ -145,6 +193,9 @@ func stream(w http.ResponseWriter, r *http.Request, d Director, chosen func(*api
 			return false
 		}
 		sep = ","
+		if n++; n%1024 == 0 {
+			goOn(w)
+		}
 		return enc.Encode(c) == nil && r.Context().Err() == nil
 	})
 	if sep == "[" {

@@ -18,7 +18,10 @@ import (
 	"shunt/api"
 )
 
-type fake struct{ conns int }
+type fake struct {
+	conns   int
+	applied chan Peer // who asked for changes
+}
 
 func (f fake) Status() api.Status {
 	return api.Status{Flows: 7, Verdicts: map[string]uint64{"forwarded": 3}}
@@ -60,7 +63,26 @@ func (f fake) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error
 	return f.Kill(chosen), nil
 }
 
-func (f fake) Apply(changes []api.Change) error {
+func (f fake) Drain(_ Peer, s api.Servers) ([]api.WeightChange, error) {
+	return []api.WeightChange{{Service: s.Service, Realserver: s.Realserver, Old: 3}}, nil
+}
+
+func (f fake) Enable(_ Peer, s api.Servers) ([]api.WeightChange, error) {
+	return nil, &api.Error{Code: api.CodeNoServer, Message: "no service has a realserver " + s.Realserver.String()}
+}
+
+func (f fake) Config() (api.RunningConfig, error) {
+	return api.RunningConfig{YAML: "services: []\n"}, nil
+}
+
+func (f fake) RereadFile(context.Context, Peer) (api.Reload, error) {
+	return api.Reload{}, &api.Error{Code: api.CodeReload, Message: "shunt.yaml:3:1: it is wrong"}
+}
+
+func (f fake) Apply(by Peer, changes []api.Change) error {
+	if f.applied != nil {
+		f.applied <- by
+	}
 	if changes[0].Op != api.OpFlush {
 		return &api.Error{Code: api.CodeExists, Message: "service already exists", Change: 0}
 	}
@@ -70,7 +92,7 @@ func (f fake) Apply(changes []api.Change) error {
 func TestServer(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	path := filepath.Join(t.TempDir(), "run", "shunt.sock")
-	s, err := Listen(path, 0o600, "", fake{conns: 3}, slog.New(slog.DiscardHandler))
+	s, err := Listen(Socket{Path: path, Mode: 0o600}, fake{conns: 3}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +146,7 @@ func TestServer(t *testing.T) {
 	if err := c.Get(ctx, "/v1/nothing", &conns); err == nil || !strings.Contains(err.Error(), "/v1/status") {
 		t.Errorf("an unknown path gave %v, which does not say what there is", err)
 	}
-	if _, err := Listen(path, 0o600, "", fake{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "already") {
+	if _, err := Listen(Socket{Path: path, Mode: 0o600}, fake{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a second director on the same socket: %v", err)
 	}
 	if err := s.Close(); err != nil {
@@ -137,7 +159,7 @@ func TestServer(t *testing.T) {
 
 func TestEmptyTable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := Listen(path, 0o660, "", fake{}, slog.New(slog.DiscardHandler))
+	s, err := Listen(Socket{Path: path, Mode: 0o660}, fake{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +179,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 	ln.SetUnlinkOnClose(false)
 	ln.Close()
-	s, err := Listen(path, 0o660, "", fake{}, slog.New(slog.DiscardHandler))
+	s, err := Listen(Socket{Path: path, Mode: 0o660}, fake{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,10 +187,10 @@ func TestStaleSocket(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path, 0o660, "", fake{}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Listen(Socket{Path: path, Mode: 0o660}, fake{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a file that is no socket was overwritten")
 	}
-	if _, err := Listen(filepath.Join(t.TempDir(), "s"), 0o660, "no-such-group-at-all", fake{}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Listen(Socket{Path: filepath.Join(t.TempDir(), "s"), Mode: 0o660, Group: "no-such-group-at-all"}, fake{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("an unknown group was accepted")
 	}
 }
@@ -176,7 +198,7 @@ func TestStaleSocket(t *testing.T) {
 // Connections are chosen, ended and moved; what is asked wrongly is refused with the field.
 func TestChosenConnections(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := Listen(path, 0o660, "", fake{conns: 5}, slog.New(slog.DiscardHandler))
+	s, err := Listen(Socket{Path: path, Mode: 0o660}, fake{conns: 5}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

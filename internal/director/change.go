@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,16 +11,25 @@ import (
 	"shunt/api"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
+	"shunt/internal/control"
 	"shunt/scheduler"
 )
 
 // Apply makes changes to the running director, all or none of them. They last until the configuration is read again. A
 // refusal is an *api.Error.
-func (d *Director) Apply(changes []api.Change) error {
+func (d *Director) Apply(by control.Peer, changes []api.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.apply(by, changes)
+}
+
+// apply is Apply when d.mu is held.
+func (d *Director) apply(by control.Peer, changes []api.Change) error {
 	t, err := d.translate(changes)
 	if err != nil {
+		if e := refusal(0, err); e.Code == api.CodeInvalid { // of which ipvsadm has no words but the kernel's
+			d.log.Warn("a change by the control socket is refused", "error", e.Message, "by", by)
+		}
 		return err
 	}
 	if err := d.prepare(t); err != nil {
@@ -39,7 +49,7 @@ func (d *Director) Apply(changes []api.Change) error {
 	if err != nil {
 		return refusal(at, err)
 	}
-	d.log.Info("changed by the control socket", "changes", len(changes))
+	d.tell(by, t)
 	return nil
 }
 
@@ -48,11 +58,7 @@ func (d *Director) translate(changes []api.Change) (*translator, error) {
 	t := &translator{d: d, networks: d.networks(), hops: map[forwarder.Hop]bool{}}
 	for i := range changes {
 		if err := t.add(&changes[i]); err != nil {
-			e := refusal(i, err)
-			if e.Code == api.CodeInvalid { // of which ipvsadm has no words but the kernel's
-				d.log.Warn("a change by the control socket is refused", "error", err)
-			}
-			return nil, e
+			return nil, refusal(i, err)
 		}
 	}
 	return t, nil
@@ -80,6 +86,7 @@ type translator struct {
 	d     *Director
 	steps []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
 	zero  []zeroing
+	told  []string // the first steps in words
 
 	own      map[netip.Addr]bool // this host's addresses; nil until they are needed
 	networks [][]netip.Prefix    // the legs'
@@ -151,6 +158,7 @@ func (t *translator) add(c *api.Change) error {
 		return fmt.Errorf("%s: service or server is missing: %w", c.Op, forwarder.ErrInvalid)
 	}
 	t.steps = append(t.steps, step)
+	t.note(c, &s, &dest)
 	switch c.Op {
 	case api.OpDeleteService:
 		if old, ok := t.d.engine.Lookup(key); ok {
@@ -213,6 +221,7 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 		s.Matches = []forwarder.Match{m}
 		s.Name = s.Key().String()
 	}
+	s.Options.Expiration = t.d.cfg.Expiration(s.Scheduler)
 	if old, ok := t.d.engine.Lookup(s.Key()); ok {
 		s.Name, s.SlowStart = old.Name, old.SlowStart
 		if old.Scheduler == s.Scheduler {
@@ -242,6 +251,9 @@ func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forward
 	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Weight: int32(min(v.Weight, 1<<30)), Upper: v.Upper, Lower: v.Lower}
 	if old, ok := t.d.engine.LookupDestination(s.Key(), dest.Addr, dest.Port); ok {
 		dest.Leg, dest.Drain = old.Leg, old.Drain
+		if dest.Weight == 0 {
+			dest.Restore = cmp.Or(old.Weight, old.Restore)
+		}
 		return dest, nil
 	}
 	if t.own == nil {
@@ -277,7 +289,11 @@ func (t *translator) timeouts(v *api.Timeouts) func(*forwarder.Tx) error {
 
 // refusal gives an error its code.
 func refusal(at int, err error) *api.Error {
-	e := &api.Error{Code: api.CodeInvalid, Message: err.Error(), Change: at}
+	var known *api.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	e := &api.Error{Code: api.CodeInvalid, Message: api.Excerpt(err.Error(), 1000), Change: at}
 	for _, c := range []struct {
 		is   error
 		code string
@@ -297,28 +313,12 @@ func refusal(at int, err error) *api.Error {
 
 // Table is all that ipvsadm lists.
 func (d *Director) Table() api.Table {
-	s := d.engine.Settings()
-	or := func(t, otherwise time.Duration) float64 {
-		if t == 0 {
-			t = otherwise
-		}
-		return t.Seconds()
-	}
-	out := api.Table{Capacity: d.engine.Stats().Capacity, Services: []api.TableService{}, Timeouts: api.Timeouts{
-		TCP: or(s.TCPTimeout, 900*time.Second), TCPFin: or(s.TCPFinTimeout, 120*time.Second), UDP: or(s.UDPTimeout, 300*time.Second),
-	}}
+	out := api.Table{Capacity: d.engine.Stats().Capacity, Services: []api.TableService{}, Timeouts: timeoutsOf(d.engine.Settings())}
 	for _, s := range d.engine.Services() {
-		k := s.Key()
 		v := api.TableService{Counts: counts(s.Counts), Rates: rates(s.Rates), Servers: []api.TableServer{}}
-		v.VirtualService = api.VirtualService{
-			Mark: k.Mark, V6: k.V6, Scheduler: s.Scheduler, Flags: uint8(s.Options.Flags), Persistence: s.Persistence.Seconds(),
-			MaskBits: s.MaskBits, OnePacket: s.OnePacket,
-		}
-		v.Name = k.Name
-		if k.Mark == 0 { // a range of ports is shown by its first
-			m := s.Matches[0]
-			v.Protocol, v.Address, v.Port = m.Proto.String(), m.Addr, m.First
-		}
+		v.VirtualService = identity(&s.Service)
+		v.Scheduler, v.Flags, v.Persistence = s.Scheduler, uint8(s.Options.Flags), s.Persistence.Seconds()
+		v.MaskBits, v.OnePacket = s.MaskBits, s.OnePacket
 		for _, r := range s.Destinations {
 			v.Servers = append(v.Servers, api.TableServer{
 				VirtualServer: api.VirtualServer{Address: r.Addr, Port: r.Port, Weight: int64(r.Weight), Upper: r.Upper, Lower: r.Lower},
@@ -328,4 +328,10 @@ func (d *Director) Table() api.Table {
 		out.Services = append(out.Services, v)
 	}
 	return out
+}
+
+// timeoutsOf are the timeouts in force, in seconds.
+func timeoutsOf(s forwarder.Settings) api.Timeouts {
+	or := func(t, otherwise time.Duration) float64 { return cmp.Or(t, otherwise).Seconds() }
+	return api.Timeouts{TCP: or(s.TCPTimeout, 900*time.Second), TCPFin: or(s.TCPFinTimeout, 120*time.Second), UDP: or(s.UDPTimeout, 300*time.Second)}
 }

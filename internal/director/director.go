@@ -32,6 +32,8 @@ type Options struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar // set by the configuration, at the start and when it is read again; may be nil
 	Version string
+	// Reload has the file read again, for who asks by the control socket, and waits for what becomes of it. Nil: it cannot be.
+	Reload func(context.Context) error
 }
 
 // A Director forwards until it is closed. Its methods may be called from any goroutine.
@@ -46,16 +48,20 @@ type Director struct {
 	// unkeptWhy says why the connections end with the process, from the start on; "" if they do not.
 	unkeptWhy string
 	reloads   atomic.Uint64
-	changes   atomic.Uint64 // by the control socket, since the configuration was read
+	changes   atomic.Uint64                 // by the control socket, since the configuration was read
+	read      atomic.Pointer[config.Config] // cfg, for who does not wait for a change under way
 
 	outcomes outcomes
+	drift    drift
+	seenLegs atomic.Pointer[[]api.Leg]
+	seenLoss atomic.Pointer[api.Unkept]
 
 	legs    []*leg
 	rings   []*ring.Engine
 	engine  *forwarder.Engine
 	macs    atomic.Pointer[map[frame.MAC]bool] // of all legs; the map is not changed
 	guard   *guard.Guard
-	control *control.Server
+	sockets []*control.Server
 	page    *statuspage.Server
 
 	neighbours sync.Mutex // guards known and claims
@@ -83,6 +89,7 @@ func Start(cfg *config.Config, opt Options) (*Director, error) {
 		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),
 		known: map[place]arpd.Neighbour{}, outcomes: outcomes{conflicts: map[claim]*api.Conflict{}},
 	}
+	d.read.Store(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	if err := d.start(ctx); err != nil {
@@ -124,10 +131,8 @@ func (d *Director) start(ctx context.Context) error {
 	}
 	// Before the guard and the first frame: where another director answers already, this one must end without having
 	// forwarded a frame a second time, and without taking the other's guard away.
-	if c := d.cfg.Control; c.Socket != "" {
-		if d.control, err = control.Listen(c.Socket, c.Mode, c.Group, d, d.log); err != nil {
-			return err
-		}
+	if err := d.openControl(); err != nil {
+		return err
 	}
 	if a := d.cfg.HTTP.Listen; a != "" {
 		if d.page, err = statuspage.Listen(a, d, d.log); err != nil {
@@ -174,6 +179,25 @@ func (d *Director) start(ctx context.Context) error {
 	}
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
 		"workers", len(d.rings), "flows", d.cfg.Flows, "ring_bytes", memory)
+	return nil
+}
+
+// openControl has the director answer by its control sockets.
+func (d *Director) openControl() error {
+	c := &d.cfg.Control
+	for _, s := range []control.Socket{
+		{Path: c.Socket, Mode: c.Mode, Group: c.Group},
+		{Path: c.ReadOnly.Socket, Mode: c.ReadOnly.Mode, Group: c.ReadOnly.Group, ReadOnly: true},
+	} {
+		if s.Path == "" {
+			continue
+		}
+		server, err := control.Listen(s, d, d.log)
+		if err != nil {
+			return err
+		}
+		d.sockets = append(d.sockets, server)
+	}
 	return nil
 }
 
@@ -296,8 +320,8 @@ func (d *Director) Wait(ctx context.Context) error {
 // Close gives the VIPs and everything else back. It may be called on what Start could not finish.
 func (d *Director) Close() error {
 	var errs []error
-	if d.control != nil {
-		errs = append(errs, d.control.Close())
+	for _, s := range d.sockets {
+		errs = append(errs, s.Close())
 	}
 	if d.page != nil {
 		errs = append(errs, d.page.Close())

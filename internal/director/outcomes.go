@@ -64,11 +64,13 @@ func (d *Director) Reread(err error) {
 	o := &d.outcomes
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last = api.Reload{Failures: o.last.Failures, Last: time.Now()}
+	o.last.Last, o.last.Error = time.Now(), ""
 	if err != nil {
 		o.last.Failures++
 		o.last.Error = err.Error()
+		return
 	}
+	o.last.Taken = o.last.Last
 }
 
 func (o *outcomes) reload() api.Reload {

@@ -12,7 +12,7 @@ func (d *Director) Overview() api.Overview {
 		Status: d.Status(), Now: time.Now(), Workers: len(d.rings), Services: d.Services(), Neighbours: d.Neighbours(),
 		Legs: make([]api.Leg, len(d.legs)), Conflicts: d.outcomes.claims(),
 	}
-	o.Reload = d.outcomes.reload()
+	o.Reload, o.Drift = d.outcomes.reload(), d.Drift()
 	p := d.engine.Probes()
 	o.Probes.Mean = p.Mean()
 	if p.Buckets > 0 {
@@ -24,11 +24,7 @@ func (d *Director) Overview() api.Overview {
 	if o.Neighbours == nil {
 		o.Neighbours = []api.Neighbour{}
 	}
-	d.mu.Lock()
-	for i, l := range d.legs {
-		o.Legs[i] = api.Leg{Name: l.name, Interface: l.iface, MAC: l.mac.String(), Up: l.present && l.up, Public: l.isPub}
-	}
-	d.mu.Unlock()
+	copy(o.Legs, d.legsSeen())
 	for _, r := range d.rings {
 		s := r.Stats()
 		for _, l := range s.Legs {
@@ -52,4 +48,21 @@ func (d *Director) Overview() api.Overview {
 		}
 	}
 	return o
+}
+
+// legsSeen are the legs without figures. While a change is under way, which may take long, they are as they were before it.
+func (d *Director) legsSeen() []api.Leg {
+	seen := d.seenLegs.Load()
+	if seen == nil {
+		d.mu.Lock()
+	} else if !d.mu.TryLock() {
+		return *seen
+	}
+	defer d.mu.Unlock()
+	legs := make([]api.Leg, len(d.legs))
+	for i, l := range d.legs {
+		legs[i] = api.Leg{Name: l.name, Interface: l.iface, MAC: l.mac.String(), Up: l.present && l.up, Public: l.isPub}
+	}
+	d.seenLegs.Store(&legs)
+	return legs
 }

@@ -1,14 +1,16 @@
 package director
 
 import (
+	"context"
 	"errors"
 	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 
+	"shunt/api"
 	"shunt/forwarder"
 	"shunt/internal/config"
+	"shunt/internal/control"
 )
 
 // reloadWait is how long new realservers may take to be resolved before the new configuration is in force. Meanwhile the old
@@ -22,6 +24,21 @@ func (d *Director) Reload(cfg *config.Config) error {
 	d.Reread(err)
 	return err
 }
+
+// RereadFile has the file read again, and waits. The error is an *api.Error with all that is wrong with it.
+func (d *Director) RereadFile(ctx context.Context, by control.Peer) (api.Reload, error) {
+	if d.opt.Reload == nil {
+		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: "this director cannot read its file again"}
+	}
+	d.log.Info("the file is read again, as was asked by the control socket", "by", by)
+	if err := d.opt.Reload(ctx); err != nil {
+		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: api.Excerpt(err.Error(), maxReloadError)}
+	}
+	return d.outcomes.reload(), nil
+}
+
+// maxReloadError bounds what is told of a refused file, in bytes.
+const maxReloadError = 32 << 10
 
 func (d *Director) reload(cfg *config.Config) error {
 	d.mu.Lock()
@@ -59,6 +76,7 @@ func (d *Director) reload(cfg *config.Config) error {
 		d.opt.Level.Set(cfg.Log.Level)
 	}
 	d.cfg = cfg
+	d.read.Store(cfg)
 	d.forget()
 	d.reloads.Add(1)
 	d.logPlan(plan)
@@ -123,24 +141,9 @@ func (d *Director) sameLegs(cfg *config.Config) error {
 
 // warnRestart names what was changed in the file but stays as it was until the next start.
 func (d *Director) warnRestart(cfg *config.Config) {
-	old := d.cfg
-	for _, k := range []struct {
-		key     string
-		changed bool
-	}{
-		{"flows", old.Flows != cfg.Flows},
-		{"proc_dir", old.ProcDir != cfg.ProcDir},
-		{"state_dir", old.StateDir != cfg.StateDir},
-		{"workers", old.Workers != cfg.Workers},
-		{"ring", !reflect.DeepEqual(old.Ring, cfg.Ring)},
-		{"control", old.Control != cfg.Control},
-		{"http", old.HTTP != cfg.HTTP},
-		{"guard", old.Guard != cfg.Guard},
-		{"arp", old.ARP != cfg.ARP},
-		{"log.format", old.Log.Format != cfg.Log.Format},
-	} {
-		if k.changed {
-			d.log.Warn("this change takes effect at the next start", "key", k.key)
+	for _, x := range config.Diff(d.cfg, cfg) {
+		if x.Restart {
+			d.log.Warn("this change takes effect at the next start", "key", x.Key, "old", x.Old, "new", x.New)
 		}
 	}
 }

@@ -16,24 +16,14 @@ var _ control.Director = (*Director)(nil)
 // Status is the director at a glance.
 func (d *Director) Status() api.Status {
 	s := d.engine.Stats()
-	d.mu.Lock()
-	path := d.cfg.Path
-	unkept := api.Unkept{Connections: d.unkeptWhy}
-	if d.kept.failed != nil {
-		unkept.Changes = d.kept.failed.Error()
-	}
-	d.mu.Unlock()
-	if err := d.engine.StateError(); err != nil {
-		unkept.Connections = err.Error()
-	}
 	out := api.Status{
-		Version: d.opt.Version, Started: d.started, Config: path, Reloads: d.reloads.Load(), Changes: d.changes.Load(), Flows: s.Flows, Capacity: s.Capacity,
+		Version: d.opt.Version, Started: d.started, Config: d.read.Load().Path, Reloads: d.reloads.Load(), Changes: d.changes.Load(), Flows: s.Flows, Capacity: s.Capacity,
 		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
 			"answers.sent": s.Answered, "answers.limited": s.Limited,
 			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,
 			"table.bytes": uint64(s.Memory),
 		},
-		Unkept: unkept,
+		Unkept: d.lost(),
 	}
 	for v := range forwarder.NumVerdicts {
 		out.Verdicts[v.String()] = s.Verdicts[v]
@@ -165,4 +155,26 @@ func (d *Director) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, 
 	}
 	d.log.Info("connections were moved by the control socket", "connections", n, "to", to)
 	return n, nil
+}
+
+// lost tells what will not be there after a restart. While a change is under way it is what was known before.
+func (d *Director) lost() api.Unkept {
+	var out api.Unkept
+	if seen := d.seenLoss.Load(); seen == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+	} else if out = *seen; d.mu.TryLock() {
+		defer d.mu.Unlock()
+	} else {
+		return out
+	}
+	out = api.Unkept{Connections: d.unkeptWhy}
+	if d.kept.failed != nil {
+		out.Changes = d.kept.failed.Error()
+	}
+	if err := d.engine.StateError(); err != nil {
+		out.Connections = err.Error()
+	}
+	d.seenLoss.Store(&out)
+	return out
 }

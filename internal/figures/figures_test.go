@@ -2,6 +2,7 @@ package figures
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func example() api.Overview {
 	o := api.Overview{
 		Status: api.Status{Version: "v1", Started: start, Config: "/etc/shunt/shunt.yaml", Flows: 120, Capacity: 1000,
 			Verdicts: map[string]uint64{"forwarded": 12345, "no service": 3}, Counters: map[string]uint64{"table.bytes": 65_000}},
-		Now: start.Add(time.Hour), Workers: 2, Reload: api.Reload{Last: start.Add(59 * time.Minute)},
+		Now: start.Add(time.Hour), Workers: 2, Reload: api.Reload{Last: start.Add(59 * time.Minute), Taken: start.Add(59 * time.Minute)},
 		Latency: api.Latency{Bounds: []float64{1e-5, 1e-4}, Counts: []uint64{900, 100, 0}},
 		Legs:    []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 7, Received: 5000, Sent: 4000}, {Name: "eth1", Interface: "eth1", RingFull: 9}},
 		Services: []api.Service{
@@ -105,6 +106,43 @@ func TestWhyNone(t *testing.T) {
 		o := api.Overview{Services: []api.Service{{Name: "web", Realservers: c.servers}}}
 		if got := Warnings(&o); len(got) != 1 || got[0] != (Warning{"Service web takes no new connections", c.want}) {
 			t.Errorf("%+v: %q, want %q", c.servers, got, c.want)
+		}
+	}
+}
+
+// What was changed at run time is shown with what it was, and control characters of names are not.
+func TestPrintDrift(t *testing.T) {
+	o := api.Overview{Drift: api.Drift{Total: 10}}
+	o.Version, o.Config, o.Changes = "v1", "/etc/x\x1b[2J", 12
+	o.Services = []api.Service{{Name: "a\x1b[2Jb\x00", Address: "192.0.2.1:80"}}
+	for i := range 10 {
+		o.Drift.Differences = append(o.Drift.Differences, api.Difference{Kind: api.Changed, Service: "web", Key: "weight", Old: "1", New: strconv.Itoa(i)})
+	}
+	o.Started = time.Now()
+	o.Now = o.Started.Add(time.Minute)
+	o.Reload = api.Reload{Last: o.Now, Error: "wrong", Failures: 1}
+	var b strings.Builder
+	if err := Print(&b, &o, "lb1", false); err != nil {
+		t.Fatal(err)
+	}
+	got := b.String()
+	for _, want := range []string{"10 differences from the file, by 12 changes", "service web: weight 1 -> 7\n", "and 2 more", `"a\x1b[2Jb\x00"`, "The last reload was refused"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in\n%s", want, got)
+		}
+	}
+	for _, never := range []string{"\x1b", "\x00", "read again"} {
+		if strings.Contains(got, never) {
+			t.Errorf("there is %q in\n%q", never, got)
+		}
+	}
+	for _, c := range []struct {
+		changes uint64
+		total   int
+		want    string
+	}{{0, 0, ""}, {1, 0, "1 change since the file was read, after which all is as in the file"}, {1, 1, "1 difference from the file, by 1 change since it was read"}} {
+		if got := DriftTitle(&api.Overview{Status: api.Status{Changes: c.changes}, Drift: api.Drift{Total: c.total}}); got != c.want {
+			t.Errorf("%+v: %q", c, got)
 		}
 	}
 }

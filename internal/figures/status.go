@@ -21,8 +21,9 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 	p := &printer{w: w}
 	p.line("shunt %s on %s, up %s, %d worker%s, %s", o.Version, host, Ago(o.Now.Sub(o.Started)), o.Workers, plural(o.Workers), reloads(o))
 	for _, w := range Warnings(o) {
-		p.line("! %s. %s", w.Title, w.Text)
+		p.line("! %s. %s", api.Printable(w.Title), api.Printable(w.Text))
 	}
+	p.drift(o)
 	for i := range o.Services {
 		p.service(&o.Services[i], all)
 	}
@@ -39,7 +40,7 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 		if !l.Up {
 			state = "DOWN"
 		}
-		p.line("leg      %s %s, received %s, sent %s, ring %d of %d slots in use, %s dropped there, %s not sent", l.Name, state,
+		p.line("leg      %s %s, received %s, sent %s, ring %d of %d slots in use, %s dropped there, %s not sent", api.Printable(l.Name), state,
 			Count(l.Received, " "), Count(l.Sent, " "), l.InUse, l.Slots, Count(l.RingFull, " "), Count(l.NotSent, " "))
 	}
 	if n := o.Latency.Count(); n > 0 {
@@ -68,10 +69,40 @@ func plural(n int) string {
 }
 
 func reloads(o *api.Overview) string {
-	if o.Reload.Last.IsZero() {
-		return o.Config
+	file := api.Printable(o.Config)
+	if o.Reload.Taken.IsZero() {
+		return file
 	}
-	return fmt.Sprintf("%s (read again %s ago)", o.Config, Ago(o.Now.Sub(o.Reload.Last)))
+	return fmt.Sprintf("%s (read again %s ago)", file, Ago(o.Now.Sub(o.Reload.Taken)))
+}
+
+// DriftTitle tells in a line how far what runs is from the file; "" if it is not.
+func DriftTitle(o *api.Overview) string {
+	n := o.Drift.Total
+	switch {
+	case n == 0 && o.Changes == 0:
+		return ""
+	case n == 0:
+		return fmt.Sprintf("%d change%s since the file was read, after which all is as in the file", o.Changes, plural(int(o.Changes)))
+	}
+	return fmt.Sprintf("%d difference%s from the file, by %d change%s since it was read", n, plural(n), o.Changes, plural(int(o.Changes)))
+}
+
+// fewDrift is how many differences from the file Print shows.
+const fewDrift = 8
+
+func (p *printer) drift(o *api.Overview) {
+	title := DriftTitle(o)
+	if title == "" {
+		return
+	}
+	p.line("changed  %s; shunt check --diff shows what a reload would change", title)
+	for i := range o.Drift.Differences[:min(len(o.Drift.Differences), fewDrift)] {
+		p.line("  %s", &o.Drift.Differences[i])
+	}
+	if more := o.Drift.Total - fewDrift; more > 0 {
+		p.line("  and %d more", more)
+	}
 }
 
 func (p *printer) service(s *api.Service, all bool) {
@@ -83,7 +114,7 @@ func (p *printer) service(s *api.Service, all bool) {
 			up++
 		}
 	}
-	name := s.Name
+	name := api.Printable(s.Name)
 	if what := s.Protocol + " " + s.Address; !strings.Contains(name, s.Address) {
 		name += "  " + what
 	}

@@ -100,6 +100,8 @@ var (
 
 	reloads    = desc("config_reloads_total", "Times that the configuration was read again.", "result")
 	reloadOK   = desc("config_last_reload_successful", "0 if the last reload was refused, else 1.")
+	changes    = desc("config_changes", "Changes by the control socket since the configuration was read.")
+	driftTotal = desc("config_drift", "Places where what runs differs from the configuration that was read last.")
 	reloadTime = desc("config_last_reload_timestamp_seconds", "When the configuration was last read again; the start if it never was.")
 )
 
@@ -150,6 +152,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.counter(reloads, o.Reloads, "success")
 	s.counter(reloads, o.Reload.Failures, "failure")
 	s.gauge(reloadOK, truth(o.Reload.Error == ""))
+	s.gauge(changes, float64(o.Changes))
+	s.gauge(driftTotal, float64(o.Drift.Total))
 	last := o.Reload.Last
 	if last.IsZero() {
 		last = o.Started

@@ -14,7 +14,7 @@ import (
 
 var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"count": count, "short": figures.Short, "bits": figures.Bits, "size": figures.Size, "seconds": figures.Seconds, "ago": figures.Ago,
-	"spark": spark, "bar": bar,
+	"spark": spark, "bar": bar, "drift": figures.DriftTitle,
 }).ParseFS(assets, "assets/page.html"))
 
 // view is what page.html shows.

@@ -111,15 +111,30 @@ func TestWarnings(t *testing.T) {
 	for _, want := range []string{
 		"(6) shunt on", "Conflict over 192.168.10.100", "Realserver 10.10.0.11 (02:00:00:00:01:01) answers ARP", "Leg eth0 is down", "Service web takes no new connections",
 		"table is nearly full", "dropped at the ring of eth0", "1 234 since the start", "The last reload was refused", "shunt.yaml:3:1: no ",
-		"not known eth0 4 1 h 0 min ago",
+		"not known eth0 4 1 h 0 min ago", "not reloaded, refused 0 s ago",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page does not say %q:\n%s", want, got)
 		}
 	}
-	for _, no := range []string{"excerpt", "Conflict over 192.168.10.101"} {
+	for _, no := range []string{"excerpt", "Conflict over 192.168.10.101", "reloaded 0", "at run time"} {
 		if strings.Contains(got, no) {
 			t.Errorf("the page says %q", no)
+		}
+	}
+}
+
+// What was changed at run time is shown, and when the file was last taken, whatever became of it since.
+func TestDrift(t *testing.T) {
+	o := overview(10, 1000)
+	o.Changes = 3
+	o.Drift = api.Drift{Total: 2, Differences: []api.Difference{{Kind: api.Changed, Service: "web", Key: "scheduler", Old: "rr", New: "wlc"}}}
+	o.Reload = api.Reload{Last: o.Now, Taken: o.Now.Add(-time.Minute), Error: "x"}
+	got := text(pageOf(t, o))
+	for _, want := range []string{"Changed at run time", "2 differences from the file, by 3 changes since it was read", "service web: scheduler rr -&gt; wlc", "and more",
+		"reloaded 1 min 0 s ago, refused 0 s ago"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the page does not say %q:\n%s", want, got)
 		}
 	}
 }
