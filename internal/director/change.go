@@ -11,6 +11,7 @@ import (
 	"shunt/api"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
+	"shunt/internal/config"
 	"shunt/internal/control"
 	"shunt/scheduler"
 )
@@ -265,7 +266,7 @@ func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forward
 	var err error
 	dest.Leg, err = t.d.cfg.Place(v.Address, t.networks)
 	if err != nil {
-		return dest, fmt.Errorf("%w: %w", err, forwarder.ErrInvalid)
+		return dest, fmt.Errorf("%s: %w", config.Errors(err)[0].Message, forwarder.ErrInvalid) // it is of no place in the file
 	}
 	return dest, nil
 }

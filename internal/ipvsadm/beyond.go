@@ -109,7 +109,7 @@ func (r *runner) restoreWhole(next func() ([]string, bool)) (status int, err err
 		if e, ok := err.(*ChangeError); ok {
 			at = min(e.Index, len(r.pending.changes)-1)
 		}
-		return r.undone(r.pending.lines[at], 255, &exit{255, message(r.pending.changes[at].Op, err)})
+		return r.undone(r.pending.lines[at], 255, &exit{255, explained(r.pending.changes[at].Op, err)})
 	}
 	return 0, nil
 }

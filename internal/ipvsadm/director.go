@@ -44,6 +44,15 @@ type Errno syscall.Errno
 
 func (e Errno) Error() string { return syscall.Errno(e).Error() }
 
+// A Refusal is an Errno of which the director knows the reason, on one line. It is told behind ipvsadm's words.
+type Refusal struct {
+	Errno  Errno
+	Reason string
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+func (r *Refusal) Unwrap() error { return r.Errno }
+
 // An UnknownMark is the answer to changes of a firewall-mark service that the director cannot have: the kernel has marks
 // from netfilter, whereas a director without it has those that its configuration gives to addresses and ports.
 type UnknownMark uint32

@@ -68,6 +68,15 @@ func message(op Op, err error) string {
 	return capital(errno.Error()) // strerror(3) writes the first letter large
 }
 
+// explained is the message and, where the director knows it, the reason on a line of its own: scripts compare the first.
+func explained(op Op, err error) string {
+	var r *Refusal
+	if !errors.As(err, &r) || r.Reason == "" {
+		return message(op, err)
+	}
+	return message(op, err) + "\n" + r.Reason
+}
+
 func capital(s string) string {
 	for i, c := range s {
 		if i == 0 {

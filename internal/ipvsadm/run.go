@@ -103,7 +103,7 @@ func (r *runner) line(args []string, restoring bool) (status int, err error) {
 		return r.restore()
 	}
 	if op, err := r.change(q); err != nil {
-		fmt.Fprintln(r.stderr, message(op, err))
+		fmt.Fprintln(r.stderr, explained(op, err))
 		return 255, nil
 	}
 	return 0, nil

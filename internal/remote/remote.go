@@ -4,6 +4,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/bits"
 	"strings"
 	"syscall"
@@ -165,19 +166,44 @@ func (d *Director) Apply(changes []ipvsadm.Change) error {
 		}
 		list[i] = c
 	}
-	err := d.client.Apply(d.ctx, list)
+	return refusal(changes, d.client.Apply(d.ctx, list))
+}
+
+// refusal is the director's answer to changes as the kernel's: a number, with the reason where ipvsadm has general words only.
+func refusal(changes []ipvsadm.Change, err error) error {
 	var refused *api.Error
-	if !errors.As(err, &refused) {
+	var field *api.FieldError
+	switch {
+	case errors.As(err, &field):
+		at, name := 0, field.Field
+		if n, err := fmt.Sscanf(field.Field, "changes[%d].%s", &at, &name); err != nil || n != 2 || at >= len(changes) {
+			return err // it is not about one change
+		}
+		reason := name + ": " + field.Message
+		return &ipvsadm.ChangeError{Index: at, Err: &ipvsadm.Refusal{Errno: ipvsadm.Errno(syscall.EINVAL), Reason: oneLine(reason)}}
+	case !errors.As(err, &refused):
 		return err
 	}
 	at := refused.Change
 	if refused.Code == api.CodeUnknownMark && at < len(changes) {
 		return &ipvsadm.ChangeError{Index: at, Err: ipvsadm.UnknownMark(changes[at].Service.Mark)}
 	}
-	if n, ok := errnos[refused.Code]; ok {
-		return &ipvsadm.ChangeError{Index: at, Err: ipvsadm.Errno(n)}
+	n, ok := errnos[refused.Code]
+	if !ok {
+		return &ipvsadm.ChangeError{Index: at, Err: err}
 	}
-	return &ipvsadm.ChangeError{Index: at, Err: err}
+	e := &ipvsadm.Refusal{Errno: ipvsadm.Errno(n)}
+	switch refused.Code {
+	case api.CodeInvalid, api.CodeRange, api.CodeUnknownScheduler:
+		e.Reason = oneLine(refused.Message)
+	}
+	return &ipvsadm.ChangeError{Index: at, Err: e}
+}
+
+// oneLine is a reason on one line that a terminal can show.
+func oneLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return api.Printable(s)
 }
 
 var ops = map[ipvsadm.Op]string{
@@ -204,14 +230,14 @@ func change(c *ipvsadm.Change) (api.Change, error) {
 		v.Protocol = s.Protocol.String()
 	}
 	if s.Engine != "" {
-		return out, ipvsadm.Errno(syscall.ENOENT) // there are no persistence engines
+		return out, &ipvsadm.Refusal{Errno: ipvsadm.Errno(syscall.ENOENT), Reason: "this director has no persistence engines (--pe)"}
 	}
 	if s.Persistent {
 		v.Persistence = s.Timeout.Seconds()
 		if s.V6 || s.Addr.Is6() {
 			v.MaskBits = int(s.Netmask)
 		} else if v.MaskBits = bits.OnesCount32(s.Netmask); s.Netmask != ^uint32(0)<<(32-v.MaskBits) || s.Netmask == 0 {
-			return out, ipvsadm.Errno(syscall.EINVAL) // a mask that is not that of a prefix
+			return out, &ipvsadm.Refusal{Errno: ipvsadm.Errno(syscall.EINVAL), Reason: "the netmask of persistence (-M) is not that of a prefix"}
 		}
 		if full := map[bool]int{true: 128, false: 32}[s.V6 || s.Addr.Is6()]; v.MaskBits == full {
 			v.MaskBits = 0

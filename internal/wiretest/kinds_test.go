@@ -249,8 +249,12 @@ func localRealserverIsRefused(t *testing.T, w *world) {
 	}
 	cmd := exec.Command(program, "ipvsadm", "-a", "-t", w.family.at(w.family.vip, "80"), "-r", w.family.at(dip, "80"), "-g")
 	cmd.Env = append(os.Environ(), "SHUNT_SOCKET="+w.socket)
-	if out, err := cmd.CombinedOutput(); err == nil {
+	out, err := cmd.CombinedOutput()
+	if err == nil {
 		t.Errorf("ipvsadm -a took it: %q", out)
+	}
+	if first, second, _ := strings.Cut(string(out), "\n"); !strings.HasPrefix(first, "Invalid operation.  Possibly wrong") || !strings.Contains(second, "is this host") {
+		t.Errorf("ipvsadm -a says %q", out)
 	}
 	w.logged("level=WARN", "a change by the control socket is refused", dip+" is this host") // ipvsadm has the kernel's words only
 	w.pages(2, 1)
