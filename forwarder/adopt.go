@@ -76,6 +76,7 @@ func (w *Worker) adopt(s, ready *snapshot) {
 	w.headers, w.vip, w.vip6 = [headerCache]header{}, vipSlot{}, vipSlot{}
 	w.dests = w.counters.growDests(w.dests, e.numDests)
 	w.services = w.counters.growServices(w.services, e.numServices)
+	w.table.SetTimeouts(w.snap.timeouts)
 	w.pressed.adopt()
 	for _, id := range e.fresh {
 		if ready == nil || int(id) < len(old.dests) {

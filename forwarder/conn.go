@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"encoding/binary"
 	"time"
 
 	"shunt/forwarder/flow"
@@ -112,6 +113,9 @@ func (w *Worker) newFlow(s *snapshot, i int, f *frame.Frame, now int64, old flow
 	sid, ok := s.ports.find(k.VIP, k.Kind, k.VirtualPort)
 	if v := unscheduled(s, p, ok); v != Forwarded {
 		w.end(old)
+		if v == NoFlow && p.Proto == frame.TCP && w.pressed.strained(now) {
+			return w.forgotten(s, sid, k, f, p, now)
+		}
 		w.refuse(s, f, p)
 		return v
 	}
@@ -140,9 +144,29 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 	spot, _ := w.table.Absent(&w.search, i)
 	id := w.bind(s, sid, k, w.search.Hashes[i], d, template, old, spot, 0)
 	if id == flow.None {
-		return TableFull
+		return w.unkept(s, sid, d, template, f, p, now)
 	}
 	return w.forward(s, id, w.table.Entry(id), f, p)
+}
+
+// unkept decides about a packet of a new flow to destination d for which the table has no room: it goes on if template or hash lead the
+// packets that follow to the same realserver.
+func (w *Worker) unkept(s *snapshot, sid uint16, d uint32, template flow.ID, f *frame.Frame, p *frame.Packet, now int64) Verdict {
+	if template == flow.None && !s.services[sid].hashed {
+		return TableFull
+	}
+	w.pressed.strain(now)
+	return w.sendAlone(s, d, f, p)
+}
+
+// forgotten decides about a segment of a connection that is not known while the table is short of room: it may be one that had to
+// make room. It goes where it went before, if that can be told. If not, the director says nothing, since with a RST it would end a
+// connection that client and realserver still have.
+func (w *Worker) forgotten(s *snapshot, sid uint16, k *flow.Key, f *frame.Frame, p *frame.Packet, now int64) Verdict {
+	if id, ok := w.homeOf(s, sid, k, p, now); ok {
+		return w.sendAlone(s, id, f, p)
+	}
+	return NoFlow
 }
 
 // nobody decides about the packet of a new flow that no realserver of the service takes.
@@ -279,14 +303,46 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 	next := e.State
 	switch kind {
 	case flow.TCP:
-		next = flow.NextTCP(e.State, p.TCPFlags, w.pressed.secure)
+		seq := tcpSeq(f, p)
+		if next = flow.NextTCP(e.State, p.TCPFlags, w.pressed.secure); next != e.State {
+			next = w.step(s, e, next, p.TCPFlags, seq)
+		}
+		e.Follow(seq)
 	case flow.SCTP:
-		next = flow.NextSCTP(e.State, sctpChunk(f, p))
-	}
-	if next != e.State {
-		w.move(s, e, next)
+		if next = flow.NextSCTP(e.State, sctpChunk(f, p)); next != e.State {
+			w.move(s, e, next)
+		}
 	}
 	w.table.Extend(id, e, s.timeouts.Of(kind, next))
+	if e.Flags&flow.Proven == 0 {
+		w.table.Prove(e)
+	}
+}
+
+// step moves a TCP flow to the state that follows by a segment, of whose sequence number seq is the upper half, and returns the
+// state that it has then. With StrictRST a segment that ends a connection but cannot be the client's changes nothing: the
+// realserver refuses it as well (RFC 5961, 3), and would have to be believed gone otherwise.
+func (w *Worker) step(s *snapshot, e *flow.Entry, next flow.State, flags uint8, seq uint16) flow.State {
+	if s.settings.StrictRST && ends(flags) && !e.Fits(seq) {
+		return e.State
+	}
+	switch next {
+	case flow.TCPSynRecv, flow.TCPSynAck, flow.TCPEstablished:
+		e.Learn(seq) // it begins, maybe again
+	}
+	w.move(s, e, next)
+	return next
+}
+
+// ends reports whether a segment ends a connection, or one sense of it: one with RST or FIN, or without any of the flags that
+// tell what it is.
+func ends(flags uint8) bool {
+	return flags&frame.RST != 0 || flags&frame.SYN == 0 && flags&(frame.FIN|frame.ACK) != frame.ACK
+}
+
+// tcpSeq is the upper half of the sequence number of a TCP segment.
+func tcpSeq(f *frame.Frame, p *frame.Packet) uint16 {
+	return binary.BigEndian.Uint16(f.Data()[p.L4+4:])
 }
 
 // move changes the state of a flow, and the counts of active and inactive connections with it.
@@ -345,4 +401,9 @@ func (w *Worker) unbind(e *flow.Entry) {
 }
 
 // Expire implements flow.Owner: what ends is counted out.
-func (w *Worker) Expire(id flow.ID, e *flow.Entry, evicted bool) { w.unbind(e) }
+func (w *Worker) Expire(id flow.ID, e *flow.Entry, evicted bool) {
+	if evicted && e.Kind() == flow.TCP {
+		w.pressed.strain(w.answers.last)
+	}
+	w.unbind(e)
+}

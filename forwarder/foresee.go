@@ -99,6 +99,9 @@ func (x *explainer) known(by Decider, id flow.ID) Verdict {
 func (x *explainer) begins(old flow.ID) Verdict {
 	sid, served := x.s.ports.find(x.k.VIP, x.k.Kind, x.k.VirtualPort)
 	if v := unscheduled(x.s, &x.p, served); v != Forwarded {
+		if v == NoFlow && x.p.Proto == frame.TCP && x.w.pressed.strained(x.w.answers.last) {
+			return x.home(sid, &x.p, v)
+		}
 		return v
 	}
 	if x.w.pressed.dropsNext() {
@@ -129,9 +132,6 @@ func (x *explainer) choose(sid uint16, p *frame.Packet, old flow.ID) (uint32, Ve
 	if svc.persistent {
 		tk := svc.templateKey(&x.k)
 		if id := x.w.table.Lookup(&tk, x.w.table.Hash(&tk), flow.None); id != flow.None && x.s.leads(x.w.table.Entry(id)) {
-			if !x.room(svc, old, nil) {
-				return 0, TableFull
-			}
 			e := x.w.table.Entry(id)
 			x.x.Decider, x.x.State, x.x.Expires = ByTemplate, e.StateName(), x.w.table.Remaining(id)
 			return e.Dest, Forwarded
@@ -149,19 +149,16 @@ func (x *explainer) choose(sid uint16, p *frame.Packet, old flow.ID) (uint32, Ve
 	return svc.list[n], Forwarded
 }
 
-// room reports whether the table has room for a flow, and before it for the template with the key made unless that is nil.
+// room reports whether the table has room for a flow, or can do without: for the template with the key made, unless that is nil.
 func (x *explainer) room(svc *service, old flow.ID, made *flow.Key) bool {
-	t, evict, extra := x.w.table, !x.s.settings.RefuseWhenFull, 0
-	if made != nil {
-		if !t.HasRoom(t.Hash(made), 0, evict) {
-			return false
-		}
-		extra = 1
-	}
-	if old != flow.None || svc.onePacket && x.p.Proto == frame.UDP {
+	t, evict := x.w.table, !x.s.settings.RefuseWhenFull
+	switch {
+	case made != nil:
+		return t.HasRoom(t.Hash(made), evict)
+	case old != flow.None, svc.hashed, svc.onePacket && x.p.Proto == frame.UDP:
 		return true
 	}
-	return t.HasRoom(t.Hash(&x.k), extra, evict)
+	return t.HasRoom(t.Hash(&x.k), evict)
 }
 
 // peek foresees what ask does.
@@ -218,10 +215,15 @@ func (x *explainer) icmp() Verdict {
 
 // stray foresees what the worker's stray does.
 func (x *explainer) stray(sid uint16, inner *frame.Packet) Verdict {
-	svc := &x.s.services[sid]
 	if !x.s.settings.StrayICMP {
 		return NoICMPFlow
 	}
+	return x.home(sid, inner, NoICMPFlow)
+}
+
+// home foresees that a packet goes to where homeOf finds its flow, or else what it is if that cannot be told.
+func (x *explainer) home(sid uint16, p *frame.Packet, lost Verdict) Verdict {
+	svc := &x.s.services[sid]
 	if svc.persistent {
 		tk := svc.templateKey(&x.k)
 		if id := x.w.table.Lookup(&tk, x.w.table.Hash(&tk), flow.None); id != flow.None && x.s.dests[x.w.table.Entry(id).Dest].available {
@@ -229,11 +231,11 @@ func (x *explainer) stray(sid uint16, inner *frame.Packet) Verdict {
 		}
 	}
 	if !svc.hashed {
-		return NoICMPFlow
+		return lost
 	}
-	n := x.peek(svc, inner)
+	n := x.peek(svc, p)
 	if n == scheduler.None {
-		return NoICMPFlow
+		return lost
 	}
 	x.x.Decider = ByScheduler
 	return x.send(svc.list[n])

@@ -36,9 +36,9 @@ func TestFloodSparesEstablished(t *testing.T) {
 	const established = 500
 	homes := map[uint16]int{}
 	for n := range uint16(established) {
-		k := talk4(1024+n, 80)
-		homes[n] = serverOf(r.give(k.tcp(frame.SYN), k.tcp(frame.ACK))[1])
+		homes[n] = r.converse(talk4(1024+n, 80))
 	}
+	r.provenBy(established)
 	for n := range 20000 {
 		r.give(flood(n))
 		if n%1000 == 0 {

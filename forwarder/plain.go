@@ -81,6 +81,12 @@ func (w *Worker) glance(s *snapshot, i int, f *frame.Frame) bool {
 	return true
 }
 
+// seq4 and seq6 are where the sequence number of TCP stands in plain frames of IPv4 and IPv6.
+const (
+	seq4 = frame.HeaderLen + 20 + 4
+	seq6 = frame.HeaderLen + 40 + 4
+)
+
 // notAClient reports whether nobody may send from an address of IPv4.
 func (s *snapshot) notAClient(src uint32) bool {
 	p := frame.Packet{Tuple: frame.Tuple{Src: frame.AddrFrom4(src)}}
@@ -109,6 +115,7 @@ func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, q *frame.Plain, id fl
 	if !d.available || !d.resolved || uint32(q.Len) > d.mtu {
 		return false
 	}
+	b := f.Data()
 	c, bytes := &w.dests[e.Dest], uint64(q.Len)
 	c.Packets++
 	c.Bytes += bytes
@@ -118,16 +125,24 @@ func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, q *frame.Plain, id fl
 	timeout := s.timeouts.UDP
 	if q.Proto == frame.TCP {
 		next := flow.NextTCP(e.State, q.TCPFlags, w.pressed.secure)
-		if next != e.State {
-			w.move(s, e, next)
+		at := seq4
+		if e.Flags&flow.V6 != 0 {
+			at = seq6
 		}
+		seq := binary.BigEndian.Uint16(b[at:])
+		if next != e.State {
+			next = w.step(s, e, next, q.TCPFlags, seq)
+		}
+		e.Follow(seq)
 		timeout = s.timeouts.TCP[next]
 	}
 	w.table.Extend(id, e, timeout)
+	if e.Flags&flow.Proven == 0 {
+		w.table.Prove(e)
+	}
 	if e.Packets != ^uint32(0) {
 		e.Packets++
 	}
-	b := f.Data()
 	copy(b[0:6], d.mac[:])
 	if s.settings.Source == SourceOwn || s.settings.Source == SourceAuto && f.In == d.out {
 		copy(b[6:12], s.legs[d.out].MAC[:])

@@ -164,18 +164,21 @@ type Settings struct {
 
 	Source SourcePolicy
 	Gone   GonePolicy
-	// RefuseWhenFull drops new flows when the table is full, instead of ending an embryonic or closing one.
+	// RefuseWhenFull drops new flows when the table is full, instead of ending the one that has proved least.
 	RefuseWhenFull bool
 	// StrayICMP sends an ICMP error about a flow that is not known to the realserver that the client's template or a scheduler
 	// by hash names for it, without making a flow; the kernel drops it. ScheduleICMP comes before it.
 	StrayICMP bool
+	// StrictRST has a TCP segment end a connection only if its sequence number fits what the client has sent before: one with RST or
+	// FIN, or without flags. It goes to the realserver in any case.
+	StrictRST bool
 	// Silent keeps the director from answering for the VIP: echo replies, unreachables and resets.
 	Silent bool
 }
 
-// DefaultSettings are the kernel's, which has nothing like StrayICMP.
+// DefaultSettings are the kernel's, which has nothing like StrayICMP and StrictRST.
 func DefaultSettings() Settings {
-	return Settings{ConnReuseMode: 1, AmDroprate: 10, StrayICMP: true}
+	return Settings{ConnReuseMode: 1, AmDroprate: 10, StrayICMP: true, StrictRST: true}
 }
 
 // A ServicePlan is a service with its realservers, in the order in which they are added: first to last.

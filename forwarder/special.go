@@ -42,11 +42,11 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 			return v
 		}
 		if id = w.bind(s, sid, k, h, d, template, flow.None, flow.None, 0); id == flow.None {
-			return TableFull
+			return w.unkept(s, sid, d, template, f, p, now)
 		}
 		w.table.Extend(id, w.table.Entry(id), unsettled) // until a packet of its own comes
 	}
-	return w.sendError(s, w.table.Entry(id).Dest, f, p)
+	return w.sendAlone(s, w.table.Entry(id).Dest, f, p)
 }
 
 // quoted reads which flow an ICMP message is about, into inner and k. It returns Forwarded then, Echoed of an echo request, or why the
@@ -71,8 +71,8 @@ func (s *snapshot) quoted(f *frame.Frame, p, inner *frame.Packet, k *flow.Key) V
 	return Forwarded
 }
 
-// sendError sends an ICMP error to destination id, and counts it there.
-func (w *Worker) sendError(s *snapshot, id uint32, f *frame.Frame, p *frame.Packet) Verdict {
+// sendAlone sends a packet of no flow to destination id, and counts it there.
+func (w *Worker) sendAlone(s *snapshot, id uint32, f *frame.Frame, p *frame.Packet) Verdict {
 	d := &s.dests[id]
 	w.chosen = id
 	if d.available {
@@ -81,26 +81,33 @@ func (w *Worker) sendError(s *snapshot, id uint32, f *frame.Frame, p *frame.Pack
 	return w.send(s, d, f, p)
 }
 
-// stray sends an ICMP error about a flow that is not known to the realserver that has it nevertheless, if that can be told:
-// by the client's template, or by a hash of addresses and ports. After a restart, and for datagrams of one-packet scheduling,
-// of which no flow is remembered, path-MTU discovery needs it.
+// stray sends an ICMP error about a flow that is not known to the realserver that has it nevertheless, if that can be told.
+// After a restart, and for datagrams of one-packet scheduling, of which no flow is remembered, path-MTU discovery needs it.
 func (w *Worker) stray(s *snapshot, sid uint16, k *flow.Key, f *frame.Frame, p, inner *frame.Packet, now int64) Verdict {
-	svc := &s.services[sid]
-	if !s.settings.StrayICMP {
-		return NoICMPFlow
+	if s.settings.StrayICMP {
+		if id, ok := w.homeOf(s, sid, k, inner, now); ok {
+			return w.sendAlone(s, id, f, p)
+		}
 	}
+	return NoICMPFlow
+}
+
+// homeOf is the destination of a flow that is not known, of which p is a packet, if it can be told: by the client's template, or
+// by a hash of addresses and ports.
+func (w *Worker) homeOf(s *snapshot, sid uint16, k *flow.Key, p *frame.Packet, now int64) (id uint32, ok bool) {
+	svc := &s.services[sid]
 	if svc.persistent {
 		tk := svc.templateKey(k)
-		if id := w.table.Lookup(&tk, w.table.Hash(&tk), flow.None); id != flow.None && s.dests[w.table.Entry(id).Dest].available {
-			return w.sendError(s, w.table.Entry(id).Dest, f, p)
+		if at := w.table.Lookup(&tk, w.table.Hash(&tk), flow.None); at != flow.None && s.dests[w.table.Entry(at).Dest].available {
+			return w.table.Entry(at).Dest, true
 		}
 	}
 	if !svc.hashed {
-		return NoICMPFlow
+		return 0, false
 	}
-	n := w.ask(svc, k, inner, now)
+	n := w.ask(svc, k, p, now)
 	if n == scheduler.None {
-		return NoICMPFlow
+		return 0, false
 	}
-	return w.sendError(s, svc.list[n], f, p)
+	return svc.list[n], true
 }

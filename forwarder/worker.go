@@ -120,6 +120,9 @@ func newWorker(index int, cfg Config, snap *snapshot, st *state) (*Worker, error
 	} else {
 		w.table, err = flow.New(fc, w)
 	}
+	if err == nil {
+		w.table.SetTimeouts(snap.timeouts)
+	}
 	return w, err
 }
 

@@ -77,8 +77,12 @@ func (t *Table) FindSecond(s *Search, from, to int) {
 		if h == 0 {
 			s.absent &^= 1 << i // it is none
 		} else {
-			id := t.willPlace(t.first(h), t.second(h)) // probably a new flow's
-			if s.slots[i] = id; id != None && t.used < t.capacity {
+			if t.used >= t.capacity {
+				s.read += t.fetchBucket(t.first(h)) // for makeRoom
+				continue
+			}
+			id := t.place(t.first(h), t.second(h)) // probably a new flow's
+			if s.slots[i] = id; id != None {
 				s.read += uint64(t.dues[id/bucketSlots]) // for PutAt
 			}
 		}
@@ -112,7 +116,7 @@ func (s *Search) slot(i int) ID {
 }
 
 // Absent reports whether flow i of the last Search is certainly not in the table; if not, Lookup has to tell. The spot is the
-// slot that it would get now, for PutAt, or None if that has to be looked for again.
+// free slot that it would get now, for PutAt, or None if that has to be looked for again.
 func (t *Table) Absent(s *Search, i int) (spot ID, certainly bool) {
 	i &= Batch - 1
 	if h := s.Hashes[i]; s.absent>>i&1 != 0 && t.untouched(t.first(h)) && t.untouched(t.second(h)) {

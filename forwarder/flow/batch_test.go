@@ -52,41 +52,6 @@ func TestFindFirst(t *testing.T) {
 	}
 }
 
-// TestSoonest does the same for the slot that is due first, with lines of any content and the edges of what there can be.
-func TestSoonest(t *testing.T) {
-	tab := newTable(t, MinFlows, nil)
-	r := rand.New(rand.NewPCG(1, 2))
-	edges := []uint64{0, 1, 0x7fff, 0x8000, 0x8001, 0xffff}
-	none := 0
-	for n := range 20_000 {
-		l := &tab.all[0].line
-		*l = line{}
-		for i := range 16 {
-			tag, due := r.Uint64N(0x10000), r.Uint64N(0x10000)
-			if n%3 == 0 {
-				due = edges[r.IntN(len(edges))]
-			}
-			if r.IntN(1+n%8) != 0 || n%500 == 0 {
-				tag = 0
-			}
-			l.tags[i/4] |= tag << (i % 4 * 16)
-			l.due[i/4] |= due << (i % 4 * 16)
-		}
-		tab.now = uint32(r.Uint64N(3))<<(16+dueShift) | uint32(edges[r.IntN(len(edges))])<<dueShift
-		want, got := tab.lookSoonest(0), tab.soonest(0)
-		if got != want {
-			t.Fatalf("%x at %x: slot %v, want %v", *l, tab.now, got, want)
-		}
-		if want == None {
-			none++
-		}
-	}
-	if none == 0 {
-		t.Error("no line was without a slot in use")
-	}
-	tab.all[0].line = line{}
-}
-
 // TestSteps: whether the steps are taken for all flows at once or for some at a time, in turns, comes to the same.
 func TestSteps(t *testing.T) {
 	tab := newTable(t, MinFlows, nil)

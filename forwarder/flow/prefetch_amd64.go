@@ -3,8 +3,6 @@ package flow
 import (
 	"math/bits"
 
-	"golang.org/x/sys/cpu"
-
 	"shunt/forwarder/frame"
 )
 
@@ -39,12 +37,10 @@ func (t *Table) findSecond(s *Search, set uint64) (absent uint64) {
 	return searchSeconds(t, &s.Hashes[0], &s.Hints[0], set)
 }
 
-// soonest is the slot in use in a bucket that is due first, or None.
-func (t *Table) soonest(b uint64) ID {
-	if !cpu.X86.HasSSE41 {
-		return t.lookSoonest(b)
-	}
-	return ID(b*bucketSlots) | leastDue(&t.all[b].line, uint16(t.now>>dueShift))
+// fetchBucket asks the memory for all entries of a bucket.
+func (t *Table) fetchBucket(b uint64) uint64 {
+	prefetchBucket(&t.all[b])
+	return 0
 }
 
 // fetchEntries asks the memory for the entries whose bits are set.
@@ -75,10 +71,8 @@ func prefetchSeconds(t *Table, hashes *Hash, set uint64)
 //go:noescape
 func searchSeconds(t *Table, hashes *Hash, hints *ID, set uint64) (absent uint64)
 
-// leastDue is the place in its bucket of the slot in use that is due first, or None. It needs SSE4.1.
-//
 //go:noescape
-func leastDue(l *line, now uint16) ID
+func prefetchBucket(b *bucket)
 
 //go:noescape
 func prefetchEntries(t *Table, ids *ID, set uint64)

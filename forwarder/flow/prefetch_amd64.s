@@ -152,46 +152,19 @@ done:
 	MOVQ R13, absent+32(FP)
 	RET
 
-// func leastDue(l *line, now uint16) ID
+// func prefetchBucket(b *bucket)
 //
-// PHMINPOSUW finds the least of eight numbers, and of equal ones the first.
-TEXT ·leastDue(SB), NOSPLIT, $0-20
-	MOVQ l+0(FP), DI
-	MOVWLZX now+8(FP), AX
-	MOVL AX, X0
-	PSHUFLW $0, X0, X0
-	PUNPCKLQDQ X0, X0
-	PCMPEQW X3, X3
-	PSLLW $15, X3          // the highest bit of each
-	PXOR X4, X4
-	MOVOU 32(DI), X1
-	MOVOU 48(DI), X2
-	MOVOU (DI), X5
-	MOVOU 16(DI), X6
-	PSUBW X0, X1           // how long until it is due,
-	PSUBW X0, X2
-	PXOR X3, X1            // in order from the most overdue on;
-	PXOR X3, X2
-	PCMPEQW X4, X5
-	PCMPEQW X4, X6
-	POR  X5, X1            // the last for those that are not in use
-	POR  X6, X2
-	PHMINPOSUW X1, X1
-	PHMINPOSUW X2, X2
-	MOVL X1, AX            // the time, above it the place
-	MOVL X2, BX
-	MOVWLZX AX, CX
-	MOVWLZX BX, DX
-	SHRL $16, AX
-	SHRL $16, BX
-	ADDL $8, BX
-	CMPL DX, CX            // the first eight, if they are as soon
-	CMOVLCS BX, AX
-	CMOVLCS DX, CX
-	MOVL $-1, DX           // None
-	CMPL CX, $0xffff
-	CMOVLEQ DX, AX
-	MOVL AX, ret+16(FP)
+// It asks for the eight lines behind the first.
+TEXT ·prefetchBucket(SB), NOSPLIT, $0-8
+	MOVQ b+0(FP), AX
+	PREFETCHT0 64(AX)
+	PREFETCHT0 128(AX)
+	PREFETCHT0 192(AX)
+	PREFETCHT0 256(AX)
+	PREFETCHT0 320(AX)
+	PREFETCHT0 384(AX)
+	PREFETCHT0 448(AX)
+	PREFETCHT0 512(AX)
 	RET
 
 // func prefetchEntries(t *Table, ids *ID, set uint64)

@@ -39,8 +39,13 @@ func (t *Table) findSecond(s *Search, set uint64) (absent uint64) {
 	return absent
 }
 
-// soonest is the slot in use in a bucket that is due first, or None.
-func (t *Table) soonest(b uint64) ID { return t.lookSoonest(b) }
+// fetchBucket asks the memory for all entries of a bucket.
+func (t *Table) fetchBucket(b uint64) (read uint64) {
+	for i := 0; i < bucketSlots; i += 2 { // two entries are a cache line
+		read += uint64(t.all[b].entries[i].deadline)
+	}
+	return read
+}
 
 // fetchEntries asks the memory for the entries whose bits are set.
 func (t *Table) fetchEntries(ids *[Batch]ID, set uint64) (read uint64) {

@@ -54,7 +54,7 @@ func (c *Config) judge(h *header, size, now int64) error {
 	switch {
 	case h.Magic != want.Magic:
 		return errors.New("it is no connection table")
-	case h.Version != want.Version || h.EntrySize != want.EntrySize || h.LineSize != want.LineSize:
+	case h.Version != want.Version && h.Version != before || h.EntrySize != want.EntrySize || h.LineSize != want.LineSize:
 		return fmt.Errorf("it was written by another version, whose layout is %d and not %d", h.Version, want.Version)
 	case h.Sum != h.sum():
 		return errors.New("its head is damaged")
@@ -78,7 +78,10 @@ func (c *Config) judge(h *header, size, now int64) error {
 func takeOver(a *arena, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Table, Resumed) {
 	t := tableOf(a, owner)
 	t.SetTime(now)
-	return t, t.rebuild(keep)
+	r := t.rebuild(keep, a.head.Version == before)
+	a.head.Version = version
+	a.head.Sum = a.head.sum()
+	return t, r
 }
 
 // readHeader reads the head of a file before it is mapped: to touch a page that a file has not would end the process.
@@ -91,8 +94,9 @@ func readHeader(f io.ReaderAt) (*header, error) {
 }
 
 // rebuild looks at every entry, and makes anew what is not in the memory or may be wrong there: the number of entries, the
-// times at which the sweep has to look, the numbers of flows that depend on a template.
-func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
+// times at which the sweep has to look, the numbers of flows that depend on a template. In a table of the version before, what is
+// established or has many packets is taken for Proven.
+func (t *Table) rebuild(keep func(*Key, *Entry) bool, old bool) (r Resumed) {
 	t.lookAt(uint16(t.now>>dueShift) + horizon)
 	var dependent []ID // flows of templates
 	oldest := int32(0)
@@ -111,6 +115,9 @@ func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
 				e.kind = 0
 				r.Dropped++
 				continue
+			}
+			if old && e.wasProven() {
+				e.Flags |= Proven
 			}
 			t.used++
 			t.arm(id, e.deadline)
@@ -141,11 +148,19 @@ func (t *Table) rebuild(keep func(*Key, *Entry) bool) (r Resumed) {
 	return r
 }
 
+// wasProven reports whether an entry that a version without Proven left is taken for it.
+func (e *Entry) wasProven() bool {
+	if e.kind.IsTemplate() {
+		return e.Flags&Assured != 0
+	}
+	return e.kind != UDP && e.open() || e.Packets >= provenPackets && e.proves()
+}
+
 // plausible reports whether an entry can be one that a table made: its numbers are in their ranges, and it is where its
 // key's hash says, by which most damage is found. It also sets right what follows from the rest.
 func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
 	proto, template := e.kind&^Template, e.kind.IsTemplate()
-	if proto == 0 || proto > AnyProto || proto == AnyProto && !template || e.Flags&^(Inactive|V6|Assured|Invalid) != 0 {
+	if proto == 0 || proto > AnyProto || proto == AnyProto && !template || e.Flags&^allFlags != 0 {
 		return false
 	}
 	if left := int32(e.deadline - t.now); left > longest || left < -longest || template && e.Packets > uint32(longest) {

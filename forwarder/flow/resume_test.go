@@ -409,6 +409,45 @@ func TestResumeRefuses(t *testing.T) {
 	}
 }
 
+// TestResumeBefore: a table of the version before is taken over, once: its established flows have proved what later ones prove.
+func TestResumeBefore(t *testing.T) {
+	c := fileConfig(t, MinFlows)
+	tab, err := New(c, &fakeOwner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := []State{TCPEstablished, TCPSynRecv, TCPFinWait, TCPFinWait}
+	packets := []uint32{2, 9, 3, 9}
+	proven := []bool{true, false, false, true}
+	for i, state := range states {
+		k := key4(uint32(i))
+		e := tab.Entry(tab.Put(&k, tab.Hash(&k), 1000, false))
+		e.State, e.Packets, e.born = state, packets[i], 0
+	}
+	tab.arena.head.Version = before
+	tab.arena.head.Sum = tab.arena.head.sum()
+	if err := tab.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 2 {
+		tab, r, err := Resume(c, c.Epoch, &fakeOwner{}, all)
+		if err != nil || r.Flows != len(states) {
+			t.Fatalf("round %d: %+v, %v", round, r, err)
+		}
+		for i := range states {
+			k := key4(uint32(i))
+			e := tab.Entry(tab.Lookup(&k, tab.Hash(&k), None))
+			if want := proven[i] && round == 0; e.Flags&Proven != 0 != want {
+				t.Errorf("round %d: a flow in state %d with %d packets: proven %v, want %v", round, states[i], packets[i], !want, want)
+			}
+			e.Flags &^= Proven // the second time it is a table of this version, in which that means something
+		}
+		if err := tab.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestLayoutHasVersion: whoever changes what stands in the memory must raise the version, or the next upgrade takes over
 // what it does not understand. If this fails, raise version and write here what the memory is like now.
 func TestLayoutHasVersion(t *testing.T) {
@@ -421,12 +460,12 @@ func TestLayoutHasVersion(t *testing.T) {
 	}
 	k := Key{Client: frame.Addr{Hi: 5, Lo: 6}, VIP: 7, ClientPort: 8, VirtualPort: 9, Kind: TCP}
 	fmt.Fprintf(&b, "hash %x", hash(&k, 1, 2))
-	const layout4 = "Magic uint64@0 Version uint32@8 EntrySize uint32@12 LineSize uint32@16 _ uint32@20 Buckets uint64@24 OffBuckets uint64@32 " +
+	const layout5 = "Magic uint64@0 Version uint32@8 EntrySize uint32@12 LineSize uint32@16 _ uint32@20 Buckets uint64@24 OffBuckets uint64@32 " +
 		"OffExt uint64@40 Size uint64@48 Capacity uint64@56 Seed0 uint64@64 Seed1 uint64@72 Epoch int64@80 " +
 		"Boot [16]uint8@88 Sum uint64@104 Now uint64@112 Count flow.Counters@120 tags [4]uint64@0 due [4]uint64@32 " +
 		"line flow.line@0 entries [16]flow.Entry@64 ident flow.ident@0 vip uint16@8 kind flow.Kind@10 State flow.State@11 Dest uint32@12 " +
-		"deadline uint32@16 Packets uint32@20 Control uint32@24 Flags uint16@28 _ uint16@30 hash 9f6078317ef37c99"
-	if version != 4 || b.String() != layout4 {
+		"deadline uint32@16 Packets uint32@20 Control uint32@24 Flags uint8@28 born uint8@29 seq uint16@30 hash 9f6078317ef37c99"
+	if version != 5 || b.String() != layout5 {
 		t.Errorf("version %d has this layout:\n%s", version, &b)
 	}
 }

@@ -1,6 +1,9 @@
 package flow
 
-import "math/bits"
+import (
+	"math/bits"
+	"time"
+)
 
 // roomy is how many free slots make a bucket roomy.
 const roomy = 7
@@ -18,100 +21,155 @@ func (t *Table) place(b1, b2 uint64) ID {
 	return t.firstFree(b1)
 }
 
-// willPlace is the slot that a new flow in these two buckets would probably get, or None.
-func (t *Table) willPlace(b1, b2 uint64) ID {
-	if t.used < t.capacity {
-		return t.place(b1, b2)
-	}
-	return t.soonest(b1)
-}
+// Classes of entries, in the order in which they make room for a new flow. Within a class the one goes first that has been
+// silent for the longest time. An entry of another class never makes room.
+const (
+	over     = iota // past its deadline
+	single          // a datagram flow of one packet
+	unproven        // see Proven: embryonic connections, flows of few packets, templates without a proven flow
+	closing         // proven and silent for quiet: a flow that is closing or has few packets
+	idle            // proven and silent for idleTime
+	classes
+)
 
-// vacate ends the flow in slot id if it is past its deadline, or if evict allows it and it is one that may end early; it
-// reports whether the slot is free now.
-func (t *Table) vacate(id ID, evict bool) bool {
-	e := t.Entry(id)
-	if int32(e.deadline-t.now) <= 0 {
-		return t.expire(id, e)
-	}
-	if evict && e.evictable() {
-		t.owner.Expire(id, e, true)
-		t.count.Evicted++
-		t.Delete(id)
-		return true
-	}
-	t.arm(id, e.deadline) // an extended deadline: next time it comes later in the order
-	return false
-}
+// kept is the rank of what never makes room.
+const kept = ^uint32(0)
 
-// makeRoom frees a slot in one of two buckets: that of a flow past its deadline, or if evict allows it that of an
-// embryonic or closing flow: the one due first in the first bucket, else in both. A flow with traffic both ways, or a
-// template that has proved useful, is never ended for a new one. The due times, which stand in the two lines that Put has
-// read already, tell where to look, so that a flood costs about one more cache line for each flow, which Search has fetched.
+const classShift = 29 // a rank is a class, and below it how little an entry has been silent
+
+var (
+	// quiet is how long a flow is silent that has no traffic at present.
+	quiet = int32(Ticks(5 * time.Second))
+	// idleTime is how long a proven flow keeps its place in a full table without a packet: as long as in the kernel's drop_entry.
+	idleTime = int32(Ticks(time.Minute))
+	// young is up to how long an unproven flow has been silent that may be a handshake: the second bucket is asked for an older one.
+	young = int32(Ticks(time.Second / 4))
+)
+
+// fewPackets is up to how many packets a flow has few, as in the kernel's drop_entry.
+const fewPackets = 8
+
+// makeRoom frees a slot in one of two buckets, or returns None.
 func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
-	if id := t.soonest(b1); id != None && t.vacate(id, evict) {
-		return id
-	}
-	for tried := uint32(0); ; {
-		id, bit := t.next(b1, b2, tried)
-		if id == None || t.vacate(id, evict) {
-			return id
-		}
-		tried |= bit
-	}
-}
-
-// lookSoonest is soonest without help from the processor: the slot in use in a bucket that is due first, or None. There is no
-// branch in it that depends on the times: they are in no order, and guessing wrong again and again would cost more than all the
-// rest.
-func (t *Table) lookSoonest(b uint64) ID {
-	now, l := uint64(uint16(t.now>>dueShift))*lanes, &t.all[b].line
-	best, at := uint32(1<<20), uint32(0)
-	for w := range l.due {
-		// How long until it is due, in order from the most overdue on; the last for those that are not in use.
-		ahead := sub(l.due[w], now) ^ top | whole(zeroLanes(l.tags[w]))
-		best = min(best, uint32(ahead&0xffff)<<4|at, uint32(ahead>>16&0xffff)<<4|(at+1), uint32(ahead>>32&0xffff)<<4|(at+2),
-			uint32(ahead>>48)<<4|(at+3))
-		at += 4
-	}
-	if best>>4 == 0xffff {
+	id := t.victim(b1, b2, evict)
+	if id == None {
 		return None
 	}
-	return ID(b*bucketSlots + uint64(best&15))
+	e := t.Entry(id)
+	if int32(e.deadline-t.now) <= 0 {
+		t.expire(id, e)
+		return id
+	}
+	t.owner.Expire(id, e, true)
+	t.count.Evicted++
+	t.Delete(id)
+	return id
 }
 
-// next is the slot in use in two buckets that is due first and not among those tried, whose bits are set: bit i is slot
-// i of the first bucket, 16+i that of the second. Without any it is None.
-func (t *Table) next(b1, b2 uint64, tried uint32) (ID, uint32) {
-	now := uint64(uint16(t.now>>dueShift)) * lanes
-	const none = 0xffff
-	best := uint32(none << 5)
-	at := uint32(0)
-	for _, b := range [2]uint64{b1, b2} {
-		l := &t.all[b].line
-		for w := range l.due {
-			// How long until it is due, in order from the most overdue on; the last for those that are not in use.
-			ahead := sub(l.due[w], now) ^ top | whole(zeroLanes(l.tags[w]))
-			best = min(best,
-				uint32(ahead&none)<<5|at|mask(tried, at),
-				uint32(ahead>>16&none)<<5|(at+1)|mask(tried, at+1),
-				uint32(ahead>>32&none)<<5|(at+2)|mask(tried, at+2),
-				uint32(ahead>>48)<<5|(at+3)|mask(tried, at+3))
-			at += 4
+// victim is who makes room in one of two buckets: what is past its deadline, or if evict allows it the entry of the lowest rank, of
+// the first bucket if that is over, a single datagram, or unproven and not young; else of both. A rank needs the entries, which
+// Search has fetched for the first bucket; it is known to nobody else, so that nothing has to be kept about it while frames pass.
+func (t *Table) victim(b1, b2 uint64, evict bool) ID {
+	rank, id := t.first16(b1)
+	if rank >= rankOf(unproven, young) {
+		if r, other := t.first16(b2); r < rank {
+			rank, id = r, other
 		}
 	}
-	if best>>5 == none {
-		return None, 0
+	if rank == kept || !evict && rank>>classShift != over {
+		return None
 	}
-	i := best & 31
-	b := b1
-	if i >= bucketSlots {
-		b = b2
-	}
-	return ID(b*bucketSlots + uint64(i%bucketSlots)), 1 << i
+	return id
 }
 
-// mask is what makes a time the last, if bit i of tried is set.
-func mask(tried, i uint32) uint32 { return -(tried >> (i & 31) & 1) & (0xffff << 5) }
+// first16 is the entry of the lowest rank in a bucket, the first of equals, and its rank; that is kept if none makes room.
+func (t *Table) first16(b uint64) (rank uint32, id ID) {
+	bk := &t.all[b]
+	best := uint64(kept) << 4
+	for i := range bk.entries {
+		if uint16(bk.line.tags[i/4]>>(i%4*16)) == 0 {
+			continue
+		}
+		e := &bk.entries[i]
+		var r uint32
+		if left := int32(e.deadline - t.now); left > 0 && e.Flags&Proven == 0 && e.kind < Template { // what a flood leaves
+			r = rankOf(unproven, t.silent(e, left))
+			if e.kind == UDP && e.Packets <= 1 {
+				r -= (unproven - single) << classShift
+			}
+		} else {
+			r = t.rank(e)
+		}
+		best = min(best, uint64(r)<<4|uint64(i))
+	}
+	return uint32(best >> 4), ID(b*bucketSlots + best&15)
+}
+
+// silent is how long a flow has been silent that has so much time left.
+func (t *Table) silent(e *Entry, left int32) int32 {
+	return t.spans[(e.kind&3)<<4|Kind(e.State&15)] - left
+}
+
+// rankOf is the rank of an entry of a class that has been silent for so many ticks.
+func rankOf(class uint32, silent int32) uint32 {
+	return class<<classShift | (1<<classShift - 1 - uint32(min(max(silent, 0), 1<<classShift-1)))
+}
+
+// rank is where an entry stands in the order in which entries make room.
+func (t *Table) rank(e *Entry) uint32 {
+	left := int32(e.deadline - t.now)
+	if e.kind.IsTemplate() {
+		switch {
+		case e.Control > 0:
+			return kept
+		case left <= 0:
+			return rankOf(over, -left)
+		}
+		return rankProof(e.Flags, false, int32(e.Packets)-left)
+	}
+	if left <= 0 {
+		return rankOf(over, -left)
+	}
+	silent := t.silent(e, left)
+	if e.kind == UDP && e.Packets <= 1 {
+		return rankOf(single, silent)
+	}
+	return rankProof(e.Flags, e.Packets <= fewPackets || !e.open(), silent)
+}
+
+// rankProof is the rank of what is no single datagram: soon says that it does not wait for idleTime.
+func rankProof(flags uint8, soon bool, silent int32) uint32 {
+	switch {
+	case flags&Proven == 0:
+		return rankOf(unproven, silent)
+	case soon && silent >= quiet:
+		return rankOf(closing, silent)
+	case silent >= idleTime:
+		return rankOf(idle, silent)
+	}
+	return kept
+}
+
+// open reports whether a flow is neither beginning nor closing.
+func (e *Entry) open() bool {
+	switch e.kind {
+	case TCP:
+		return e.State == TCPEstablished || e.State == TCPCloseWait
+	case SCTP:
+		return e.State == SCTPEstablished
+	}
+	return true
+}
+
+// SetTimeouts tells the table the timeouts with which its flows are extended from now on, by which it tells how long a flow has
+// been silent. After a change that is a guess until the flow's next packet.
+func (t *Table) SetTimeouts(to *Timeouts) {
+	for k := TCP; k <= SCTP; k++ {
+		for s := range State(16) {
+			t.spans[k<<4|Kind(s)] = int32(to.Of(k, s))
+		}
+	}
+}
 
 func (t *Table) free(b uint64) (n int) {
 	for _, w := range t.all[b].line.tags {

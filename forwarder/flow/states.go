@@ -179,17 +179,3 @@ func (e *Entry) StateName() string {
 	}
 	return "ERR!"
 }
-
-// evictable reports whether the entry may end early to make room: a connection that is not established or is closing,
-// a datagram flow of one packet, a template that nothing depends on and no connection ever made worth keeping.
-func (e *Entry) evictable() bool {
-	switch e.kind {
-	case TCP:
-		return e.State != TCPEstablished && e.State != TCPCloseWait
-	case SCTP:
-		return e.State != SCTPEstablished
-	case UDP:
-		return e.Packets <= 1
-	}
-	return e.Control == 0 && e.Flags&Assured == 0
-}

@@ -11,7 +11,8 @@ import (
 
 const (
 	magic       = 0x0031776f6c667368 // "shflow1\0"
-	version     = 4                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
+	version     = 5                  // of all that stands in the memory: raise it with every change of header, line, Entry, hash or where
+	before      = 4                  // the version before, whose entries have neither Proven nor what stands behind Flags
 	headerSize  = 4096
 	bucketSlots = 16
 
@@ -74,10 +75,14 @@ const None ID = 1<<32 - 1
 
 // Entry flags.
 const (
-	Inactive uint16 = 1 << iota // counted among the destination's inactive connections
+	Inactive  uint8 = 1 << iota // counted among the destination's inactive connections
 	V6                          // the client's address is an IPv6 address
 	Assured                     // a template that has had an established connection
 	Invalid                     // a template that no new flow may use
+	Proven                      // a flow that has proved to be a conversation, or a template that had one: see Prove
+	Sequenced                   // a TCP flow of which a sequence number is known: see Follow
+
+	allFlags = Inactive | V6 | Assured | Invalid | Proven | Sequenced
 )
 
 // An Entry is one flow or template, 32 bytes. Its identity cannot be changed from outside; the rest belongs to the
@@ -91,8 +96,9 @@ type Entry struct {
 	deadline uint32 // ticks since the epoch
 	Packets  uint32 // in a flow: forwarded so far, stays at its maximum; in a template: its timeout in ticks
 	Control  uint32 // in a flow: 1 + slot of its template, or 0; in a template: number of flows that depend on it
-	Flags    uint16
-	_        uint16
+	Flags    uint8
+	born     uint8  // when it was made, in units of 4 ticks
+	seq      uint16 // upper half of a sequence number, if Sequenced
 }
 
 // Kind returns the protocol of the entry and whether it is a template.
@@ -152,6 +158,8 @@ type Table struct {
 	settled      uint32 // ticks: that of the last sweep; every flow with a deadline up to here has ended
 	again        bool   // the sweep under way has left templates for a second round
 
+	spans [4 * 16]int32 // timeouts of flows by kind and state, in ticks
+
 	owner Owner
 	count *Counters // in the header
 	arena *arena
@@ -193,6 +201,7 @@ func tableOf(a *arena, owner Owner) *Table {
 		seed0: spread(h.Seed0 + 1), seed1: spread(h.Seed1 + 2), buckets: h.Buckets,
 		capacity: int(h.Capacity), epoch: h.Epoch, owner: owner, count: &h.Count,
 	}
+	t.SetTimeouts(DefaultTimeouts())
 	t.lookAt(horizon)
 	return t
 }
@@ -347,8 +356,8 @@ func (t *Table) overdue(id ID) ID {
 }
 
 // Put makes a new entry for key k, whose hash is h and which must not be in the table, with a timeout in ticks. When
-// there is no room it ends a flow that is embryonic or closing, if evict allows it and it finds one where the new flow
-// may live; otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6; a
+// there is no room it ends the entry that has proved least and been silent longest, if evict allows it and it finds one where
+// the new flow may live (see makeRoom); otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6; a
 // template remembers its timeout.
 func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 	return t.PutAt(None, k, h, timeout, evict)
@@ -358,10 +367,7 @@ func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 func (t *Table) PutAt(spot ID, k *Key, h Hash, timeout uint32, evict bool) ID {
 	b1, b2, tag := t.where(h)
 	id, full := spot, t.used >= t.capacity
-	switch {
-	case id != None && (t.tag(id) != 0) != full: // it has become full since, or is not any more
-		id = None
-	case id != None && full && !t.vacate(id, evict):
+	if id != None && (full || t.tag(id) != 0) { // it has become full since
 		id = None
 	}
 	if id == None && !full {
@@ -374,7 +380,7 @@ func (t *Table) PutAt(spot ID, k *Key, h Hash, timeout uint32, evict bool) ID {
 		}
 	}
 	e := t.Entry(id)
-	*e = Entry{ident: k.ident(), vip: k.VIP, kind: k.Kind}
+	*e = Entry{ident: k.ident(), vip: k.VIP, kind: k.Kind, born: uint8(t.now >> dueShift)}
 	if !k.Client.Is4() {
 		e.Flags = V6
 		t.ext[id] = k.Client

@@ -308,17 +308,22 @@ func TestFull(t *testing.T) {
 	const flows = 200000
 	o := &fakeOwner{}
 	tab := newTable(t, flows, o)
+	to := DefaultTimeouts()
+	at := func(d time.Duration) { tab.SetTime(int64(d)) }
+	at(0)
 	for n := range uint32(flows) {
 		k := key4(n)
-		id := tab.Put(&k, tab.Hash(&k), 1000, false)
+		id := tab.Put(&k, tab.Hash(&k), to.TCP[TCPEstablished], false)
 		if id == None {
 			t.Fatalf("refused flow %d of %d", n, flows)
 		}
-		tab.Entry(id).State = TCPEstablished
+		e := tab.Entry(id)
+		e.State, e.Flags, e.Packets = TCPEstablished, Proven, 100
 	}
+	at(59 * time.Second)
 	k := key4(flows)
 	if id := tab.Put(&k, tab.Hash(&k), 1000, true); id != None {
-		t.Fatal("an established flow had to make room")
+		t.Fatal("a proven flow had to make room that had traffic in the last minute")
 	}
 	if c := tab.Counters(); c.Refused != 1 || c.Created != flows {
 		t.Fatalf("counters %+v", c)
@@ -330,19 +335,27 @@ func TestFull(t *testing.T) {
 		if id == None {
 			t.Fatalf("flow %d got lost", n)
 		}
-		if n%2 == 0 {
-			e := tab.Entry(id)
+		if e := tab.Entry(id); n%2 == 0 {
 			e.State = TCPFinWait
-			tab.Extend(id, e, 500)
+			tab.Extend(id, e, to.TCP[TCPFinWait])
+		} else {
+			tab.Extend(id, e, to.TCP[TCPEstablished])
 		}
 	}
+	at(62 * time.Second)
+	if id := tab.Put(&k, tab.Hash(&k), 1000, true); id != None {
+		t.Fatal("a closing flow had to make room that had traffic in the last seconds")
+	}
+	at(70 * time.Second)
 	for n := range uint32(1000) {
 		k := key4(flows + n)
 		id := tab.Put(&k, tab.Hash(&k), 100, true)
 		if id == None {
 			t.Fatalf("no room for flow %d, though half of the flows are closing", n)
 		}
-		tab.Entry(id).State = TCPEstablished
+		e := tab.Entry(id)
+		e.State, e.Flags, e.Packets = TCPEstablished, Proven, 100
+		tab.Extend(id, e, to.TCP[TCPEstablished])
 	}
 	checkDues(t, tab)
 	if len(o.evicted) != 1000 || tab.Len() != flows {
@@ -360,7 +373,7 @@ func TestFull(t *testing.T) {
 		t.Fatal("a full table took a flow without evicting")
 	}
 	// What is past its deadline always makes room.
-	tab.SetTime(600 << tickShift)
+	at(200 * time.Second)
 	if tab.Put(&k, tab.Hash(&k), 1000, false) == None {
 		t.Fatal("no room although half of the flows are past their deadline")
 	}

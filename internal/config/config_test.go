@@ -130,6 +130,7 @@ table_full: refuse
 source_mac: own
 answer: false
 stray_icmp: drop
+strict_rst: false
 ipvs: {sloppy_tcp: true, conn_reuse_mode: 3, timeouts: {tcp: 100, udp: 1m}}
 services:
   - address: 192.0.2.1
@@ -165,7 +166,7 @@ services:
 		t.Errorf("%+v", c)
 	}
 	set := c.Settings
-	if !set.Silent || set.StrayICMP || !set.SloppyTCP || set.ConnReuseMode != 3 || set.Gone != forwarder.GoneReset || !set.RefuseWhenFull ||
+	if !set.Silent || set.StrayICMP || set.StrictRST || !set.SloppyTCP || set.ConnReuseMode != 3 || set.Gone != forwarder.GoneReset || !set.RefuseWhenFull ||
 		set.Source != forwarder.SourceOwn || set.TCPTimeout != 100*time.Second || set.UDPTimeout != time.Minute {
 		t.Errorf("%+v", set)
 	}

@@ -15,6 +15,7 @@ type file struct {
 	WhenGone  string        `yaml:"when_gone"`
 	Answer    *bool         `yaml:"answer"`
 	StrayICMP string        `yaml:"stray_icmp"`
+	StrictRST *bool         `yaml:"strict_rst"`
 	Workers   *int          `yaml:"workers"`
 	Ring      ringFile      `yaml:"ring"`
 	Control   controlFile   `yaml:"control"`

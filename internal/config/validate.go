@@ -251,6 +251,7 @@ func (v *validator) settings(f *file) forwarder.Settings {
 	}[v.choice("$.when_gone", f.WhenGone, "drop", "reschedule", "reset")]
 	s.RefuseWhenFull = v.choice("$.table_full", f.TableFull, "evict", "refuse") == "refuse"
 	s.StrayICMP = v.choice("$.stray_icmp", f.StrayICMP, "forward", "drop") == "forward"
+	s.StrictRST = f.StrictRST == nil || *f.StrictRST
 	s.Silent = f.Answer != nil && !*f.Answer
 	return s
 }
