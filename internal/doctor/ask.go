@@ -8,89 +8,228 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"shunt/arpd"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 )
 
 // rounds is how often something is asked before no answer is believed to be one.
 const rounds = 3
-
-// answers is who answered for an address on a leg.
-type answers struct {
-	mu  sync.Mutex
-	got map[question][]frame.MAC
-}
 
 type question struct {
 	leg  frame.Leg
 	addr netip.Addr
 }
 
-func (a *answers) note(q question, mac frame.MAC) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !slices.Contains(a.got[q], mac) {
-		a.got[q] = append(a.got[q], mac)
-	}
+// An ear hears ARP and neighbour discovery on all legs: who answers for an address, and who asks for which.
+type ear struct {
+	f     *facts
+	conns []arpd.Conn // by leg; nil: the leg cannot be used
+	fds   []int       // sockets that have the interfaces take the frames of all groups
+	wg    sync.WaitGroup
+
+	mu       sync.Mutex
+	answered map[question][]frame.MAC
+	asked    map[frame.MAC][]netip.Addr
+	lent     map[netip.Addr]bool      // addresses that are answered for
+	deaf     map[frame.MAC]netip.Addr // whom not: the realservers
 }
 
-// ask asks on every leg for all VIPs and for the realservers that are there, by ARP and neighbour discovery, and listens for
-// as long as wait. Who answers for a VIP may be several, so that all of the time is waited.
-func (f *facts) ask(ctx context.Context, wait time.Duration) (map[question][]frame.MAC, error) {
-	a := &answers{got: map[question][]frame.MAC{}}
-	conns := make([]arpd.Conn, len(f.legs))
-	var wg sync.WaitGroup
-	defer wg.Wait()
+func (f *facts) listen() (*ear, error) {
+	e := &ear{f: f, conns: make([]arpd.Conn, len(f.legs)), answered: map[question][]frame.MAC{}, asked: map[frame.MAC][]netip.Addr{},
+		lent: map[netip.Addr]bool{}, deaf: map[frame.MAC]netip.Addr{}}
 	for i := range f.legs {
 		if !f.legs[i].usable() {
 			continue
 		}
 		c, err := arpd.Dial(f.legs[i].ifi, f.legs[i].cfg.VLAN)
 		if err != nil {
+			e.close()
 			return nil, err
 		}
-		defer c.Close() // ends the reader
-		conns[i] = c
-		wg.Go(func() { listen(c, frame.Leg(i), f.legs[i].mac, a) })
+		e.conns[i] = c
+		e.hearGroups(f.legs[i].ifi.Index)
+		e.wg.Go(func() { e.read(c, frame.Leg(i)) })
 	}
+	return e, nil
+}
+
+// hearGroups has an interface take the frames of all groups: the question for a gateway by IPv6 goes to the group of that gateway.
+// Without it less is heard.
+func (e *ear) hearGroups(ifindex int) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	e.fds = append(e.fds, fd)
+	_ = unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{Ifindex: int32(ifindex), Type: unix.PACKET_MR_ALLMULTI})
+}
+
+func (e *ear) close() {
+	for _, c := range e.conns {
+		if c != nil {
+			_ = c.Close() // ends the reader
+		}
+	}
+	for _, fd := range e.fds {
+		_ = unix.Close(fd)
+	}
+	e.wg.Wait()
+}
+
+func (e *ear) read(c arpd.Conn, leg frame.Leg) {
+	b := make([]byte, 1<<16)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		m, err := arpd.Parse(b[:n])
+		if err != nil || m.SenderMAC == e.f.legs[leg].mac {
+			continue
+		}
+		if answer, ok := e.hear(leg, &m); ok {
+			if b, err := answer.Frame(e.f.legs[leg].cfg.VLAN); err == nil {
+				_, _ = c.Write(b) // an answer that is lost is asked for again
+			}
+		}
+	}
+}
+
+// hear notes a message, and returns what is to be answered if it asks for an address that is lent.
+func (e *ear) hear(leg frame.Leg, m *arpd.Message) (answer arpd.Message, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m.Reply {
+		q := question{leg, m.Sender.Unmap()}
+		if !slices.Contains(e.answered[q], m.SenderMAC) {
+			e.answered[q] = append(e.answered[q], m.SenderMAC)
+		}
+		return answer, false
+	}
+	if m.Sender != m.Target && !slices.Contains(e.asked[m.SenderMAC], m.Target) {
+		e.asked[m.SenderMAC] = append(e.asked[m.SenderMAC], m.Target)
+	}
+	if _, deaf := e.deaf[m.SenderMAC]; deaf || !e.lent[m.Target] {
+		return answer, false
+	}
+	mac := e.f.legs[leg].mac
+	answer = arpd.Message{Reply: true, SenderMAC: mac, Sender: m.Target, TargetMAC: m.SenderMAC, Target: m.Sender, Source: mac, Destination: m.SenderMAC}
+	if m.Sender.Is6() && m.Sender.IsUnspecified() {
+		answer.Destination = arpd.Broadcast
+	}
+	return answer, true
+}
+
+// who answered for an address on a leg.
+func (e *ear) who(q question) []frame.MAC {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.answered[q])
+}
+
+// questions of a MAC so far.
+func (e *ear) questions(mac frame.MAC) []netip.Addr {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.asked[mac])
+}
+
+// lend has addresses answered for from now on, but not to realservers: one that asks for such an address has a route to it of its own.
+func (e *ear) lend(addrs []netip.Addr, realservers map[netip.Addr]frame.MAC) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, a := range addrs {
+		e.lent[a] = true
+		for _, c := range e.conns {
+			if j, ok := c.(arpd.Joiner); ok && a.Is6() {
+				_ = j.Join(a)
+			}
+		}
+	}
+	for rip, mac := range realservers {
+		e.deaf[mac] = rip
+	}
+}
+
+// ask asks for what targets returns for a leg, by ARP and neighbour discovery, and listens for as long as wait. Who answers for a VIP may
+// be several, so that all of the time is waited.
+func (e *ear) ask(ctx context.Context, wait time.Duration, targets func(frame.Leg) []netip.Addr) error {
 	for range rounds {
-		for i, c := range conns {
+		for i, c := range e.conns {
 			if c == nil {
 				continue
 			}
-			l := &f.legs[i]
-			for _, addr := range f.targets(frame.Leg(i)) {
-				m := arpd.Message{SenderMAC: l.mac, Sender: l.sender(addr), Target: addr, Source: l.mac, Destination: arpd.Broadcast}
-				b, err := m.Frame(l.cfg.VLAN)
-				if err == nil {
-					_, err = c.Write(b)
-				}
-				if err != nil {
-					return nil, fmt.Errorf("asking for %s on %s: %w", addr, l.cfg.Name, err)
+			for _, addr := range targets(frame.Leg(i)) {
+				if err := e.question(frame.Leg(i), addr); err != nil {
+					return err
 				}
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(wait / rounds):
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.got, nil
+	return nil
 }
 
-// targets are the addresses that are asked for on a leg.
+// question asks for an address once: as who we are, and if it might be nobody's also as nobody (RFC 5227, 2.1.1), since some hosts do not
+// answer who is in another network.
+func (e *ear) question(leg frame.Leg, addr netip.Addr) error {
+	l := &e.f.legs[leg]
+	senders := []netip.Addr{l.sender(addr)}
+	if slices.Contains(e.f.maybe, addr) {
+		senders = append(senders, unspecified(addr.Is6()))
+	}
+	for _, s := range senders {
+		m := arpd.Message{SenderMAC: l.mac, Sender: s, Target: addr, Source: l.mac, Destination: arpd.Broadcast}
+		b, err := m.Frame(l.cfg.VLAN)
+		if err == nil {
+			_, err = e.conns[leg].Write(b)
+		}
+		if err != nil {
+			return fmt.Errorf("asking for %s on %s: %w", addr, l.cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// targets are the addresses that are asked for on a leg: all VIPs, the realservers that are there, and what may be lent.
 func (f *facts) targets(leg frame.Leg) []netip.Addr {
-	out := f.cfg.VIPs()
+	out := append(f.cfg.VIPs(), f.maybe...)
 	for _, n := range f.neighbours {
 		if _, own := f.own[n.Address]; n.Leg == leg && !own {
 			out = append(out, n.Address)
 		}
 	}
 	return out
+}
+
+// free lists the addresses that may be lent and for which nobody answered.
+func (e *ear) free() (out []netip.Addr) {
+	for _, a := range e.f.maybe {
+		if !slices.ContainsFunc(e.f.allLegs(), func(l frame.Leg) bool { return len(e.who(question{l, a})) > 0 }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (f *facts) allLegs() (out []frame.Leg) {
+	for i := range f.legs {
+		out = append(out, frame.Leg(i))
+	}
+	return out
+}
+
+func unspecified(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }
 
 // sender is the address from which a question for addr is asked: our own, or none.
@@ -103,129 +242,5 @@ func (l *legFacts) sender(addr netip.Addr) netip.Addr {
 			return p.Addr() // link-local
 		}
 	}
-	if addr.Is6() {
-		return netip.IPv6Unspecified()
-	}
-	return netip.IPv4Unspecified()
-}
-
-func listen(c arpd.Conn, leg frame.Leg, own frame.MAC, a *answers) {
-	b := make([]byte, 1<<16)
-	for {
-		n, err := c.Read(b)
-		if err != nil {
-			return
-		}
-		m, err := arpd.Parse(b[:n])
-		if err == nil && m.Reply && m.SenderMAC != own {
-			a.note(question{leg, m.Sender.Unmap()}, m.SenderMAC)
-		}
-	}
-}
-
-// checkAnswers judges who answered, and returns the realservers' MACs.
-func (f *facts) checkAnswers(r *Report, got map[question][]frame.MAC) map[netip.Addr]frame.MAC {
-	macs := f.macs()
-	before := len(r.Findings)
-	asked := 0
-	for _, n := range f.neighbours {
-		if _, own := f.own[n.Address]; own || !f.legs[n.Leg].usable() {
-			continue
-		}
-		asked++
-		f.checkNeighbour(r, n, got[question{n.Leg, n.Address}], macs)
-	}
-	if len(r.Findings) == before && asked > 0 {
-		r.well("%s: the MAC of each is known", plural(asked, "realserver"))
-	}
-	before = len(r.Findings)
-	for i := range f.legs {
-		for _, v := range f.cfg.VIPs() {
-			for _, mac := range got[question{frame.Leg(i), v}] {
-				f.checkClaim(r, &f.legs[i], v, mac, macs)
-			}
-		}
-	}
-	if len(r.Findings) == before {
-		r.well("no realserver, and nobody else, answers for %s", plural(len(f.cfg.VIPs()), "VIP"))
-	}
-	return macs
-}
-
-// checkNeighbour looks at the answers for a realserver's address.
-func (f *facts) checkNeighbour(r *Report, n config.Neighbour, who []frame.MAC, macs map[netip.Addr]frame.MAC) {
-	leg := f.legs[n.Leg].cfg.Name
-	switch {
-	case len(who) == 0 && n.MAC.IsZero():
-		severity := Error
-		if f.drained(n.Address) {
-			severity = Warning
-		}
-		r.find(severity, "unresolved", fmt.Sprintf("realserver %s does not answer on leg %s: its MAC is not known, and it gets no connections", n.Address, leg),
-			fmt.Sprintf("asked for %d times, no answer", rounds), "is it up, and in this layer-2 network? Is leg:, networks: or vlan: wrong? If it does not speak ARP, write its mac:")
-	case len(who) > 1:
-		r.find(Error, "duplicate-rip", fmt.Sprintf("several hosts have the address of realserver %s", n.Address), fmt.Sprintf("on leg %s %v answered", leg, who),
-			"give each its own address")
-	case !n.MAC.IsZero() && len(who) == 1 && who[0] != n.MAC:
-		r.find(Error, "static-mac", fmt.Sprintf("realserver %s has another MAC than the configuration says", n.Address),
-			fmt.Sprintf("mac: %s, but %s answers", n.MAC, who[0]), "correct mac:, or leave it out")
-	}
-	if len(who) > 0 && n.MAC.IsZero() {
-		macs[n.Address] = who[0]
-	}
-}
-
-// drained reports whether a realserver has weight 0 wherever it is one, on purpose therefore: in the running director, which
-// may have been told so since it read its file, or else in the file.
-func (f *facts) drained(addr netip.Addr) bool {
-	if f.working == nil {
-		f.working = map[netip.Addr]bool{}
-		if f.status != nil {
-			for i := range f.status.Services {
-				for _, x := range f.status.Services[i].Realservers {
-					if at, err := netip.ParseAddrPort(x.Address); err == nil && x.Weight > 0 {
-						f.working[at.Addr()] = true
-					}
-				}
-			}
-		} else {
-			for i := range f.cfg.Services {
-				for _, x := range f.cfg.Services[i].Realservers {
-					if x.Weight > 0 {
-						f.working[x.Address] = true
-					}
-				}
-			}
-		}
-	}
-	return !f.working[addr]
-}
-
-// checkClaim: somebody else than this host answered for a VIP.
-func (f *facts) checkClaim(r *Report, l *legFacts, vip netip.Addr, mac frame.MAC, macs map[netip.Addr]frame.MAC) {
-	evidence := fmt.Sprintf("asked on %s who has %s, %s answered", l.cfg.Name, vip, mac)
-	for i := range f.legs {
-		if f.legs[i].mac == mac {
-			return // another leg of ours, in the same network
-		}
-	}
-	if rip, ok := realserverOf(macs, mac); ok {
-		severity, what := Error, fmt.Sprintf("realserver %s answers ARP for the VIP %s: clients go to it past the director", rip, vip)
-		if !l.cfg.Public {
-			severity, what = Warning, fmt.Sprintf("realserver %s answers ARP for the VIP %s on leg %s, where no client should ask", rip, vip, l.cfg.Name)
-		}
-		remedy := fmt.Sprintf("on it: shunt realserver apply --vip %s, or: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2, and the VIP on lo only", vip)
-		if vip.Is6() {
-			remedy = fmt.Sprintf("on it: have %s on lo only, not on an interface that faces the network", vip)
-		}
-		r.find(severity, "arp-problem", what, evidence, remedy)
-		return
-	}
-	if f.status == nil {
-		r.find(Warning, "other-director", fmt.Sprintf("another host has the VIP %s", vip), evidence,
-			"if it is the director at work, this one must not be started beside it; else find it by its MAC")
-		return
-	}
-	r.find(Error, "two-directors", fmt.Sprintf("another host answers for the VIP %s while this director has it", vip), evidence,
-		"let one director run at a time: end the other one, or find the host by its MAC")
+	return unspecified(addr.Is6())
 }

@@ -153,6 +153,82 @@ ok       all else
 	}
 }
 
+// What could not be looked at is told, and is not well.
+func TestUnknown(t *testing.T) {
+	r := &Report{Config: "shunt.yaml"}
+	r.well("all else")
+	r.unknown("u", "the sky", "it is dark", "wait")
+	var b strings.Builder
+	r.Print(&b)
+	if !strings.Contains(b.String(), "UNKNOWN  not looked at: the sky  [u]\n         because:  it is dark\n         remedy:   wait\n") ||
+		!strings.HasSuffix(b.String(), "0 errors, 0 warnings, 1 not looked at\n") || r.Status() != StatusUnknown || r.result() != "unknown" {
+		t.Errorf("status %d %s: %s", r.Status(), r.result(), b.String())
+	}
+	r.find(Warning, "w", "small", "seen", "do this")
+	if r.Status() != StatusWarnings {
+		t.Errorf("with a warning: status %d", r.Status())
+	}
+}
+
+// The address from which the way back is tried is outside of the realservers' networks and nobody's: one of this host's, or else one
+// near a VIP, or where the VIPs are in the realservers' network one that no host has.
+func TestStranger(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(*facts)
+		from  string
+		kind  strangerKind
+		in    string // network that the address is in
+	}{
+		{"an address of the public leg", func(*facts) {}, "", own, "192.168.10.2/32"},
+		{"a second one of the only leg", func(f *facts) {
+			f.legs = f.legs[1:]
+			f.legs[0].cfg.Public = true
+			f.legs[0].nets = append(f.legs[0].nets, netip.MustParsePrefix("192.168.10.3/24"))
+			f.neighbours[0].Leg = 0
+		}, "", own, "192.168.10.3/32"},
+		{"near the VIP", func(f *facts) { f.legs[0].nets = nil }, "", near, "192.168.10.96/28"},
+		{"all addresses near the VIP have hosts", func(f *facts) {
+			f.legs[0].nets = nil
+			f.cfg.Services[0].Matches[0].Addr = netip.MustParseAddr("10.10.0.100")
+		},
+			"", abroad, "198.51.100.0/24"},
+		{"named", func(*facts) {}, "172.16.0.1", named, "172.16.0.1/32"},
+		{"named, of this host", func(f *facts) { f.own[netip.MustParseAddr("172.16.0.1")] = "eth0" }, "172.16.0.1", own, "172.16.0.1/32"},
+		{"none wanted", func(*facts) {}, "none", noStranger, ""},
+	} {
+		f := fake(t, "")
+		c.spoil(f)
+		if err := f.setFrom(&Options{From: c.from}); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		got := f.stranger(false, f.candidates())
+		if got.kind != c.kind || c.in != "" && !netip.MustParsePrefix(c.in).Contains(got.addr) || c.in == "" && got.addr.IsValid() {
+			t.Errorf("%s: %+v, want kind %d in %q", c.name, got, c.kind, c.in)
+		}
+	}
+}
+
+// No candidate is a VIP, a realserver's address or in a realserver's network.
+func TestCandidates(t *testing.T) {
+	for range 200 {
+		f := fake(t, "")
+		f.legs[0].nets = nil
+		f.cfg.Services[0].Matches = append(f.cfg.Services[0].Matches, f.cfg.Services[0].Matches[0])
+		f.cfg.Services[0].Matches[1].Addr = netip.MustParseAddr("192.168.10.101")
+		all := f.candidates()
+		for _, a := range all {
+			if f.taken(a) || f.inside(a) || a == netip.MustParseAddr("192.168.10.101") {
+				t.Fatalf("%v has %s", all, a)
+			}
+		}
+		if len(all) != nearby {
+			t.Fatalf("%d candidates", len(all))
+		}
+	}
+}
+
 // The probes of both families are read back as what they are, once the addresses are turned round: what build writes, read
 // understands.
 func TestBuildAndRead(t *testing.T) {

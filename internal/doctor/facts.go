@@ -30,6 +30,11 @@ type facts struct {
 	neighbours         []config.Neighbour
 	working            map[netip.Addr]bool // see drained; nil until it is asked for
 	planErr            error
+
+	fromAddr   netip.Addr              // from which realservers are pinged as by a client, if it was named
+	fromNobody bool                    // they are not
+	maybe      []netip.Addr            // addresses that may be lent, if nobody answers for them
+	table      map[netip.Addr]halfOpen // what the director's table tells of each realserver; nil: not asked
 }
 
 // legFacts is an interface as it is.

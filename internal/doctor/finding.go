@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 )
 
 // Severity of a finding.
@@ -21,6 +20,7 @@ const (
 const (
 	StatusWarnings = 3
 	StatusErrors   = 4
+	StatusUnknown  = 5 // nothing was found, but something could not be looked at
 )
 
 // A Finding is one thing that is wrong.
@@ -32,20 +32,31 @@ type Finding struct {
 	Remedy   string   `json:"remedy"`
 }
 
+// An Unknown is something that could not be looked at: neither wrong nor well.
+type Unknown struct {
+	ID     string `json:"id"` // a word that does not change
+	What   string `json:"what"`
+	Why    string `json:"why"`
+	Remedy string `json:"remedy"`
+}
+
 // A Report is all that a doctor found.
 type Report struct {
 	Config   string    `json:"config"`
 	Director string    `json:"director"` // version of the running one; empty if none was asked
+	Result   string    `json:"result"`   // errors, warnings, unknown or well: the worst that there is
 	Findings []Finding `json:"findings"`
-	Well     []string  `json:"well"` // what was looked at and is as it should be
+	Unknown  []Unknown `json:"unknown"` // what could not be looked at
+	Well     []string  `json:"well"`    // what was looked at and is as it should be
 }
 
 func (r *Report) find(severity Severity, id, what, evidence, remedy string) {
 	r.Findings = append(r.Findings, Finding{severity, id, what, evidence, remedy})
 }
 
-// notLooked begins what could not be looked at, and is no fault.
-const notLooked = "not looked at: "
+func (r *Report) unknown(id, what, why, remedy string) {
+	r.Unknown = append(r.Unknown, Unknown{id, what, why, remedy})
+}
 
 func (r *Report) well(format string, args ...any) {
 	r.Well = append(r.Well, fmt.Sprintf(format, args...))
@@ -54,6 +65,11 @@ func (r *Report) well(format string, args ...any) {
 // sort puts errors first; else things stay in the order in which they were looked at.
 func (r *Report) sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) })
+}
+
+// has reports whether there is a finding of a kind.
+func (r *Report) has(id string) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == id })
 }
 
 // Count of the findings of a severity.
@@ -66,15 +82,22 @@ func (r *Report) Count(s Severity) (n int) {
 	return n
 }
 
-// Status is the exit status: 0, StatusWarnings or StatusErrors.
-func (r *Report) Status() int {
+// result is the worst that there is, in a word.
+func (r *Report) result() string {
 	switch {
 	case r.Count(Error) > 0:
-		return StatusErrors
+		return "errors"
 	case r.Count(Warning) > 0:
-		return StatusWarnings
+		return "warnings"
+	case len(r.Unknown) > 0:
+		return "unknown"
 	}
-	return 0
+	return "well"
+}
+
+// Status is the exit status: 0 only if all is well.
+func (r *Report) Status() int {
+	return map[string]int{"errors": StatusErrors, "warnings": StatusWarnings, "unknown": StatusUnknown}[r.result()]
 }
 
 // Print writes the report for people.
@@ -88,12 +111,15 @@ func (r *Report) Print(w io.Writer) {
 		label := map[Severity]string{Error: "ERROR", Warning: "WARNING"}[f.Severity]
 		fmt.Fprintf(w, "%-8s %s  [%s]\n         evidence: %s\n         remedy:   %s\n\n", label, f.What, f.ID, f.Evidence, f.Remedy)
 	}
-	for _, s := range r.Well {
-		label := "ok"
-		if strings.HasPrefix(s, notLooked) {
-			label = "-"
-		}
-		fmt.Fprintf(w, "%-8s %s\n", label, s)
+	for _, u := range r.Unknown {
+		fmt.Fprintf(w, "%-8s not looked at: %s  [%s]\n         because:  %s\n         remedy:   %s\n\n", "UNKNOWN", u.What, u.ID, u.Why, u.Remedy)
 	}
-	fmt.Fprintf(w, "\n%s, %s\n", plural(r.Count(Error), "error"), plural(r.Count(Warning), "warning"))
+	for _, s := range r.Well {
+		fmt.Fprintf(w, "%-8s %s\n", "ok", s)
+	}
+	unknown := ""
+	if n := len(r.Unknown); n > 0 {
+		unknown = fmt.Sprintf(", %d not looked at", n)
+	}
+	fmt.Fprintf(w, "\n%s, %s%s\n", plural(r.Count(Error), "error"), plural(r.Count(Warning), "warning"), unknown)
 }

@@ -52,90 +52,94 @@ func (f *facts) pairs(macs map[netip.Addr]frame.MAC) (out []*pair) {
 	return out
 }
 
-// sources returns the address from which a pair is probed directly, and one of another network whose answer has to take the
-// client's way, by the gateway; either may be missing.
-func (f *facts) sources(p *pair) (direct, far netip.Addr, farLeg frame.Leg) {
-	direct = f.legs[p.leg].addr(p.vip.Is6())
-	for _, i := range f.public() {
-		l := &f.legs[i]
-		if a := l.addr(p.vip.Is6()); frame.Leg(i) != p.leg && l.usable() && a.IsValid() && !near(f.legs[p.leg].nets, a) {
-			return direct, a, frame.Leg(i)
-		}
-	}
-	return direct, far, 0
-}
-
-func near(nets []netip.Prefix, a netip.Addr) bool {
-	return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
 // result is what the probes of a pair brought.
 type result struct {
 	*pair
-	ping, far *probe
-	syns      []*probe
+	ping *probe
+	syns []*probe
+	far  *probe // from the stranger; nil: there is none
+	from stranger
+}
+
+// prepare makes the probes of a pair; nil if this host has no address to which the realserver could answer.
+func (f *facts) prepare(x *prober, p *pair, far stranger) (*result, error) {
+	res := &result{pair: p, from: far}
+	src := f.legs[p.leg].addr(p.vip.Is6())
+	direct := src.IsValid()
+	if !direct && far.kind == own {
+		src = far.addr
+	}
+	if !src.IsValid() {
+		return nil, nil
+	}
+	add := func(k kind, port uint16, src netip.Addr, direct bool) (*probe, error) {
+		q := &probe{kind: k, rip: p.rip, vip: p.vip, port: port, src: src, mac: p.mac, out: p.leg, direct: direct}
+		if k == syn {
+			var err error
+			if q.srcPort, err = x.port(src); err != nil {
+				return nil, err
+			}
+		}
+		x.add(q)
+		return q, nil
+	}
+	var err error
+	if res.ping, err = add(echo, 0, src, direct); err != nil {
+		return nil, err
+	}
+	for _, port := range p.ports {
+		q, err := add(syn, port, src, direct)
+		if err != nil {
+			return nil, err
+		}
+		res.syns = append(res.syns, q)
+	}
+	if far.kind != noStranger {
+		res.far, err = add(echo, 0, far.addr, false)
+	}
+	return res, err
 }
 
 // probe sends frames to the VIPs to each realserver, as the director does.
-func (f *facts) probe(ctx context.Context, r *Report, macs map[netip.Addr]frame.MAC, wait time.Duration) error {
+func (f *facts) probe(ctx context.Context, r *Report, e *ear, macs map[netip.Addr]frame.MAC, wait time.Duration) error {
 	x := newProber()
+	free := e.free()
+	strangers := map[bool]stranger{false: f.stranger(false, free), true: f.stranger(true, free)}
+	for _, s := range strangers {
+		if s.lent() {
+			e.lend([]netip.Addr{s.addr}, macs)
+		}
+	}
 	var results []*result
 	var noAddress []string
 	for _, p := range f.pairs(macs) {
-		direct, far, farLeg := f.sources(p)
-		if !direct.IsValid() && !far.IsValid() {
-			noAddress = append(noAddress, p.rip.String())
-			continue
-		}
-		res := &result{pair: p}
-		add := func(k kind, port uint16, src netip.Addr, in frame.Leg) (*probe, error) {
-			q := &probe{kind: k, rip: p.rip, vip: p.vip, port: port, src: src, mac: p.mac, out: p.leg, in: in, direct: src == direct}
-			if k == syn {
-				var err error
-				if q.srcPort, err = x.port(src); err != nil {
-					return nil, err
-				}
-			}
-			x.add(q)
-			return q, nil
-		}
-		src, in := direct, p.leg
-		if !direct.IsValid() {
-			src, in = far, farLeg
-		}
-		var err error
-		if res.ping, err = add(echo, 0, src, in); err != nil {
+		res, err := f.prepare(x, p, strangers[p.vip.Is6()])
+		if err != nil {
 			return err
 		}
-		for _, port := range p.ports {
-			q, err := add(syn, port, src, in)
-			if err != nil {
-				return err
-			}
-			res.syns = append(res.syns, q)
-		}
-		if direct.IsValid() && far.IsValid() {
-			if res.far, err = add(echo, 0, far, farLeg); err != nil {
-				return err
-			}
+		if res == nil {
+			noAddress = append(noAddress, p.rip.String())
+			continue
 		}
 		results = append(results, res)
 	}
 	if err := x.run(ctx, f, wait); err != nil {
 		return err
 	}
+	gateways, err := e.deadGateways(ctx, results, wait)
+	if err != nil {
+		return err
+	}
 	f.judge(r, results, noAddress)
+	f.judgeWaysBack(r, e, results, gateways)
 	return nil
 }
 
 func (f *facts) judge(r *Report, results []*result, noAddress []string) {
 	before := len(r.Findings)
-	far, answered := 0, 0
+	answered := 0
 	for _, res := range results {
 		res.judge(r)
-		if res.far != nil && res.far.got != 0 {
-			far++
-		}
 		for _, s := range res.syns {
 			if s.got == syn {
 				answered++
@@ -148,24 +152,23 @@ func (f *facts) judge(r *Report, results []*result, noAddress []string) {
 	}
 	if len(results) > 0 && len(r.Findings) == before {
 		r.well("%s: each has the VIP and answered a frame to it (ping; SYN: %s)", plural(len(results), "pair")+" of realserver and VIP", plural(answered, "server"))
-		if far > 0 {
-			r.well("the way back by the gateway: %s arrived", plural(far, "answer"))
-		} else {
-			r.well(notLooked + "the way back by the gateway, as this host has no address outside of the realservers' networks")
-		}
 	}
+}
+
+// alive reports whether a realserver answered anything that was sent to the VIP.
+func (res *result) alive() bool {
+	return res.ping.got != 0 || slices.ContainsFunc(res.syns, func(p *probe) bool { return p.got != 0 })
 }
 
 // judge says what the answers, or their absence, tell about a pair.
 func (res *result) judge(r *Report) {
 	who := fmt.Sprintf("realserver %s", res.rip)
 	frames := fmt.Sprintf("frames from %s to %s, sent to %s", res.ping.src, res.vip, res.mac)
-	var open, refused, silent []string
+	var refused, silent []string
 	for _, s := range res.syns {
 		port := fmt.Sprint(s.port)
 		switch s.got {
 		case syn:
-			open = append(open, port)
 		case rst:
 			refused = append(refused, port)
 		default:
@@ -176,8 +179,7 @@ func (res *result) judge(r *Report) {
 	if res.drained {
 		severity = Warning
 	}
-	alive := res.ping.got != 0 || len(open)+len(refused) > 0
-	if !alive {
+	if !res.alive() {
 		evidence := frames + ": neither the ping nor a SYN was answered, but it answers ARP for its own address"
 		if res.ping.text != "" {
 			evidence += "; " + res.ping.text
@@ -193,13 +195,5 @@ func (res *result) judge(r *Report) {
 	if len(silent) > 0 {
 		r.find(severity, "no-answer", fmt.Sprintf("%s does not answer connections to %s port %s", who, res.vip, strings.Join(silent, ", ")),
 			frames+": the SYN was not answered, though the VIP is there", "a firewall on the realserver, or a server whose queue is full")
-	}
-	if res.far != nil && res.far.got == 0 {
-		evidence := fmt.Sprintf("a ping from %s to %s, sent to %s, was not answered to %s; one from %s was", res.far.src, res.vip, res.mac, res.far.src, res.ping.src)
-		if res.far.text != "" {
-			evidence += "; " + res.far.text
-		}
-		r.find(severity, "way-back", fmt.Sprintf("what %s answers from %s does not come back by the gateway", who, res.vip), evidence,
-			"the realserver's default route, rp_filter=1 there, or on the gateway rp_filter=1 or a firewall that wants to see both halves (docs/running.md, \"Realservers\")")
 	}
 }

@@ -36,11 +36,11 @@ type probe struct {
 	seq     uint32 // tells the answers apart: of an echo the identifier and the sequence number
 	mac     frame.MAC
 	out     frame.Leg // by which it leaves
-	in      frame.Leg // by which the answer is to come
 	direct  bool      // the answer crosses no router: it must come from the realserver's MAC
 
-	got  kind   // 0: nothing
-	text string // what came instead of an answer
+	got  kind      // 0: nothing
+	by   frame.MAC // from which MAC it came
+	text string    // what came instead of an answer
 }
 
 // prober sends probes and collects the answers.
@@ -103,17 +103,19 @@ func (x *prober) run(ctx context.Context, f *facts, wait time.Duration) error {
 	if x.waiting == 0 {
 		return nil
 	}
-	own := map[frame.Leg][]netip.Addr{}
+	var own []netip.Addr
 	for _, p := range x.all {
-		own[p.in] = appendNew(own[p.in], p.src)
-		own[p.out] = appendNew(own[p.out], p.src) // complaints of the realserver itself
+		own = appendNew(own, p.src)
 	}
 	conns := map[frame.Leg]*packet.Conn{}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for leg, addrs := range own {
-		l := &f.legs[leg]
-		prog, err := filter(addrs, l.cfg.VLAN)
+	for i := range f.legs { // an answer may come by any of them
+		l, leg := &f.legs[i], frame.Leg(i)
+		if !l.usable() {
+			continue
+		}
+		prog, err := filter(own, l.cfg.VLAN)
 		if err != nil {
 			return err
 		}
@@ -239,7 +241,7 @@ func (x *prober) take(a answer) {
 		p.text = fmt.Sprintf("%s answered instead: the realserver sends on what comes for the VIP", a.mac)
 		return
 	}
-	p.got = a.kind
+	p.got, p.by = a.kind, a.mac
 	if x.waiting--; x.waiting == 0 {
 		close(x.done)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -15,8 +16,33 @@ import (
 type Options struct {
 	Config string        // "" : the file of the running director
 	Socket string        // of the running director
-	Wait   time.Duration // for answers, twice
+	Wait   time.Duration // for answers, in each of two or three rounds
+	From   string        // the address from which realservers are pinged as by a client; "" : one is chosen; "none": they are not
 }
+
+// Check returns what is wrong with the options in themselves.
+func (o *Options) Check() error {
+	if o.Wait < 30*time.Millisecond || o.Wait > time.Minute {
+		return fmt.Errorf("--wait %s: write 30ms to 1m", o.Wait)
+	}
+	_, err := o.from()
+	return err
+}
+
+// from is the address that From names; invalid if it names none.
+func (o *Options) from() (netip.Addr, error) {
+	if o.From == "" || o.From == fromNone {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(o.From)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.Is4In6() {
+		return a, fmt.Errorf("--from %q: write an IP address that the gateway brings to this host, or none", o.From)
+	}
+	return a, nil
+}
+
+// fromNone is the value of --from that names no address.
+const fromNone = "none"
 
 // Run looks at everything. The error is that of a doctor who could not look at all.
 func Run(ctx context.Context, opt Options) (*Report, error) {
@@ -39,23 +65,44 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Config: path, Findings: []Finding{}}
+	if err := f.setFrom(&opt); err != nil {
+		return nil, err
+	}
+	r := &Report{Config: path, Findings: []Finding{}, Unknown: []Unknown{}, Well: []string{}}
 	if status != nil {
 		r.Director = status.Version
 	}
 	f.checkHost(r)
 	f.checkCounters(r)
+	if f.table, err = f.readTable(ctx, opt.Socket); err != nil {
+		r.unknown("table", "how many connections are half open", err.Error(), "ask again")
+	}
+	f.checkTable(r)
 	if f.capRaw {
-		got, err := f.ask(ctx, opt.Wait)
-		if err != nil {
-			return nil, err
-		}
-		if err := f.probe(ctx, r, f.checkAnswers(r, got), opt.Wait); err != nil {
-			return nil, err
-		}
+		err = f.askAndProbe(ctx, r, opt.Wait)
+	} else {
+		r.unknown("probes", "whether the realservers answer, and who answers for the VIPs", "this process lacks CAP_NET_RAW", "run it as root")
+	}
+	if err != nil {
+		return nil, err
 	}
 	r.sort()
+	r.Result = r.result()
 	return r, nil
+}
+
+// askAndProbe looks at the network: who answers for which address, and what the realservers do with frames to the VIPs.
+func (f *facts) askAndProbe(ctx context.Context, r *Report, wait time.Duration) error {
+	f.maybe = f.candidates()
+	e, err := f.listen()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if err := e.ask(ctx, wait, f.targets); err != nil {
+		return err
+	}
+	return f.probe(ctx, r, e, f.checkAnswers(r, e), wait)
 }
 
 // askDirector asks the running director how it is; nil if there is none.

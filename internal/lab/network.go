@@ -168,6 +168,10 @@ func (n *Network) oneArm(realservers int) error {
 		n.swtch("switch", &sw),
 		n.host("client", &n.Client),
 		n.cable(&n.Client, "eth0", clientMAC, &sw, "client", ClientIP+"/24", GatewayIP+"/24"),
+		func() error { return n.Client.Sysctl("net.ipv4.ip_forward", "1") },
+		// It routes between two networks of one wire: nobody is to be told of a shorter way.
+		func() error { return n.Client.Sysctl("net.ipv4.conf.all.send_redirects", "0") },
+		func() error { return n.Client.Sysctl("net.ipv4.conf.eth0.send_redirects", "0") },
 		n.host("director", &n.Director),
 		n.cable(&n.Director, "eth0", DirectorMAC, &sw, "director", DIP+"/24"),
 	)
@@ -217,6 +221,7 @@ func (n *Network) EnableIPv6() error {
 	if n.Topology == "one-arm" {
 		err = steps(
 			func() error { return add(n.Client, "eth0", ClientIP6+"/64", GatewayIP6+"/64") },
+			func() error { return n.Client.Sysctl("net.ipv6.conf.all.forwarding", "1") },
 			func() error { return add(n.Director, "eth0", DIP6+"/64") },
 		)
 	} else {

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"shunt/internal/doctor"
 	"shunt/internal/lab"
@@ -67,8 +70,8 @@ func TestDoctorHealthy(t *testing.T) {
 					t.Errorf("it does not say %q:\n%s", want, text)
 				}
 			}
-			if topology == "two-arm" != strings.Contains(text, "the way back by the gateway: ") {
-				t.Errorf("of the way back it says:\n%s", text)
+			if !strings.Contains(text, "the way back by the gateway: 4 answers arrived") || r.Result != "well" || len(r.Unknown) != 0 {
+				t.Errorf("%s; not looked at: %+v; well:\n%s", r.Result, r.Unknown, text)
 			}
 			for i, web := range w.Webs {
 				w.eventually("no connection of the doctor is half open", func() bool { return !strings.Contains(tcp(w, i), " 03 ") })
@@ -259,4 +262,130 @@ func doctorStaleGuard(t *testing.T, w *world) {
 	if r, status := w.doctor("-c", d.ConfigPath); status != 3 || !slices.Equal(ids(r), []string{"warning stale-guard"}) {
 		t.Errorf("status %d, %+v", status, r.Findings)
 	}
+}
+
+// route gives a realserver another default route, by a gateway of the private network, or takes it away.
+func (w *world) route(i int, gateway string) {
+	w.t.Helper()
+	nl := w.Webs[i].Netlink()
+	all, err := nl.RouteList(nil, w.family.number())
+	w.must(err)
+	for _, r := range all {
+		if r.Gw != nil {
+			w.must(nl.RouteDel(&r))
+		}
+	}
+	if gateway != "" {
+		w.must(w.Webs[i].DefaultRoute(gateway))
+	}
+}
+
+// A wrong way back of one realserver, or of all, is found in either topology and family, whatever the wrong is; nothing else is.
+func TestDoctorWayBack(t *testing.T) {
+	dips := map[string]string{"IPv4": lab.DIP, "IPv6": lab.DIP6}
+	gone := map[string]string{"IPv4": "10.10.0.99", "IPv6": "fd00:10::99"}
+	for _, topology := range lab.Topologies {
+		for _, f := range families {
+			for _, c := range []struct {
+				name     string
+				gateway  string
+				all      bool
+				want     string
+				evidence string
+			}{
+				{"by the director", dips[f.name], false, "error way-back-director", "the answer came here from 02:00:00:00:01:02 itself"},
+				{"by a dead gateway", gone[f.name], false, "error way-back-gateway", "asked who has " + gone[f.name]},
+				{"missing", "", false, "error way-back", "answers of other realservers came by the gateway"},
+				{"by the director, all", dips[f.name], true, "error way-back-director", "the answer came here from 02:00:00:00:01:01 itself"},
+				{"by a dead gateway, all", gone[f.name], true, "error way-back-gateway", "asked who has " + gone[f.name]},
+				{"missing, all", "", true, "", "was not answered to"},
+			} {
+				t.Run(topology+" "+f.name+" "+c.name, func(t *testing.T) {
+					t.Parallel()
+					w := buildFor(t, f, topology, 2)
+					w.start(w.config("", w.http("rr")))
+					w.route(1, c.gateway)
+					if c.all {
+						w.route(0, c.gateway)
+					}
+					want := c.want
+					if want == "" { // without any answer it is certain only from an address of the host
+						want = "warning way-back"
+						if topology == "two-arm" && f.name == "IPv4" {
+							want = "error way-back"
+						}
+					}
+					r, _ := w.doctor()
+					if got := ids(r); !slices.Equal(got, []string{want}) {
+						t.Fatalf("findings %+v\nwant %s", r.Findings, want)
+					}
+					if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return strings.Contains(f.Evidence, c.evidence) }) {
+						t.Errorf("no evidence has %q: %+v", c.evidence, r.Findings)
+					}
+				})
+			}
+		}
+	}
+}
+
+// What the director's table tells is found too: clients of one realserver repeat their SYNs. Without an address from which to ping, the
+// other one is well by what the table tells of it.
+func TestDoctorHalfOpen(t *testing.T) {
+	eachFamily(t, 2, func(t *testing.T, w *world) {
+		w.start(w.config("", w.http("rr")))
+		w.route(1, "")
+		w.must(w.Client.Do(func() error {
+			for range 12 {
+				if err := w.connect(t); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		var r doctor.Report
+		w.eventually("the doctor finds half-open connections", func() bool {
+			r, _ = w.doctor("--from", "none", "--wait", "30ms")
+			return slices.Contains(ids(r), "error half-open")
+		})
+		if len(r.Unknown) != 0 || !strings.Contains(strings.Join(r.Well, "\n"), "the way back from "+w.family.rip(1)+": the director's table has connections") {
+			t.Errorf("of the way back it says %+v, %q", r.Unknown, r.Well)
+		}
+		if got := ids(r); !slices.Equal(got, []string{"error half-open"}) || !strings.Contains(r.Findings[0].What, w.family.rip(2)) {
+			t.Errorf("findings %+v", r.Findings)
+		}
+	}, "one-arm")
+}
+
+// connect begins a connection to the VIP from the thread's host, which the kernel goes on with until the test ends.
+func (w *world) connect(t *testing.T) error {
+	fd, err := unix.Socket(w.family.number(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	vip := netip.MustParseAddr(w.family.vip)
+	to := unix.Sockaddr(&unix.SockaddrInet6{Port: 80, Addr: vip.As16()})
+	if vip.Is4() {
+		to = &unix.SockaddrInet4{Port: 80, Addr: vip.As4()}
+	}
+	if err := unix.Connect(fd, to); !errors.Is(err, unix.EINPROGRESS) {
+		return err
+	}
+	return nil
+}
+
+// What could not be looked at is not well: the result and the exit status tell.
+func TestDoctorUnknown(t *testing.T) {
+	eachFamily(t, 2, func(t *testing.T, w *world) {
+		w.start(w.config("state_dir: off", w.http("rr")))
+		for _, c := range []struct {
+			from, result string
+			status       int
+		}{{"none", "unknown", 5}, {map[string]string{"IPv4": "192.168.10.251", "IPv6": "2001:db8:10::fb"}[w.family.name], "well", 0}} {
+			r, status := w.doctor("--from", c.from)
+			if r.Result != c.result || status != c.status || len(r.Findings) != 0 || len(r.Unknown) != 2*(status/5) {
+				t.Errorf("--from %s: status %d, %+v", c.from, status, r)
+			}
+		}
+	}, lab.Topologies...)
 }
