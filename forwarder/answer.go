@@ -112,7 +112,7 @@ func (w *Worker) reset(s *snapshot, f *frame.Frame, p *frame.Packet) {
 		binary.BigEndian.PutUint32(b[l4+8:], binary.BigEndian.Uint32(tcp[4:8])+n)
 		b[l4+13] = frame.RST | frame.ACK
 	}
-	binary.BigEndian.PutUint16(b[l4+16:], l4Sum(b[at:l4+20], p.V6, l4-at, uint8(frame.TCP)))
+	binary.BigEndian.PutUint16(b[l4+16:], frame.TransportSum(b[at:l4+20], p.V6, l4-at, frame.TCP))
 	w.post(f, b, l4+20)
 }
 
@@ -149,15 +149,15 @@ func (w *Worker) complain(s *snapshot, f *frame.Frame, p *frame.Packet, typ, cod
 	copy(b[l4+8:], quote)
 	n := l4 + 8 + len(quote)
 	if p.V6 {
-		binary.BigEndian.PutUint16(b[l4+2:], l4Sum(b[at:n], true, l4-at, proto))
+		binary.BigEndian.PutUint16(b[l4+2:], frame.TransportSum(b[at:n], true, l4-at, frame.ICMPv6))
 	} else {
 		b[at+1] = 0xc0 // internetwork control, as Linux marks its errors (RFC 1812, 4.3.2.5)
 		// Linux lets its errors be fragmented, so each has an id of its own (RFC 6864, 4.1).
 		binary.BigEndian.PutUint16(b[at+4:], uint16(w.answered))
 		b[at+6] = 0
 		binary.BigEndian.PutUint16(b[at+10:], 0)
-		binary.BigEndian.PutUint16(b[at+10:], ^fold(sum(b[at:l4], 0)))
-		binary.BigEndian.PutUint16(b[l4+2:], ^fold(sum(b[l4:n], 0)))
+		binary.BigEndian.PutUint16(b[at+10:], ^frame.Fold(frame.Sum(b[at:l4], 0)))
+		binary.BigEndian.PutUint16(b[l4+2:], ^frame.Fold(frame.Sum(b[l4:n], 0)))
 	}
 	w.post(f, b, n)
 }
@@ -203,13 +203,13 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 		ip[8] = 64
 		hl := int(ip[0]&15) * 4
 		ip[10], ip[11] = 0, 0
-		binary.BigEndian.PutUint16(ip[10:], ^fold(sum(ip[:hl], 0)))
+		binary.BigEndian.PutUint16(ip[10:], ^frame.Fold(frame.Sum(ip[:hl], 0)))
 		b[p.L4] = 0
 	}
 	// The type is the upper byte of a checksummed word: the sum grows by what it sank (RFC 1624).
 	old := ^binary.BigEndian.Uint16(b[p.L4+2:])
 	was, is := uint32(p.ICMPType)<<8, uint32(b[p.L4])<<8
-	c := ^fold(uint64(old) + uint64(^was&0xffff) + uint64(is))
+	c := ^frame.Fold(uint64(old) + uint64(^was&0xffff) + uint64(is))
 	if c == 0 {
 		// That leaves open whether all other words add up to 0xffff or, in a message of zeros, to 0: it is right for the
 		// first, wrong for the second, and 0xffff is right for both.
@@ -243,7 +243,7 @@ func ipHeader(b []byte, at int, p *frame.Packet, proto uint8, n int) int {
 	h[8], h[9] = 64, proto
 	binary.BigEndian.PutUint32(h[12:], p.Dst.V4())
 	binary.BigEndian.PutUint32(h[16:], p.Src.V4())
-	binary.BigEndian.PutUint16(h[10:], ^fold(sum(h, 0)))
+	binary.BigEndian.PutUint16(h[10:], ^frame.Fold(frame.Sum(h, 0)))
 	return at + 20
 }
 
@@ -266,7 +266,7 @@ func intact(f *frame.Frame, p *frame.Packet) bool {
 	hl := int(p.L4 - p.L3)
 	switch p.Proto {
 	case frame.ICMP:
-		return fold(sum(ip[hl:], 0)) == 0xffff
+		return frame.Fold(frame.Sum(ip[hl:], 0)) == 0xffff
 	case frame.UDP:
 		n := int(binary.BigEndian.Uint16(ip[hl+4:]))
 		if binary.BigEndian.Uint16(ip[hl+6:]) == 0 {
@@ -277,39 +277,5 @@ func intact(f *frame.Frame, p *frame.Packet) bool {
 		}
 		ip = ip[:hl+n]
 	}
-	return l4Sum(ip, p.V6, hl, uint8(p.Proto)) == 0
-}
-
-// l4Sum is the checksum of the payload of an IP packet with its pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1).
-func l4Sum(ip []byte, v6 bool, hl int, proto uint8) uint16 {
-	s := uint64(len(ip)-hl) + uint64(proto)
-	if v6 {
-		s = sum(ip[8:40], s)
-	} else {
-		s = sum(ip[12:20], s)
-	}
-	return ^fold(sum(ip[hl:], s))
-}
-
-// sum adds the 16-bit words of b to s (RFC 1071).
-func sum(b []byte, s uint64) uint64 {
-	for len(b) >= 4 {
-		s += uint64(binary.BigEndian.Uint32(b))
-		b = b[4:]
-	}
-	if len(b) >= 2 {
-		s += uint64(binary.BigEndian.Uint16(b))
-		b = b[2:]
-	}
-	if len(b) == 1 {
-		s += uint64(b[0]) << 8
-	}
-	return s
-}
-
-func fold(s uint64) uint16 {
-	for s > 0xffff {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
+	return frame.TransportSum(ip, p.V6, hl, p.Proto) == 0
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +23,9 @@ func replayCmd() *cobra.Command {
 		Short: "Run a capture through the datapath and report what became of it",
 		Long: "Forward what a capture holds exactly as `shunt run` would: same code, same decisions, with the capture's time. It\n" +
 			"needs no privileges. The capture is a pcap or pcapng file of Ethernet frames, gzip-compressed or not; - is\n" +
-			"standard input. Frames to the VIPs are taken whatever their destination MAC is; all others are only counted.\n\n" +
+			"standard input. Frames to the VIPs are taken whatever their destination MAC is; all others are only counted. Wrong\n" +
+			"checksums and missing lengths are taken as left to a network card, as on a host that sends, unless --strict is given.\n" +
+			"Of a capture that is damaged there is a report on what comes before, and the exit status is 1.\n\n" +
 			"What is sent goes to the file of -o, with the director's own answers: echo replies, unreachables and resets.\n" +
 			"Realservers without a mac: in the configuration get one derived from their address. The same capture and\n" +
 			"configuration always give the same bytes and the same report.\n\n" +
@@ -42,9 +46,6 @@ func replayCmd() *cobra.Command {
 			if opt.Output == "-" {
 				return usageError{fmt.Errorf("replay: the report goes to standard output; name a file by -o")}
 			}
-			if second == "" && opt.All {
-				return usageError{fmt.Errorf("replay: --all lists all flows that --compare finds moved; name another configuration by --compare")}
-			}
 			if second != "" && opt.Output != "" {
 				return usageError{fmt.Errorf("replay: --compare writes no frames: take away -o, or replay with each configuration alone")}
 			}
@@ -58,21 +59,15 @@ func replayCmd() *cobra.Command {
 			if isTerminal(cmd.ErrOrStderr()) {
 				opt.Progress = cmd.ErrOrStderr()
 			}
-			var r report
-			if second == "" {
-				r, err = replayrun.Run(cmd.Context(), opt.Options)
-			} else if opt.Second, err = config.Load(second); err != nil {
-				err = fmt.Errorf("--compare: %w", err)
-			} else {
-				r, err = replayrun.Compare(cmd.Context(), opt)
-			}
-			if err != nil {
+			r, err := replayOrCompare(cmd.Context(), &opt, second)
+			if r == nil {
 				return err
 			}
+			write := r.WriteText
 			if asJSON {
-				return r.WriteJSON(out)
+				write = r.WriteJSON
 			}
-			return r.WriteText(out)
+			return errors.Join(write(out), err) // a capture that ends in damage has a report, too
 		},
 	}
 	configFlag(cmd, &path)
@@ -80,8 +75,29 @@ func replayCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "report the speed too")
 	cmd.Flags().StringVar(&second, "compare", "", "tell what this configuration would decide otherwise")
-	cmd.Flags().BoolVar(&opt.All, "all", false, "with --compare: list all moved flows, not only the first ones")
+	cmd.Flags().BoolVar(&opt.All, "all", false, "list all services, realservers and, with --compare, moved flows, not only what fits a screen")
+	cmd.Flags().BoolVar(&opt.Strict, "strict", false, "take wrong checksums and missing lengths as they are, not as left to the network card")
 	return cmd
+}
+
+// replayOrCompare makes the report, which is nil if there is none.
+func replayOrCompare(ctx context.Context, opt *replayrun.CompareOptions, second string) (report, error) {
+	if second == "" {
+		r, err := replayrun.Run(ctx, opt.Options)
+		if r == nil {
+			return nil, err
+		}
+		return r, err
+	}
+	var err error
+	if opt.Second, err = config.Load(second); err != nil {
+		return nil, fmt.Errorf("--compare: %w", err)
+	}
+	c, err := replayrun.Compare(ctx, *opt)
+	if c == nil {
+		return nil, err
+	}
+	return c, err
 }
 
 // report is what a replay or a comparison has to tell.

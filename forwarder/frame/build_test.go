@@ -195,6 +195,13 @@ func headed(data []byte) frame.Frame {
 	return frame.Frame{Buf: buf, Head: vnetHead, Wire: int32(len(data))}
 }
 
+// super is a frame of segmentation offload.
+func super(data []byte) frame.Frame {
+	f := headed(data)
+	f.Buf[1] = 1 // VIRTIO_NET_HDR_GSO_TCPV4
+	return f
+}
+
 // fixSum writes the right checksum into the IPv4 header at off.
 func fixSum(data []byte, off int) {
 	n := int(data[off]&15) * 4

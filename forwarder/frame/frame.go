@@ -96,6 +96,12 @@ func (f *Frame) Data() []byte { return f.Buf[f.Head:] }
 // Truncated reports whether the frame was longer on the wire than the bytes at hand.
 func (f *Frame) Truncated() bool { return int(f.Wire) > len(f.Buf)-int(f.Head) }
 
+// Super reports whether the frame is one of segmentation offload by its virtio_net_hdr: several packets in one.
+func (f *Frame) Super() bool {
+	const gsoType, gsoECN = 1, 0x80
+	return f.Head > gsoType && f.Buf[gsoType]&^gsoECN != 0
+}
+
 // Dst returns the destination MAC. The frame must hold an Ethernet header.
 func (f *Frame) Dst() MAC { return MAC(f.Data()[0:6]) }
 

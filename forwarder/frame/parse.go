@@ -122,8 +122,8 @@ func parse4(f *Frame, b []byte, off int, p *Packet) Problem {
 		return BadIP
 	}
 	onWire := int(f.Wire) - off
-	if total == 0 && f.Head != 0 && onWire > 65535 {
-		total = onWire // BIG TCP leaves the field zero in a super-frame
+	if total == 0 && onWire > 65535 && f.Super() {
+		total = onWire // BIG TCP leaves the field zero
 	}
 	if total < ihl || total > onWire {
 		return BadIP
@@ -165,8 +165,8 @@ func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 	}
 	onWire := int(f.Wire) - off
 	total := 40 + int(binary.BigEndian.Uint16(ip[4:6]))
-	if total == 40 && f.Head != 0 && onWire > 65535 {
-		total = onWire // BIG TCP: jumbo payload (RFC 2675) that the kernel keeps in a super-frame
+	if total == 40 && onWire > 65535 && f.Super() {
+		total = onWire // BIG TCP, mostly with a jumbo payload option (RFC 2675)
 	}
 	if total > onWire {
 		return BadIP

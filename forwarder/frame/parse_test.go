@@ -382,10 +382,10 @@ func TestParseBigTCP(t *testing.T) {
 			if v6 {
 				want, header = ports(packet6(frame.TCP, 14, 54, n+60), flags), 14+60
 			}
-			check(t, headed(data), want)
+			check(t, super(data), want)
 
 			// The header alone is enough, as in any frame.
-			f := headed(data)
+			f := super(data)
 			for i := range header + 10 {
 				f.Buf = f.Buf[: vnetHead+i : vnetHead+i]
 				if i < header {
@@ -393,7 +393,7 @@ func TestParseBigTCP(t *testing.T) {
 				} else {
 					check(t, f, want)
 				}
-				f = headed(data)
+				f = super(data)
 			}
 
 			// Without segmentation offload a length of 0 is what it says, and so it is in a frame that is not large.
@@ -402,9 +402,10 @@ func TestParseBigTCP(t *testing.T) {
 				zero = frame.BadL4
 			}
 			refuse(t, whole(data), zero)
-			refuse(t, headed(data[:14+65535]), zero)
+			refuse(t, headed(data), zero)
+			refuse(t, super(data[:14+65535]), zero)
 			want.Len = 65536
-			check(t, headed(data[:14+65536]), want)
+			check(t, super(data[:14+65536]), want)
 		})
 	}
 }
@@ -416,8 +417,9 @@ func TestParseJumbogram(t *testing.T) {
 	binary.BigEndian.PutUint16(data[14+4:], 0)
 	binary.BigEndian.PutUint32(data[14+44:], 8+20+n)
 	data = append(data, make([]byte, n)...)
-	check(t, headed(data), ports(packet6(frame.TCP, 14, 62, 40+8+20+n), func(p *frame.Packet) { p.TCPFlags = flagsSYN }))
+	check(t, super(data), ports(packet6(frame.TCP, 14, 62, 40+8+20+n), func(p *frame.Packet) { p.TCPFlags = flagsSYN }))
 	refuse(t, whole(data), frame.BadIP)
+	refuse(t, headed(data), frame.BadIP)
 }
 
 // A frame may be said to be shorter on the wire than the buffer is; the wire counts.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/google/gopacket/layers"
 )
@@ -21,21 +23,24 @@ const (
 	blockSection   = 0x0a0d0d0a
 )
 
-// Options of an interface that pcapgo reads without looking how long they are.
+// Options of an interface that matter here.
 const (
 	optionResolution = 9
-	optionFilter     = 11
 	optionOffset     = 14
 )
 
-// blocks hands a pcapng file on to pcapgo, block by block, each whole and checked. pcapgo believes what a file says: it
-// takes as much memory as a packet claims to need, panics over options that are too short, cannot tell a file that
-// was cut from one that has ended, takes link type 257 for 1, and is inexact where a clock counts in powers of two.
-// Packets of interfaces that are not Ethernet end here.
+// A packet is one of a capture, as it was read. Its bytes are valid until the next is read.
+type packet struct {
+	data  []byte
+	wire  uint32 // length on the wire, as the file says
+	at    int64  // nanoseconds since the epoch
+	timed bool   // at is set: a simple packet block has no time
+}
+
+// blocks reads the packets of a pcapng file. Those of interfaces that are not Ethernet are passed over.
 type blocks struct {
 	r       *bufio.Reader // of which a block is a window
 	size    int           // of the block at hand
-	rest    []byte        // of it, what pcapgo has not read yet
 	order   binary.ByteOrder
 	legs    []capturer // the interfaces of the section
 	links   []uint16   // link types other than Ethernet, of the file
@@ -47,34 +52,45 @@ type blocks struct {
 type capturer struct {
 	ethernet bool
 	snap     uint32
-	// units a second, if the time of its packets is to be converted; else 0
-	units uint64
+	units    uint64 // of time in a second
+	offset   int64  // seconds to add to times
 }
 
-// Read gives pcapgo the next bytes.
-func (b *blocks) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
-		if err := b.next(); err != nil {
-			return 0, err
-		}
+// read finds the next packet. io.EOF is the end of the file between two blocks, and no other place.
+func (b *blocks) read() (p packet, err error) {
+	for found := false; !found && err == nil; {
+		found, err = b.next(&p)
 	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
+	return p, err
 }
 
-// next finds the next block that pcapgo is to see. io.EOF is the end of the file between two blocks, and no other place.
-func (b *blocks) next() error {
+// next reads a block, and reports whether it was a packet to be seen.
+func (b *blocks) next(p *packet) (found bool, err error) {
 	if _, err := b.r.Discard(b.size); err != nil {
-		return cut(err)
+		return false, cut(err)
 	}
 	b.size = 0
+	kind, block, err := b.block()
+	switch {
+	case err != nil || block == nil:
+	case kind == blockSection:
+		err = b.section(block)
+	case kind == blockInterface:
+		err = b.capturer(block)
+	default:
+		found, err = b.packet(kind, block, p)
+	}
+	return found, err
+}
+
+// block looks at the next block: whole if it matters here, otherwise it is passed over and nil.
+func (b *blocks) block() (kind uint32, block []byte, err error) {
 	head, err := b.r.Peek(12)
 	if len(head) == 0 {
-		return err
+		return 0, nil, err
 	}
 	if err != nil {
-		return cut(err)
+		return 0, nil, cut(err)
 	}
 	if binary.LittleEndian.Uint32(head) == blockSection {
 		const magic = 0x1a2b3c4d
@@ -84,41 +100,29 @@ func (b *blocks) next() error {
 		case binary.BigEndian.Uint32(head[8:]) == magic:
 			b.order = binary.BigEndian
 		default:
-			return errors.New("a section header without its byte order magic")
+			return 0, nil, errors.New("a section header without its byte order magic")
 		}
 	}
-	kind, size := b.order.Uint32(head), b.order.Uint32(head[4:])
+	kind = b.order.Uint32(head)
+	size := b.order.Uint32(head[4:])
 	least := shortest(kind)
 	if size < max(least, 12) || size%4 != 0 {
-		return fmt.Errorf("a block of type %#x says that it has %d bytes", kind, size)
+		return 0, nil, fmt.Errorf("a block of type %#x says that it has %d bytes", kind, size)
 	}
 	if least == 0 {
-		return b.pass(int64(size))
+		return 0, nil, b.pass(int64(size))
 	}
 	if size > buffer {
-		return fmt.Errorf("a block of type %#x has %d bytes, more than the %d of the longest frame", kind, size, maxFrame)
+		return 0, nil, fmt.Errorf("a block of type %#x has %d bytes, more than the %d of the longest frame", kind, size, maxFrame)
 	}
-	block, err := b.r.Peek(int(size))
-	if err != nil {
-		return cut(err)
+	if block, err = b.r.Peek(int(size)); err != nil {
+		return 0, nil, cut(err)
 	}
-	if b.order.Uint32(block[size-4:]) != size {
-		return fmt.Errorf("a block of type %#x has %d bytes at its beginning and %d at its end", kind, size, b.order.Uint32(block[size-4:]))
+	if end := b.order.Uint32(block[size-4:]); end != size {
+		return 0, nil, fmt.Errorf("a block of type %#x has %d bytes at its beginning and %d at its end", kind, size, end)
 	}
 	b.size = int(size)
-	show := true
-	switch kind {
-	case blockSection:
-		err = b.section(block)
-	case blockInterface:
-		err = b.capturer(block)
-	default:
-		show, err = b.packet(kind, block)
-	}
-	if show && err == nil {
-		b.rest = block
-	}
-	return err
+	return kind, block, nil
 }
 
 // shortest is how long a block of a kind is at least; 0 for those that do not matter.
@@ -155,7 +159,6 @@ func (b *blocks) section(block []byte) error {
 	if major := b.order.Uint16(block[12:]); major != 1 {
 		return fmt.Errorf("pcapng version %d.%d; 1.0 is known", major, b.order.Uint16(block[14:]))
 	}
-	b.order.PutUint16(block[14:], 0) // 1.2 is the same format, but pcapgo does not know that
 	b.legs = b.legs[:0]
 	return b.options(block[24:len(block)-4], nil)
 }
@@ -163,19 +166,19 @@ func (b *blocks) section(block []byte) error {
 // capturer checks the description of an interface, and notes what matters of it.
 func (b *blocks) capturer(block []byte) error {
 	link := b.order.Uint16(block[8:])
-	c := capturer{ethernet: link == uint16(layers.LinkTypeEthernet), snap: min(b.order.Uint32(block[12:]), maxFrame)}
-	b.order.PutUint32(block[12:], c.snap) // pcapgo takes as much memory
+	c := capturer{ethernet: link == uint16(layers.LinkTypeEthernet), snap: b.order.Uint32(block[12:]), units: 1e6}
 	b.wired = b.wired || c.ethernet
 	if !c.ethernet && !slices.Contains(b.links, link) {
 		b.links = append(b.links, link)
 	}
 	err := b.options(block[16:len(block)-4], func(code uint16, value []byte) error {
 		switch {
-		case code == optionFilter && len(value) < 1, code == optionOffset && len(value) != 8,
-			code == optionResolution && len(value) != 1:
+		case code == optionOffset && len(value) != 8, code == optionResolution && len(value) != 1:
 			return fmt.Errorf("option %d of an interface has %d bytes", code, len(value))
 		case code == optionResolution:
-			return c.resolve(value)
+			return c.resolve(value[0])
+		case code == optionOffset:
+			c.offset = int64(b.order.Uint64(value))
 		}
 		return nil
 	})
@@ -183,14 +186,10 @@ func (b *blocks) capturer(block []byte) error {
 	return err
 }
 
-// resolve reads a resolution of time. One that pcapgo does not read exactly becomes nanoseconds.
-func (c *capturer) resolve(value []byte) error {
-	v := value[0]
+// resolve reads a resolution of time: a power of 10 or, with the upper bit, of 2.
+func (c *capturer) resolve(v byte) error {
 	c.units = 1
 	switch {
-	case v >= 1 && v <= 9:
-		c.units = 0
-		return nil
 	case v >= 128 && v < 128+64:
 		c.units <<= v - 128
 	case v <= 19:
@@ -200,8 +199,22 @@ func (c *capturer) resolve(value []byte) error {
 	default:
 		return fmt.Errorf("an interface counts time in units of 2 or 10 to the power of -%d", v&127)
 	}
-	value[0] = 9
 	return nil
+}
+
+// time converts a number of units to nanoseconds since 1970.
+func (c *capturer) time(units uint64) (int64, error) {
+	over, product := bits.Mul64(units%c.units, 1e9)
+	fraction, _ := bits.Div64(over, product, c.units)
+	seconds := units / c.units
+	if seconds > math.MaxInt64 {
+		return 0, fmt.Errorf("its time is %d seconds", seconds)
+	}
+	sum := int64(seconds) + c.offset
+	if sum < 0 || sum >= math.MaxInt64/int64(time.Second) {
+		return 0, fmt.Errorf("its time is %d and %d seconds since 1970; times until 2262 can be read", seconds, c.offset)
+	}
+	return sum*1e9 + int64(fraction), nil
 }
 
 // options walks a list of options, whose end may be marked or not.
@@ -225,44 +238,39 @@ func (b *blocks) options(list []byte, each func(code uint16, value []byte) error
 	return nil
 }
 
-// packet checks a packet, and reports whether it is to be seen.
-func (b *blocks) packet(kind uint32, block []byte) (show bool, err error) {
-	id, have, room := uint32(0), b.order.Uint32(block[8:]), len(block)-16
-	if kind == blockEnhanced {
+// packet reads a packet into p, and reports whether it is to be seen.
+func (b *blocks) packet(kind uint32, block []byte, p *packet) (found bool, err error) {
+	id := uint32(0)
+	switch kind {
+	case blockEnhanced:
 		id = b.order.Uint32(block[8:])
-	} else if kind == blockPacket {
+	case blockPacket:
 		id = uint32(b.order.Uint16(block[8:]))
 	}
 	if int64(id) >= int64(len(b.legs)) {
 		return false, fmt.Errorf("it is of interface %d, and only %d are described", id, len(b.legs))
 	}
 	c := &b.legs[id]
+	start, have, room := 12, b.order.Uint32(block[8:]), len(block)-16
 	if kind != blockSimple {
-		have, room = b.order.Uint32(block[20:]), len(block)-32
+		start, have, room = 28, b.order.Uint32(block[20:]), len(block)-32
 	} else if c.snap != 0 {
 		have = min(have, c.snap)
 	}
-	if int64(have) > int64(room) {
+	switch {
+	case int64(have) > int64(room):
 		return false, fmt.Errorf("it has %d bytes in a block with room for %d", have, room)
-	}
-	if have > maxFrame {
+	case have > maxFrame:
 		return false, fmt.Errorf("it has %d bytes; the longest frame has %d", have, maxFrame)
-	}
-	if !c.ethernet {
+	case !c.ethernet:
 		b.skipped++
 		return false, nil
 	}
-	if c.units != 0 && kind != blockSimple {
-		units := uint64(b.order.Uint32(block[12:]))<<32 | uint64(b.order.Uint32(block[16:]))
-		over, product := bits.Mul64(units%c.units, 1e9)
-		fraction, _ := bits.Div64(over, product, c.units)
-		over, product = bits.Mul64(units/c.units, 1e9)
-		ns, carry := bits.Add64(product, fraction, 0)
-		if over+carry != 0 {
-			return false, fmt.Errorf("its time is %d seconds", units/c.units)
-		}
-		b.order.PutUint32(block[12:], uint32(ns>>32))
-		b.order.PutUint32(block[16:], uint32(ns))
+	*p = packet{data: block[start : start+int(have)], wire: b.order.Uint32(block[8:])}
+	if kind == blockSimple {
+		return true, nil
 	}
-	return true, nil
+	p.wire, p.timed = b.order.Uint32(block[24:]), true
+	p.at, err = c.time(uint64(b.order.Uint32(block[12:]))<<32 | uint64(b.order.Uint32(block[16:])))
+	return err == nil, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 
@@ -100,7 +101,7 @@ func TestDamage(t *testing.T) {
 		want string
 	}{
 		"pcap: long packet":      {long(24+8, 1<<31), "FILE: packet 1 cannot be read"},
-		"pcap: longer than wire": {long(24+76+8, 40), "packet 2 cannot be read"},
+		"pcap: wrong length":     {long(24+76+8, 40), "packet 3 cannot be read"},
 		"pcap: long on the wire": {long(24+12, 1<<31), "packet 1 cannot be read: it says that it had 2147483648 bytes"},
 		"two years": {pcapFile(binary.LittleEndian, 1, 1, []record{{0, 0, one.data}, {1_700_000_000 * second, 0, one.data}}),
 			"packet 2 cannot be read: its time is 2023-11-14 22:13:20, more than two years"},
@@ -108,13 +109,12 @@ func TestDamage(t *testing.T) {
 		"no interface":                 {build(func(n *ng) { n.simple(one) }), "interface 0, and only 0"},
 		"interface of another section": {build(func(n *ng) { n.iface(1, 0); n.section(1, 0); n.enhanced(0, 0, one) }), "interface 0, and only 0"},
 		"wrong interface":              {build(func(n *ng) { n.iface(1, 0); n.enhanced(1<<31, 0, one) }), "interface 2147483648"},
-		"short filter":                 {build(func(n *ng) { n.iface(1, 0, n.option(11, nil)) }), "option 11"},
 		"short offset":                 {build(func(n *ng) { n.iface(1, 0, n.option(14, []byte{1})) }), "option 14"},
 		"no resolution":                {build(func(n *ng) { n.iface(1, 0, n.option(9, nil)) }), "option 9"},
 		"resolution 10":                {build(func(n *ng) { n.iface(1, 0, n.option(9, []byte{20})) }), "power of -20"},
 		"resolution 2":                 {build(func(n *ng) { n.iface(1, 0, n.option(9, []byte{255})) }), "power of -127"},
 		"option too long":              {build(func(n *ng) { n.block(1, []byte{1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 9, 0, 1, 2, 3, 4}) }), "do not fit"},
-		"late time":                    {build(func(n *ng) { n.iface(1, 0); n.enhanced(0, 1<<63, one) }), "no capture format"},
+		"late time":                    {build(func(n *ng) { n.iface(1, 0); n.enhanced(0, 1<<63, one) }), "its time is 9223372036854"},
 		"later time":                   {build(func(n *ng) { n.iface(1, 0, n.option(9, []byte{0})); n.enhanced(0, 1<<63, one) }), "its time is"},
 		"long block":                   {build(func(n *ng) { n.iface(1, 0); n.block(6, make([]byte, 1<<20)) }), "the longest frame"},
 		"long packet": {build(func(n *ng) {
@@ -171,6 +171,9 @@ func FuzzSource(f *testing.F) {
 		}
 		for _, r := range got {
 			if lost := sink.Send([]frame.Frame{{Buf: r.data, Time: r.time, Wire: int32(r.wire)}}); lost.Total() != 0 {
+				if r.time/second > math.MaxUint32 {
+					return // a pcap file cannot hold it
+				}
 				t.Fatal(sink.Err())
 			}
 		}

@@ -11,9 +11,7 @@ import (
 	"os"
 	"sync/atomic"
 
-	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 )
 
 const (
@@ -21,7 +19,7 @@ const (
 	// line at the same length.
 	maxFrame = 262144
 
-	// buffer holds a whole block of a pcapng file, with its options: see blocks.
+	// buffer holds a whole packet of a file, with its options in pcapng.
 	buffer = 2 * maxFrame
 )
 
@@ -31,8 +29,8 @@ var (
 	magicSection = []byte{0x0a, 0x0d, 0x0d, 0x0a} // pcapng: a section header, in either byte order
 )
 
-// magicPcap lists the magic numbers of pcap: microseconds and nanoseconds.
-var magicPcap = []uint32{0xa1b2c3d4, 0xa1b23c4d}
+// magicPcap has the magic numbers of pcap, and of how many nanoseconds the units of time are.
+var magicPcap = map[uint32]int64{0xa1b2c3d4: 1000, 0xa1b23c4d: 1}
 
 // errCut is a file that ends where it should not.
 var errCut = errors.New("the file ends in the middle of a record")
@@ -119,53 +117,77 @@ func (s *Source) open() error {
 	case bytes.Equal(head, magicSection):
 		return s.openSections(in)
 	}
-	for _, m := range magicPcap {
-		if binary.LittleEndian.Uint32(head) == m {
-			return s.openPcap(in, binary.LittleEndian)
-		}
-		if binary.BigEndian.Uint32(head) == m {
-			return s.openPcap(in, binary.BigEndian)
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if unit, ok := magicPcap[order.Uint32(head)]; ok {
+			return s.openPcap(in, order, unit)
 		}
 	}
 	return fmt.Errorf("it is neither a pcap nor a pcapng file: it begins with % x; `editcap -F pcap` converts what Wireshark can read", head)
 }
 
 // openPcap reads the header of a pcap file, which has one link type.
-func (s *Source) openPcap(in *bufio.Reader, order binary.ByteOrder) error {
+func (s *Source) openPcap(in *bufio.Reader, order binary.ByteOrder, unit int64) error {
 	head, err := in.Peek(24)
 	if err != nil {
 		return cut(err)
 	}
-	// The upper half says how long the frame check sequence is (draft-ietf-opsawg-pcap, 4); pcapgo looks at 8 bits.
+	if major, minor := order.Uint16(head[4:]), order.Uint16(head[6:]); major != 2 || minor != 4 {
+		return fmt.Errorf("pcap version %d.%d; 2.4 is known", major, minor)
+	}
+	// The upper half says how long the frame check sequence is (draft-ietf-opsawg-pcap, 4).
 	if link := uint16(order.Uint32(head[20:])); link != uint16(layers.LinkTypeEthernet) {
 		return notEthernet([]uint16{link})
 	}
-	r, err := pcapgo.NewReader(in)
-	if err != nil {
-		return err
-	}
-	// Files with longer packets than their header says are common, and one that says 4 GB would have pcapgo take them.
-	r.SetSnaplen(maxFrame)
 	s.stats.Format = "pcap"
-	s.read = func() ([]byte, gopacket.CaptureInfo, error) {
-		data, ci, err := r.ZeroCopyReadPacketData()
-		if err == io.EOF && data != nil || err == io.ErrUnexpectedEOF {
-			err = errCut // pcapgo reports io.EOF for a file that ends between a packet's header and its bytes
-		}
-		return data, ci, err
-	}
+	s.read = (&records{r: in, order: order, unit: unit, size: 24}).read
 	return nil
 }
 
-// openSections reads the first section header of a pcapng file.
+// records reads the packets of a pcap file.
+type records struct {
+	r     *bufio.Reader // of which a record is a window
+	order binary.ByteOrder
+	unit  int64 // of time, in nanoseconds
+	size  int   // of the record at hand
+}
+
+// read finds the next packet. io.EOF is the end of the file between two records, and no other place. Packets that are longer than the
+// header's snapshot length are common, and so are those whose length on the wire is less than what there is of them.
+func (c *records) read() (packet, error) {
+	if _, err := c.r.Discard(c.size); err != nil {
+		return packet{}, cut(err)
+	}
+	c.size = 0
+	head, err := c.r.Peek(16)
+	if len(head) == 0 {
+		return packet{}, err
+	}
+	if err != nil {
+		return packet{}, cut(err)
+	}
+	n := c.order.Uint32(head[8:])
+	if n > maxFrame {
+		return packet{}, fmt.Errorf("it has %d bytes; the longest frame has %d", n, maxFrame)
+	}
+	record, err := c.r.Peek(16 + int(n))
+	if err != nil {
+		return packet{}, cut(err)
+	}
+	c.size = len(record)
+	return packet{
+		data: record[16:], wire: c.order.Uint32(record[12:]), timed: true,
+		at: int64(c.order.Uint32(record))*1e9 + int64(c.order.Uint32(record[4:]))*c.unit,
+	}, nil
+}
+
+// openSections reads a pcapng file as far as its first section header.
 func (s *Source) openSections(in *bufio.Reader) error {
 	s.blocks = &blocks{r: in}
-	r, err := pcapgo.NewNgReader(bufio.NewReaderSize(s.blocks, 1<<16), pcapgo.NgReaderOptions{WantMixedLinkType: true})
-	if err != nil {
+	if _, err := s.blocks.next(&packet{}); err != nil {
 		return cut(err)
 	}
 	s.stats.Format = "pcapng"
-	s.read = r.ZeroCopyReadPacketData
+	s.read = s.blocks.read
 	return nil
 }
 

@@ -3,7 +3,9 @@ package replay
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/google/gopacket"
@@ -55,6 +57,9 @@ func (k *Sink) write(f *frame.Frame) error {
 		k.scratch = binary.BigEndian.AppendUint16(k.scratch, f.TCI)
 		k.scratch = append(k.scratch, data[12:]...)
 		data, wire = k.scratch, wire+frame.VLANTagLen
+	}
+	if sec := f.Time / int64(time.Second); sec < 0 || sec > math.MaxUint32 {
+		return fmt.Errorf("a frame is of %s; a pcap file cannot hold times after %s", utc(f.Time), utc(math.MaxUint32*int64(time.Second)))
 	}
 	err := k.pcap.WritePacket(gopacket.CaptureInfo{
 		Timestamp: time.Unix(0, f.Time), CaptureLength: len(data), Length: max(wire, len(data)),

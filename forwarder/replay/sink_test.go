@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"shunt/forwarder/frame"
@@ -66,6 +67,18 @@ func TestSinkFull(t *testing.T) {
 	}
 	if lost == 0 || lost == 5 || !errors.Is(sink.Err(), errFull) || !errors.Is(sink.Flush(), errFull) {
 		t.Errorf("%d lost, error %v", lost, sink.Err())
+	}
+}
+
+// What a pcap file cannot hold is not written with another time.
+func TestSinkLate(t *testing.T) {
+	sink, err := replay.NewSink(io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := frame.Frame{Buf: payload(60, 1), Wire: 60, Time: 1 << 32 * second}
+	if lost := sink.Send([]frame.Frame{late}); lost.Refused != 1 || !strings.Contains(sink.Flush().Error(), "2106") {
+		t.Errorf("%+v lost, error %v", lost, sink.Err())
 	}
 }
 

@@ -1,12 +1,11 @@
 package replay
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math"
 	"time"
-
-	"github.com/google/gopacket"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
@@ -29,25 +28,32 @@ type Stats struct {
 	Bytes       uint64 // of them, on the wire
 	Skipped     uint64 // packets of pcapng interfaces that are not Ethernet
 	StepsBack   uint64 // packets with an earlier time than one before them; they got the later
-	First, Last int64  // times of the first and the last packet lent, in nanoseconds since the epoch
+	Offload     Offload
+	First, Last int64 // times of the first and the last packet lent, in nanoseconds since the epoch
 }
 
 // A Source lends the frames of a capture. It is used by one goroutine, but for Progress.
 type Source struct {
 	// In is the leg by which all frames come in.
 	In frame.Leg
+	// Strict lends all frames as they were captured. Otherwise those that a network card had still to finish are lent as it would have
+	// sent them, and counted: see Offload.
+	Strict bool
 
 	name   string
 	size   int64
 	raw    counter
 	closer io.Closer
-	read   func() ([]byte, gopacket.CaptureInfo, error)
+	read   func() (packet, error)
 	blocks *blocks // of a pcapng file
 
 	stats Stats
 	found uint64 // packets read, including the one ahead
 	start int64  // time of the first
-	last  int64  // time of the latest one read
+	// Packets before the first that has a time, with it; and the error that came instead of it.
+	untimed []packet
+	then    error
+	last    int64 // time of the latest one read
 
 	// The frame that was read but not lent yet, whose bytes are the reader's until the next is read.
 	ahead     []byte
@@ -112,9 +118,9 @@ func (s *Source) fetch() bool {
 	if s.has || s.err != nil {
 		return s.has
 	}
-	data, ci, err := s.read()
+	p, err := s.next()
 	if err == nil {
-		err = s.accept(data, ci)
+		err = s.accept(p)
 	}
 	switch {
 	case err == nil:
@@ -133,19 +139,50 @@ func (s *Source) fetch() bool {
 	return s.has
 }
 
+// aheadBytes is how far into a capture the first packet with a time is looked for.
+const aheadBytes = 4 << 20
+
+// next reads a packet. What comes without a time comes right after the packet before, or at the time of the first that has one: a
+// simple packet block has none.
+func (s *Source) next() (p packet, err error) {
+	if len(s.untimed) > 0 {
+		p, s.untimed = s.untimed[0], s.untimed[1:]
+		return p, nil
+	}
+	if s.then != nil {
+		return p, s.then
+	}
+	if p, err = s.read(); err != nil || p.timed {
+		return p, err
+	}
+	if s.found > 0 {
+		p.at = s.last
+		return p, nil
+	}
+	for n := 0; err == nil && !p.timed && n < aheadBytes; p, err = s.read() {
+		p.data = bytes.Clone(p.data)
+		s.untimed = append(s.untimed, p)
+		n += len(p.data) + 64
+	}
+	if err == nil {
+		p.data = bytes.Clone(p.data)
+		s.untimed = append(s.untimed, p)
+	} else {
+		s.then = err
+	}
+	for i := range s.untimed {
+		s.untimed[i].at = p.at // 0 if none has a time
+	}
+	p, s.untimed = s.untimed[0], s.untimed[1:]
+	return p, nil
+}
+
 // accept notes length and time of the packet ahead.
-func (s *Source) accept(data []byte, ci gopacket.CaptureInfo) error {
-	if ci.Length > math.MaxInt32 {
-		return fmt.Errorf("it says that it had %d bytes on the wire", ci.Length)
+func (s *Source) accept(p packet) error {
+	if p.wire > math.MaxInt32 {
+		return fmt.Errorf("it says that it had %d bytes on the wire", p.wire)
 	}
-	at := s.last
-	// A packet without a time, which a simple packet block has not, comes right after the one before.
-	if t := ci.Timestamp; !t.IsZero() {
-		if sec := t.Unix(); sec < 0 || sec > math.MaxUint32 {
-			return fmt.Errorf("its time is %d seconds since 1970, which no capture format can hold", sec)
-		}
-		at = t.UnixNano()
-	}
+	at := p.at
 	if s.found == 0 {
 		s.start, s.last = at, at
 	}
@@ -158,7 +195,7 @@ func (s *Source) accept(data []byte, ci gopacket.CaptureInfo) error {
 	}
 	s.last = max(at, s.last)
 	s.found++
-	s.ahead, s.aheadWire = data, int32(max(ci.Length, len(data)))
+	s.ahead, s.aheadWire = p.data, max(int32(p.wire), int32(len(p.data)))
 	return nil
 }
 
@@ -166,13 +203,7 @@ func utc(ns int64) string { return time.Unix(0, ns).UTC().Format(time.DateTime) 
 
 // take copies the frame ahead into the arena.
 func (s *Source) take() frame.Frame {
-	at, n := len(s.arena), len(s.ahead)
-	if at+n > cap(s.arena) {
-		// What has been lent stays where it is. The next batch has more room from its start.
-		s.arena, at = make([]byte, 0, max(2*cap(s.arena), n, 1<<16)), 0
-	}
-	s.arena = s.arena[:at+n]
-	b := s.arena[at : at+n : at+n]
+	b := s.room(len(s.ahead))
 	copy(b, s.ahead)
 	if s.stats.Packets == 0 {
 		s.stats.First = s.last
@@ -181,5 +212,20 @@ func (s *Source) take() frame.Frame {
 	s.stats.Bytes += uint64(s.aheadWire)
 	s.stats.Last = s.last
 	s.has = false
-	return frame.Frame{Buf: b, Time: s.last, Wire: s.aheadWire, In: s.In, Out: frame.NoLeg}
+	f := frame.Frame{Buf: b, Time: s.last, Wire: s.aheadWire, In: s.In, Out: frame.NoLeg}
+	if !s.Strict {
+		s.complete(&f)
+	}
+	return f
+}
+
+// room returns n bytes of the arena.
+func (s *Source) room(n int) []byte {
+	at := len(s.arena)
+	if at+n > cap(s.arena) {
+		// What has been lent stays where it is. The next batch has more room from its start.
+		s.arena, at = make([]byte, 0, max(2*cap(s.arena), n, 1<<16)), 0
+	}
+	s.arena = s.arena[:at+n]
+	return s.arena[at : at+n : at+n]
 }

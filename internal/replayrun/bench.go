@@ -78,7 +78,7 @@ func bench(ctx context.Context, opt *BenchOptions) (*BenchReport, error) {
 	}
 	defer b.engine.Close() // memory of this process only
 	tape.leg = b.in
-	return tape.measure(ctx, opt, b, newCapture(opt.Input, in.src.Stats()))
+	return tape.measure(ctx, opt, b, newCapture(&opt.Options, in.src.Stats()))
 }
 
 // A tape is a capture in memory.
@@ -215,7 +215,7 @@ func verdictsOf(e *forwarder.Engine) []Verdict {
 	st, out := e.Stats(), []Verdict{}
 	for v := range forwarder.NumVerdicts {
 		if n := st.Verdicts[v]; n > 0 {
-			out = append(out, Verdict{v.String(), n, v.Meaning()})
+			out = append(out, newVerdict(v, n))
 		}
 	}
 	return out

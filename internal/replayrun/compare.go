@@ -21,11 +21,11 @@ type CompareOptions struct {
 	Options
 	// Second is the configuration that Config is compared with.
 	Second *config.Config
-	// All lists every moved flow, instead of the first few.
-	All bool
 }
 
-// Compare runs a capture through both configurations, side by side, and tells what the second would decide otherwise.
+// Compare runs a capture through both configurations, side by side, and tells what the second would decide otherwise. If the capture can
+// only be read in part, there is a comparison of that part, and the error is a *replay.DamageError. With All every moved flow is
+// remembered and listed, instead of the first few.
 func Compare(ctx context.Context, opt CompareOptions) (*Comparison, error) {
 	c, err := compare(ctx, &opt)
 	if err != nil && ctx.Err() != nil {
@@ -59,17 +59,18 @@ func compare(ctx context.Context, opt *CompareOptions) (*Comparison, error) {
 	p.match()
 	start := time.Now()
 	stop := showProgress(opt.Progress, in.src, start)
-	err = p.carry(ctx, in.src)
+	damage, err := damaged(p.carry(ctx, in.src))
 	stop()
 	took := time.Since(start)
 	if err != nil {
 		return nil, err
 	}
 	c := newComparison(opt, p, in.src.Stats())
+	c.Capture.damage(damage)
 	if opt.Speed {
 		c.Speed = newSpeed(c.Capture.Packets, took)
 	}
-	return c, nil
+	return c, asError(damage)
 }
 
 // interrupted tells that somebody did not want to wait any longer, whatever has failed because of that.

@@ -19,7 +19,7 @@ import (
 // side is what a replay with that side's configuration alone tells.
 func compared(t *testing.T, in string, first, second *config.Config, all bool) *replayrun.Comparison {
 	t.Helper()
-	opt := replayrun.CompareOptions{Options: replayrun.Options{Config: first, Input: in}, Second: second, All: all}
+	opt := replayrun.CompareOptions{Options: replayrun.Options{Config: first, Input: in, Strict: true, All: all}, Second: second}
 	c, err := replayrun.Compare(context.Background(), opt)
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +36,7 @@ func compared(t *testing.T, in string, first, second *config.Config, all bool) *
 		t.Errorf("%d packets were read, and %d have verdicts", c.Capture.Packets, packets)
 	}
 	for i, cfg := range []*config.Config{first, second} {
-		r, err := replayrun.Run(t.Context(), replayrun.Options{Config: cfg, Input: in})
+		r, err := replayrun.Run(t.Context(), replayrun.Options{Config: cfg, Input: in, Strict: true})
 		if err != nil {
 			t.Fatal(err)
 		}

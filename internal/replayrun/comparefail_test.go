@@ -18,8 +18,8 @@ func TestCompareFailures(t *testing.T) {
 		return replayrun.CompareOptions{Options: replayrun.Options{Config: cfg, Input: in}, Second: cfg}
 	}
 	var damage *replay.DamageError
-	if _, err := replayrun.Compare(t.Context(), opt(copyTo(t, 5000))); !errors.As(err, &damage) {
-		t.Errorf("error %v over a damaged capture", err)
+	if c, err := replayrun.Compare(t.Context(), opt(copyTo(t, 5000))); !errors.As(err, &damage) || c == nil || c.Capture.Packets+1 != damage.Packet || c.Capture.Damage == "" {
+		t.Errorf("error %v over a damaged capture: %+v", err, c)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -45,33 +45,36 @@ func (c *Comparison) summary(b *strings.Builder) {
 
 // changes is the matrix: from where to where flows move.
 func (c *Comparison) changes(b *strings.Builder) {
-	t := grid{{"Service", "First", "Second", "Flows", "%"}}
+	t := table{head: grid{{"Service", "First", "Second", "Flows", "%"}}}
 	for i := range c.Services {
 		s := &c.Services[i]
-		t = append(t, []string{s.Name, "", "", number(s.Flows.All), ""})
+		rows := [][]string{{s.Name, "", "", number(s.Flows.All), ""}}
 		if s.Flows.All > 0 {
-			t = append(t, []string{"  alike", "", "", number(s.Flows.Alike), percent(share(s.Flows.Alike, s.Flows.All))})
+			rows = append(rows, []string{"  alike", "", "", number(s.Flows.Alike), percent(share(s.Flows.Alike, s.Flows.All))})
 		}
 		for _, x := range s.Changes {
-			t = append(t, []string{"  " + changeNames[x.Kind], x.First, x.Second, number(x.Flows), percent(x.Share)})
+			rows = append(rows, []string{"  " + changeNames[x.Kind], x.First, x.Second, number(x.Flows), percent(x.Share)})
 		}
+		t.add(s.Flows.All-s.Flows.Alike, rows...)
 	}
-	t.write(b, "34")
+	t.write(b, "34", c.all, "service")
 }
 
 func percent(x float64) string { return strconv.FormatFloat(x, 'f', 1, 64) }
 
 func (c *Comparison) realservers(b *strings.Builder) {
-	t := grid{{"Realserver", "Weight", "", "Flows", "", "Packets", "", "Bytes", ""},
-		{"", "first", "second", "first", "second", "first", "second", "first", "second"}}
+	t := table{head: grid{{"Realserver", "Weight", "", "Flows", "", "Packets", "", "Bytes", ""},
+		{"", "first", "second", "first", "second", "first", "second", "first", "second"}}}
 	for i := range c.Services {
-		t = append(t, []string{c.Services[i].Name, "", "", "", "", "", "", "", ""})
-		for _, r := range c.Services[i].Realservers {
+		s := &c.Services[i]
+		rows := [][]string{{s.Name, "", "", "", "", "", "", "", ""}}
+		for _, r := range s.Realservers {
 			x, y := r.First.cells(), r.Second.cells()
-			t = append(t, []string{"  " + r.Address.String(), x[0], y[0], x[1], y[1], x[2], y[2], x[3], y[3]})
+			rows = append(rows, []string{"  " + r.Address.String(), x[0], y[0], x[1], y[1], x[2], y[2], x[3], y[3]})
 		}
+		t.add(s.Flows.All-s.Flows.Alike, rows...)
 	}
-	t.write(b, "12345678")
+	t.write(b, "12345678", c.all, "service")
 }
 
 // cells are a realserver's columns of one side, which may not have it.

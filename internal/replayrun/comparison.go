@@ -25,6 +25,8 @@ type Comparison struct {
 	LeftOut   uint64              `json:"moved_left_out"` // moved flows that are not listed
 	Verdicts  []VerdictPair       `json:"verdicts"`
 	Speed     *Speed              `json:"speed,omitempty"`
+
+	all bool // the text lists everything
 }
 
 // Side is one of the two configurations.
@@ -117,7 +119,7 @@ func (p *pair) name(at place) string {
 
 // newComparison gathers what two sides have come to that have stopped.
 func newComparison(opt *CompareOptions, p *pair, in replay.Stats) *Comparison {
-	c := &Comparison{Capture: newCapture(opt.Input, in), LeftOut: p.leftOut, Moved: p.moved, Verdicts: []VerdictPair{},
+	c := &Comparison{all: opt.All, Capture: newCapture(&opt.Options, in), LeftOut: p.leftOut, Moved: p.moved, Verdicts: []VerdictPair{},
 		First: p.sides[0].report(), Second: p.sides[1].report(), Templates: p.templates()}
 	if c.Moved == nil {
 		c.Moved = []MovedFlow{}

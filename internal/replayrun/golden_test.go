@@ -71,7 +71,7 @@ func TestGolden(t *testing.T) {
 			base := strings.TrimSuffix(name, filepath.Ext(name))
 			cfg := load(t, filepath.Join("testdata", base+".yaml"))
 			out := filepath.Join(t.TempDir(), "out.pcap")
-			r, err := replayrun.Run(context.Background(), replayrun.Options{Config: cfg, Input: in, Output: out})
+			r, err := replayrun.Run(context.Background(), replayrun.Options{Config: cfg, Input: in, Output: out, Strict: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestGolden(t *testing.T) {
 			golden(t, filepath.Join("testdata", base+".sent"), sent(t, out, r))
 
 			first, again := read(t, out), filepath.Join(t.TempDir(), "again.pcap")
-			if _, err := replayrun.Run(context.Background(), replayrun.Options{Config: cfg, Input: in, Output: again}); err != nil {
+			if _, err := replayrun.Run(context.Background(), replayrun.Options{Config: cfg, Input: in, Output: again, Strict: true}); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(first, read(t, again)) {

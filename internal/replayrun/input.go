@@ -50,6 +50,7 @@ func openInput(ctx context.Context, opt *Options) (*input, error) {
 		in.close()
 		return nil, err
 	}
+	in.src.Strict = opt.Strict
 	return in, nil
 }
 

@@ -2,6 +2,7 @@ package replayrun
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"net/netip"
@@ -21,7 +22,10 @@ type Report struct {
 	Services    []Service    `json:"services"`
 	Verdicts    []Verdict    `json:"verdicts"`
 	Table       Table        `json:"table"`
+	Busiest     []Crowded    `json:"busiest,omitempty"` // if nothing was for a service: what the packets were for
 	Speed       *Speed       `json:"speed,omitempty"`
+
+	all bool // the text lists everything
 }
 
 // Capture is what was read.
@@ -36,6 +40,17 @@ type Capture struct {
 	Seconds    float64 `json:"seconds"`
 	Skipped    uint64  `json:"skipped"`    // not Ethernet
 	StepsBack  uint64  `json:"steps_back"` // with an earlier time than one before
+	// Offload counts the packets that were taken as their network card would have sent them; nil if there are none.
+	Offload *replay.Offload `json:"offload,omitempty"`
+	// Damage is why the rest of the capture cannot be read; Packets is how many came before.
+	Damage string `json:"damage,omitempty"`
+}
+
+// damage notes why the capture was not read to its end.
+func (c *Capture) damage(err *replay.DamageError) {
+	if err != nil {
+		c.Damage = fmt.Sprintf("packet %d: %v", err.Packet, err.Err)
+	}
 }
 
 // Sent is what came out.
@@ -65,6 +80,8 @@ type Service struct {
 	Packets     uint64        `json:"packets"`
 	Bytes       uint64        `json:"bytes"`
 	Realservers []Destination `json:"realservers"`
+
+	matches []string // of which Virtual is made
 }
 
 // Destination is a realserver of a service.
@@ -82,7 +99,11 @@ type Verdict struct {
 	Name    string `json:"name"`
 	Count   uint64 `json:"count"`
 	Meaning string `json:"meaning"`
+
+	verdict forwarder.Verdict
 }
+
+func newVerdict(v forwarder.Verdict, n uint64) Verdict { return Verdict{v.String(), n, v.Meaning(), v} }
 
 // Table is the connection table after the last packet.
 type Table struct {
@@ -118,13 +139,13 @@ func newSpeed(packets uint64, took time.Duration) *Speed {
 // newReport gathers the counters of an engine that has stopped.
 func newReport(opt *Options, b *built, in replay.Stats, out *output) *Report {
 	st := b.engine.Stats()
-	r := &Report{Realservers: b.realservers, Verdicts: []Verdict{}}
-	r.Capture = newCapture(opt.Input, in)
+	r := &Report{all: opt.All, Realservers: b.realservers, Verdicts: []Verdict{}}
+	r.Capture = newCapture(opt, in)
 	r.Sent = Sent{File: opt.Output, Frames: out.count.Frames, Bytes: out.count.Bytes, Echoes: st.Verdicts[forwarder.Echoed],
 		Answers: st.Answered, Limited: st.Limited}
 	for v := range forwarder.NumVerdicts {
 		if n := st.Verdicts[v]; n > 0 {
-			r.Verdicts = append(r.Verdicts, Verdict{v.String(), n, v.Meaning()})
+			r.Verdicts = append(r.Verdicts, newVerdict(v, n))
 		}
 	}
 	r.services(b)
@@ -132,9 +153,12 @@ func newReport(opt *Options, b *built, in replay.Stats, out *output) *Report {
 	return r
 }
 
-func newCapture(file string, in replay.Stats) Capture {
-	c := Capture{File: file, Format: in.Format, Compressed: in.Compressed, Packets: in.Packets, Bytes: in.Bytes,
+func newCapture(opt *Options, in replay.Stats) Capture {
+	c := Capture{File: opt.Input, Format: in.Format, Compressed: in.Compressed, Packets: in.Packets, Bytes: in.Bytes,
 		Skipped: in.Skipped, StepsBack: in.StepsBack}
+	if in.Offload != (replay.Offload{}) {
+		c.Offload = &in.Offload
+	}
 	if in.Packets > 0 {
 		c.First, c.Last = utc(in.First).Format(time.RFC3339Nano), utc(in.Last).Format(time.RFC3339Nano)
 		c.Seconds = time.Duration(in.Last - in.First).Seconds()
@@ -147,7 +171,8 @@ func utc(ns int64) time.Time { return time.Unix(0, ns).UTC() }
 func (r *Report) services(b *built) {
 	for _, info := range b.engine.Services() {
 		key := info.Key()
-		s := Service{Name: b.names[key], Virtual: virtual(&info.Service), Scheduler: info.Scheduler, Flows: info.Counts.Flows,
+		m := matches(&info.Service)
+		s := Service{Name: b.names[key], Virtual: strings.Join(m, ", "), matches: m, Scheduler: info.Scheduler, Flows: info.Counts.Flows,
 			Packets: info.Counts.Packets, Bytes: info.Counts.Bytes}
 		for _, d := range slices.Backward(info.Destinations) { // in the order of the file
 			dest := Destination{Address: d.Addr, Weight: d.Weight, Flows: d.Counts.Flows, Packets: d.Counts.Packets, Bytes: d.Counts.Bytes}
@@ -166,16 +191,15 @@ func share(part, all uint64) float64 {
 	return math.Round(float64(part)*1000/float64(all)) / 10
 }
 
-// virtual writes what a service answers for: its key, or its addresses if it is a group.
-func virtual(s *forwarder.Service) string {
+// matches writes what a service answers for: its key, or its addresses if it is a group.
+func matches(s *forwarder.Service) (parts []string) {
 	if k := s.Key(); k.Mark == 0 && k.Name == "" {
-		return k.String()
+		return []string{k.String()}
 	}
-	var parts []string
 	for _, m := range s.Matches {
 		parts = append(parts, matchName(m))
 	}
-	return strings.Join(parts, ", ")
+	return parts
 }
 
 func newTable(e *forwarder.Engine, st *forwarder.Stats) Table {

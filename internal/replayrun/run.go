@@ -21,11 +21,16 @@ type Options struct {
 	Stdin  *os.File
 	// Progress is where to tell how far a long replay is; nil is nowhere.
 	Progress io.Writer
+	// Strict takes each frame as it was captured, instead of as a network card would have sent it: see replay.Source.
+	Strict bool
+	// All has the text of the report list everything, instead of what fits a screen.
+	All bool
 	// Speed adds to the report how long it took, which is another time at every run.
 	Speed bool
 }
 
-// Run replays a capture and reports. If it fails, it leaves no output file behind.
+// Run replays a capture and reports. If it fails, it leaves no output file behind. If the capture can only be read in part, there is
+// a report on that part, and the output file has it, and the error is a *replay.DamageError.
 func Run(ctx context.Context, opt Options) (*Report, error) {
 	r, err := run(ctx, &opt)
 	if err != nil && ctx.Err() != nil {
@@ -42,7 +47,7 @@ func run(ctx context.Context, opt *Options) (*Report, error) {
 	defer in.close()
 	first, err := in.src.First()
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, err // there is nothing to report on
 	}
 	b, err := build(opt.Config, first)
 	if err != nil {
@@ -57,32 +62,51 @@ func run(ctx context.Context, opt *Options) (*Report, error) {
 	}
 	start := time.Now()
 	stop := showProgress(opt.Progress, in.src, start)
-	err = carry(ctx, b.engine, in.src, out)
+	crowd := newCrowd(in.src)
+	damage, err := damaged(carry(ctx, b.engine, crowd, out))
 	stop()
 	took := time.Since(start)
 	if err = out.finish(err); err != nil {
 		return nil, err
 	}
 	r := newReport(opt, b, in.src.Stats(), out)
+	r.Capture.damage(damage)
+	if !r.matched() {
+		r.Busiest = crowd.busiest()
+	}
 	if opt.Speed {
 		r.Speed = newSpeed(r.Capture.Packets, took)
 	}
-	return r, nil
+	return r, asError(damage)
+}
+
+// damaged parts damage of the capture, before which everything was read, from other errors.
+func damaged(err error) (*replay.DamageError, error) {
+	var damage *replay.DamageError
+	if errors.As(err, &damage) {
+		return damage, nil // that it was worker 0 helps nobody here
+	}
+	return nil, err
+}
+
+// asError is damage as an error, or nil.
+func asError(damage *replay.DamageError) error {
+	if damage == nil {
+		return nil
+	}
+	return damage
 }
 
 // carry runs the worker until the capture has ended, the output has failed or ctx is done.
-func carry(ctx context.Context, e *forwarder.Engine, src *replay.Source, out *output) error {
+func carry(ctx context.Context, e *forwarder.Engine, src forwarder.Source, out *output) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	err := e.Worker(0).Run(inner, src, stopping{out, cancel})
-	var damage *replay.DamageError
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case out.err() != nil:
 		return nil // finish tells it
-	case errors.As(err, &damage):
-		return damage // that it was worker 0 helps nobody here
 	}
 	return err
 }

@@ -33,6 +33,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	r.serviceTable(&b)
 	r.verdictTable(&b)
 	r.tail(&b)
+	r.crowds(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -64,6 +65,13 @@ func (c *Capture) head(b *strings.Builder) {
 	if c.Packets > 0 {
 		fmt.Fprintf(b, "Time      %s to %s, %.6f s\n", c.First, c.Last, c.Seconds)
 	}
+	if c.Damage != "" {
+		fmt.Fprintf(b, "Damaged   the rest cannot be read: %s\n", c.Damage)
+	}
+	if o := c.Offload; o != nil {
+		fmt.Fprintf(b, "Offload   taken as left to the network card: %s, %s; %s above 1500 bytes; --strict takes them as they are\n",
+			plural(o.Checksums, "wrong checksum", "wrong checksums"), plural(o.Lengths, "missing length", "missing lengths"), count(o.Large, "packet"))
+	}
 	if c.Skipped > 0 {
 		fmt.Fprintf(b, "Skipped   %s of interfaces that are not Ethernet\n", count(c.Skipped, "packet"))
 	}
@@ -73,30 +81,39 @@ func (c *Capture) head(b *strings.Builder) {
 }
 
 func (r *Report) realserverTable(b *strings.Builder) {
-	t := grid{{"Realserver", "MAC", "", "Leg"}}
+	t := table{head: grid{{"Realserver", "MAC", "", "Leg"}}}
 	for _, s := range r.Realservers {
-		t = append(t, []string{s.Address.String(), s.MAC, s.Origin, s.Leg})
+		t.add(0, []string{s.Address.String(), s.MAC, s.Origin, s.Leg})
 	}
-	t.write(b, "")
+	t.write(b, "", r.all, "realserver")
 }
 
 func (r *Report) serviceTable(b *strings.Builder) {
-	t := grid{{"Service", "Weight", "Flows", "%", "Packets", "Bytes"}}
+	t := table{head: grid{{"Service", "Weight", "Flows", "%", "Packets", "Bytes"}}}
 	for _, s := range r.Services {
-		name := s.Virtual + " " + s.Scheduler
-		if s.Name != "" && s.Name != s.Virtual {
-			name = s.Name + ": " + name
-		}
-		t = append(t, []string{name, "", number(s.Flows), "", number(s.Packets), number(s.Bytes)})
+		rows := [][]string{{s.title(r.all), "", number(s.Flows), "", number(s.Packets), number(s.Bytes)}}
 		for _, d := range s.Realservers {
 			share := "-"
 			if s.Flows > 0 {
 				share = strconv.FormatFloat(d.Share, 'f', 1, 64)
 			}
-			t = append(t, []string{"  " + d.Address.String(), strconv.Itoa(int(d.Weight)), number(d.Flows), share, number(d.Packets), number(d.Bytes)})
+			rows = append(rows, []string{"  " + d.Address.String(), strconv.Itoa(int(d.Weight)), number(d.Flows), share, number(d.Packets), number(d.Bytes)})
 		}
+		t.add(s.Packets, rows...)
 	}
-	t.write(b, " 12345")
+	t.write(b, " 12345", r.all, "service")
+}
+
+// title names a service and what it answers for; of many addresses, the first ones.
+func (s *Service) title(all bool) string {
+	name := s.Virtual
+	if n := len(s.matches); n > matchesShown && !all {
+		name = fmt.Sprintf("%s ... and %d more", strings.Join(s.matches[:matchesShown], ", "), n-matchesShown)
+	}
+	if s.Name != "" && s.Name != s.Virtual {
+		name = s.Name + ": " + name
+	}
+	return name + " " + s.Scheduler
 }
 
 func (r *Report) verdictTable(b *strings.Builder) {
