@@ -47,6 +47,7 @@ type Control struct {
 	loads     scheduler.Loads
 	snap      *snapshot
 	clock     func() time.Time
+	cut       uint32                     // files that were cut under workers, as far as was seen to: see mended
 	state     *state                     // nil if nothing is kept for the next process
 	kept      map[ServiceKey]keptService // services of the process before that were not added again
 	reserved  map[uint16]bool            // their ids

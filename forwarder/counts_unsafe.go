@@ -151,6 +151,23 @@ func (c *counters) grow(part int, all, old []Counts, n int) []Counts {
 	return append(old[:len(old):len(old)], make([]Counts, n-len(old))...)
 }
 
+// holds reports whether an address is in the counters.
+func (c *counters) holds(addr uintptr) bool {
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(c.mem)))
+	return addr >= start && addr-start < uintptr(len(c.mem))
+}
+
+// renew puts memory of the process, with counters at zero, in the place of a file that was cut. Addresses stay what they are.
+func (c *counters) renew() error {
+	at, long := unsafe.Pointer(unsafe.SliceData(c.mem)), uintptr(countsSize+countsPage-1)&^(countsPage-1)
+	flags := unix.MAP_ANON | unix.MAP_PRIVATE | unix.MAP_NORESERVE | unix.MAP_FIXED
+	if _, err := unix.MmapPtr(-1, 0, at, long, unix.PROT_READ|unix.PROT_WRITE, flags); err != nil {
+		return fmt.Errorf("%d bytes for counters: %w", countsSize, err)
+	}
+	c.file = nil
+	return nil
+}
+
 func (c *counters) close() error {
 	if c.mem == nil {
 		return nil

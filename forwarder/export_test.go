@@ -102,3 +102,9 @@ func grow[T any](list []T, n int) []T {
 
 // Beside has every transaction, however small, be carried out beside the workers.
 func (c *Control) Beside() { c.beside = true }
+
+// Flows is how many entries the worker's table has.
+func (w *Worker) Flows() (n int) {
+	w.Do(func() { n = w.table.Len() })
+	return n
+}

@@ -54,31 +54,41 @@ type Stats struct {
 	Capacity int
 	Memory   int // bytes of the tables
 	Table    flow.Counters
+	Cut      uint64 // times that a worker began a table or its counters anew because the file was cut under it
 }
 
 // Stats adds up the counters of all workers.
 func (e *Engine) Stats() Stats {
 	var s Stats
 	for _, w := range e.workers {
-		w.Do(func() {
-			for v, n := range w.verdicts {
-				s.Verdicts[v] += n
-			}
-			s.Answered += w.answered
-			s.Limited += w.answers.limited
-			n := w.fragments.len()
-			s.Held += n
-			s.Verdicts[Fragment] += uint64(n)
-			s.Flows += w.table.Len()
-			s.Capacity += w.table.Capacity()
-			s.Memory += w.table.MemorySize()
-			c := w.table.Counters()
-			s.Table.Created += c.Created
-			s.Table.Expired += c.Expired
-			s.Table.Evicted += c.Evicted
-			s.Table.Refused += c.Refused
-		})
+		var own Stats
+		w.Do(func() { own = w.stats() })
+		for v, n := range own.Verdicts {
+			s.Verdicts[v] += n
+		}
+		s.Answered += own.Answered
+		s.Limited += own.Limited
+		s.Held += own.Held
+		s.Flows += own.Flows
+		s.Capacity += own.Capacity
+		s.Memory += own.Memory
+		s.Table.Created += own.Table.Created
+		s.Table.Expired += own.Table.Expired
+		s.Table.Evicted += own.Table.Evicted
+		s.Table.Refused += own.Table.Refused
+		s.Cut += own.Cut
 	}
+	return s
+}
+
+// stats are the worker's counters.
+func (w *Worker) stats() Stats {
+	held := w.fragments.len()
+	s := Stats{
+		Verdicts: *w.verdicts, Answered: w.answered, Limited: w.answers.limited, Held: held, Flows: w.table.Len(), Capacity: w.table.Capacity(),
+		Memory: w.table.MemorySize(), Table: w.table.Counters(), Cut: uint64(w.cut.Load()),
+	}
+	s.Verdicts[Fragment] += uint64(held)
 	return s
 }
 

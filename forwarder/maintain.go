@@ -12,6 +12,7 @@ func (e *Engine) Maintain() error {
 	c := e.Control
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mended()
 	now := c.clock()
 	if now.Sub(c.estimated) >= EstimatePeriod {
 		c.estimated = now
@@ -81,11 +82,15 @@ const totalsStep = 8192
 func addUp(w *Worker, sums []Counts, counters *[]Counts) {
 	for start := 0; start < len(sums); start += totalsStep {
 		end := min(start+totalsStep, len(sums))
+		var part [totalsStep]Counts
 		w.Do(func() {
 			for i := start; i < end; i++ {
-				sums[i].add(at(*counters, i))
+				part[i-start] = at(*counters, i)
 			}
 		})
+		for i := start; i < end; i++ {
+			sums[i].add(part[i-start])
+		}
 	}
 }
 

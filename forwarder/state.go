@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -368,15 +369,33 @@ func (s *state) rewrite(c *Control) error {
 
 // zero notes from which counts on a service is shown.
 func (s *state) zero(id uint16, c Counts) {
-	if s != nil {
-		s.zeros.growServices(nil, int(id)+1)[id] = c
-	}
+	s.note(func() { s.zeros.growServices(nil, int(id)+1)[id] = c })
 }
 
 func (s *state) zeroDest(id uint32, c Counts) {
-	if s != nil {
-		s.zeros.growDests(nil, int(id)+1)[id] = c
+	s.note(func() { s.zeros.growDests(nil, int(id)+1)[id] = c })
+}
+
+// note writes into zeros, unless that file was cut meanwhile: see mend.
+func (s *state) note(write func()) {
+	if s == nil {
+		return
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		fault := recover()
+		if fault == nil {
+			return
+		}
+		if at, ok := fault.(interface{ Addr() uintptr }); !ok || !s.zeros.holds(at.Addr()) {
+			panic(fault)
+		}
+		if err := s.zeros.renew(); err != nil {
+			panic(err)
+		}
+		s.lose(ErrCut)
+	}()
+	write()
 }
 
 // StateError tells why the next process will not be able to take over what this one has; nil if it will.

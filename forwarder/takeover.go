@@ -15,15 +15,7 @@ func (s *state) keep(k *flow.Key, e *flow.Entry) bool {
 	if !k.Kind.IsTemplate() && e.Packets == 0 || !s.names.fits(k, e.Dest) {
 		return false
 	}
-	c := &s.tally[e.Dest]
-	switch {
-	case k.Kind.IsTemplate():
-		c.templates++
-	case e.Flags&flow.Inactive != 0:
-		c.inactive++
-	default:
-		c.active++
-	}
+	s.tally[e.Dest].count(e)
 	return true
 }
 

@@ -34,6 +34,7 @@ const (
 	DestGone      // the flow's realserver was removed
 	Unresolved    // the realserver's MAC is not known, or that of the only ones that could take the flow is being asked for
 	TableFull     // no room in the connection table
+	TableLost     // it was being processed when the connection table's file was cut by another process
 	DropPacket    // refused by drop_packet
 	NoICMPFlow    // an ICMP message about no known flow
 	ICMPIgnored   // an ICMP message of a type that is not passed on
@@ -56,7 +57,7 @@ var verdictNames = [NumVerdicts]string{
 	NoService: "no service", Runt: "runt", BadHeader: "bad header", BadChecksum: "bad IP checksum",
 	BadTransport: "bad transport header", Truncated: "truncated", Fragment: "fragment", LoopGuard: "loop guard",
 	BadSource: "bad source", NoFlow: "no flow", NoDestination: "no destination", DestGone: "destination gone",
-	Unresolved: "unresolved MAC", TableFull: "table full", DropPacket: "drop_packet", NoICMPFlow: "ICMP without flow",
+	Unresolved: "unresolved MAC", TableFull: "table full", TableLost: "table lost", DropPacket: "drop_packet", NoICMPFlow: "ICMP without flow",
 	ICMPIgnored: "ICMP ignored", FragNeeded: "fragmentation needed", AboveMTU: "above MTU", SendFull: "send: queue full", SendTooBig: "send: too big", SendDown: "send: leg down",
 	SendFailed: "send: failed",
 }
@@ -73,6 +74,7 @@ var verdictMeanings = [NumVerdicts]string{
 	NoFlow:        "TCP or SCTP packet that opens nothing, of an unknown flow",
 	NoDestination: "every realserver is out, overloaded or of weight 0", DestGone: "flow of a realserver that was removed",
 	Unresolved: "the realserver's MAC is not known", TableFull: "no room in the connection table",
+	TableLost:  "it was being processed when another process cut the connection table's file",
 	DropPacket: "refused by drop_packet", NoICMPFlow: "ICMP message about no known flow",
 	ICMPIgnored: "ICMP message of a type that is not passed on",
 	FragNeeded:  "longer than the MTU of the leg it would leave by; DF is set, or it is IPv6",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,9 @@ type Worker struct {
 
 	resumed flow.Resumed
 
+	given uint64        // frames that have, or will have, a verdict: see mend
+	cut   atomic.Uint32 // how often a file of this worker's was cut under it
+
 	mail    atomic.Pointer[letter]
 	mailMu  sync.Mutex // one letter at a time
 	runMu   sync.Mutex // held while Run runs, or by Do when it does not
@@ -137,7 +141,8 @@ func (w *Worker) close() error {
 }
 
 // Do runs fn while the worker is between two batches, and returns when it has run. fn may read and change all that
-// belongs to the worker. It must not call Do, and should be short: no frame is forwarded meanwhile.
+// belongs to the worker. It must not call Do, and should be short: no frame is forwarded meanwhile. If a file of the worker is
+// cut meanwhile, fn is run once more from its beginning: what it changes outside of the worker has to bear that.
 func (w *Worker) Do(fn func()) {
 	w.mailMu.Lock()
 	defer w.mailMu.Unlock()
@@ -164,7 +169,8 @@ func (w *Worker) Do(fn func()) {
 
 func (w *Worker) openMail() {
 	if l := w.mail.Swap(nil); l != nil {
-		l.fn()
+		for !w.attempt(l.fn) {
+		}
 		close(l.done)
 	}
 }
@@ -189,27 +195,49 @@ func (w *Worker) Run(ctx context.Context, src Source, sink Sink) error {
 		w.running.Store(false)
 		w.openMail()
 	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see carry
 	batch := make([]frame.Frame, BatchSize)
+	w.balance()
+	for {
+		if again, err := w.carry(ctx, src, sink, batch); !again {
+			return err
+		}
+	}
+}
+
+// carry is Run until it ends, or until a file of the worker turns out to have been cut: then it reports that it wants to go on.
+func (w *Worker) carry(ctx context.Context, src Source, sink Sink, batch []frame.Frame) (again bool, err error) {
+	var n int            // frames that are being processed
+	var forwarded uint64 // what had been counted before them
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = w.mend(fault, n, forwarded, sink)
+			again = err == nil
+		}
+	}()
 	for {
 		if w.mail.Load() != nil {
 			w.openMail()
 		}
-		n, now, err := src.Next(batch)
-		if n > 0 {
-			before := w.verdicts[Forwarded]
-			if out := w.Process(batch[:n], now); len(out) > 0 {
-				w.lost(sink.Send(out), w.verdicts[Forwarded]-before)
+		got, now, err := src.Next(batch)
+		if n = got; n > 0 {
+			w.given += uint64(n)
+			forwarded = w.verdicts[Forwarded]
+			out := w.Process(batch[:n], now)
+			n = 0
+			if len(out) > 0 {
+				w.lost(sink.Send(out), w.verdicts[Forwarded]-forwarded)
 			}
 		} else if err == nil {
 			w.idle(now)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return false, nil
 		case ctx.Err() != nil:
-			return nil
+			return false, nil
 		case err != nil:
-			return fmt.Errorf("worker %d: %w", w.index, err)
+			return false, fmt.Errorf("worker %d: %w", w.index, err)
 		}
 	}
 }
@@ -228,7 +256,9 @@ func (w *Worker) lost(l Lost, forwarded uint64) {
 	if l == (Lost{}) {
 		return
 	}
-	w.verdicts[Forwarded] -= min(uint64(l.Total()), forwarded)
+	moved := min(uint64(l.Total()), forwarded)
+	w.verdicts[Forwarded] -= moved
+	w.given += uint64(l.Total()) - moved
 	w.verdicts[SendFull] += uint64(l.Full)
 	w.verdicts[SendTooBig] += uint64(l.TooBig)
 	w.verdicts[SendDown] += uint64(l.Down)

@@ -61,6 +61,18 @@ func (l *Load) Restore(active, inactive int32) {
 	l.changed()
 }
 
+// Recount sets the numbers of connections to what was counted while none began or ended, and has them decide about the overload.
+func (l *Load) Recount(active, inactive int32) {
+	c := uint64(uint32(active))<<32 | uint64(uint32(inactive))
+	l.conns.Store(c)
+	if upper := l.upper.Load(); upper != 0 && active+inactive >= upper {
+		l.flags.Or(overloaded)
+	} else if l.Overloaded() {
+		l.relieve(c)
+	}
+	l.changed()
+}
+
 // Activate moves a connection from the inactive to the active ones.
 func (l *Load) Activate() {
 	l.conns.Add(1<<32 - 1)

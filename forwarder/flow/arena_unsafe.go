@@ -19,6 +19,7 @@ type arena struct {
 	mem  []byte
 	file *os.File // nil: anonymous
 	head *header
+	copy header // what the head was when the table was made
 	all  []bucket
 	ext  []frame.Addr
 }
@@ -163,6 +164,23 @@ func (a *arena) own(from int) error {
 	if _, err := unix.MmapPtr(-1, 0, at, long, unix.PROT_READ|unix.PROT_WRITE, flags); err != nil {
 		return fmt.Errorf("map %d MiB for the connection table: %w", long>>20, err)
 	}
+	return nil
+}
+
+// holds reports whether an address is in the arena.
+func (a *arena) holds(addr uintptr) bool {
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(a.mem)))
+	return addr >= start && addr-start < uintptr(len(a.mem))
+}
+
+// renew puts empty memory of the process in the place of all there was, with a head that tells of the same table.
+func (a *arena) renew() error {
+	if err := a.own(0); err != nil {
+		return err
+	}
+	a.file = nil
+	*a.head = a.copy
+	a.head.Count = Counters{}
 	return nil
 }
 

@@ -195,6 +195,7 @@ func bucketsFor(flows int) int { return (flows*100/fill + bucketSlots) / bucketS
 // tableOf makes a table of memory that has a header and no entries yet.
 func tableOf(a *arena, owner Owner) *Table {
 	h := a.head
+	a.copy = *h
 	t := &Table{
 		all: a.all, ext: a.ext, arena: a,
 		dues: make([]uint16, a.at.buckets), mins: make([]uint16, (a.at.buckets+groupBuckets-1)/groupBuckets),
@@ -204,6 +205,22 @@ func tableOf(a *arena, owner Owner) *Table {
 	t.SetTimeouts(DefaultTimeouts())
 	t.lookAt(horizon)
 	return t
+}
+
+// Holds reports whether an address is one of the table's memory.
+func (t *Table) Holds(addr uintptr) bool { return t.arena.holds(addr) }
+
+// Replace empties a table whose file was cut while it was in use, which is a fault at the address of what is missing: from now on
+// the table is in the process's own memory. Its flows are lost, and the owner is not told of each. Numbers of flows mean
+// nothing any more. It is to be called by whoever uses the table.
+func (t *Table) Replace() error {
+	now := t.now
+	if err := t.arena.renew(); err != nil {
+		return err
+	}
+	*t = *tableOf(t.arena, t.owner)
+	t.SetTime(t.epoch + int64(now)<<tickShift)
+	return nil
 }
 
 // Close gives the memory back. The table must not be used afterwards.

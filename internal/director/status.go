@@ -21,6 +21,7 @@ func (d *Director) Status() api.Status {
 		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
 			"answers.sent": s.Answered, "answers.limited": s.Limited,
 			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,
+			"table.cut":   s.Cut,
 			"table.bytes": uint64(s.Memory),
 		},
 		Unkept: d.lost(),

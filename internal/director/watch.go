@@ -52,6 +52,11 @@ func (d *Director) watch(ctx context.Context) {
 		}
 		dropped = now
 		s := d.engine.Stats()
+		if s.Cut != last.Cut {
+			d.log.Error("the connection table's file was cut by another process: its connections are lost, and a new table is in use",
+				"state_dir", d.cfg.StateDir, "times", s.Cut-last.Cut, "frames", s.Verdicts[forwarder.TableLost])
+			last = s // counters may have begun anew
+		}
 		if n := s.Table.Refused + s.Table.Evicted - last.Table.Refused - last.Table.Evicted; n > 0 {
 			d.log.Warn("the connection table is full: raise flows", "refused", s.Table.Refused-last.Table.Refused,
 				"evicted", s.Table.Evicted-last.Table.Evicted, "capacity", s.Capacity)

@@ -65,3 +65,28 @@ func TestDirectoriesOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// The table's file is cut under a running director: it goes on with a new table, says so, and the next one believes nothing of it.
+func TestTableCut(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	w.serveTalks()
+	config := w.config("workers: 2", w.http("rr"), on("tcp", 7, w.all()))
+	w.start(config)
+	w.pages(4, 1)
+	for _, name := range []string{"table.0", "table.1", "counts.0", "zeros"} {
+		w.must(os.Truncate(filepath.Join(strings.TrimSuffix(w.socket, ".sock")+".state", name), 0))
+	}
+	w.pages(8, 2)
+	w.logged("was cut by another process")
+	k := w.talk()
+	w.must(k.say("after-the-cut"))
+	if s := w.status(); !strings.Contains(s.Unkept.Connections, "cut") || s.Counters["table.cut"] < 2 {
+		t.Errorf("status: %+v, cut %d times", s.Unkept, s.Counters["table.cut"])
+	}
+	w.stop()
+	w.start(config)
+	w.pages(4, 1)
+	if s := w.status(); s.Unkept.Connections != "" || s.Counters["table.cut"] != 0 {
+		t.Errorf("the next one: %+v", s)
+	}
+}
