@@ -117,7 +117,7 @@ func (d *Director) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.tryProcessors(); err != nil {
+	if err := tryProcessors(d.cfg.Ring.CPUs); err != nil {
 		return err
 	}
 	if err := d.openRings(); err != nil {
@@ -252,36 +252,13 @@ func (d *Director) build(plan forwarder.Plan) error {
 	return nil
 }
 
-// bind has worker i, which calls it, run on a processor. Its thread is of no use to others any more, and ends with it.
-func bind(i, cpu int) error {
-	runtime.LockOSThread() // and never unlocks
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("ring.cpus: worker %d cannot run on processor %d: %w; `nproc` and `taskset -p $$` show which there are", i, cpu, err)
-	}
-	return nil
-}
-
-// tryProcessors binds a thread to each of the processors in turn, so that one that is not there is known before anything is
-// done.
-func (d *Director) tryProcessors() error {
-	for i, cpu := range d.cfg.Ring.CPUs {
-		tried := make(chan error)
-		go func() { tried <- bind(i, cpu) }()
-		if err := <-tried; err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // work is one worker, on a thread of its own.
 func (d *Director) work(ctx context.Context, i int, r *ring.Engine, cpus []int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if len(cpus) > 0 {
-		if err := bind(i, cpus[i]); err != nil {
+		runtime.LockOSThread() // and never unlocks: the thread is of no use to others any more, and ends with the worker
+		if err := runOn(i, cpus[i]); err != nil {
 			d.failed <- err
 			return
 		}
