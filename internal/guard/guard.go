@@ -2,7 +2,8 @@
 // leg drop what is for the VIPs. The hook lies behind the tap from which the rings read (ETH_P_ALL) and before the
 // kernel's own stack, which would otherwise route such frames, or answer them if the VIP is on the host after all.
 //
-// Each interface has a table of its own, named shunt_ and the interface. `nft list table netdev shunt_eth0` shows it.
+// Each director has a table of its own on each of its interfaces, named by both, as shunt_1a2b3c4d_eth0: several directors may
+// share an interface. `nft list tables netdev` lists them. Watch puts back what other programs take away.
 package guard
 
 import (
@@ -11,6 +12,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -24,76 +27,148 @@ import (
 // ErrUnsupported is wrapped when the kernel has no nftables, or no ingress hooks.
 var ErrUnsupported = errors.New("this kernel has no nftables for netdev ingress")
 
-// A Guard is the rules of some interfaces. It is used by one goroutine at a time.
+// A Guard is the rules of one director on some interfaces. Its methods may be called from any goroutine.
 type Guard struct {
+	owner *owner
+
+	mu         sync.Mutex // guards what follows
 	interfaces []string
-	known      bool           // what is in the tables is what they were told
-	conn       *nftables.Conn // for changes; nil until there is one
+	on         map[string]int // those with a table, and which interface had the name then
+	vips       []netip.Addr
+	own        map[netip.Addr]bool // addresses of the host
+	known      bool                // what is in the tables is what they were told
+	conn       *nftables.Conn      // for changes; nil until there is one
+	port       atomic.Uint32       // of conn: see portOf
+	state      State
+	keeper     keeper
+	events     *netlink.Conn // nil if the kernel does not tell of changes
 }
 
-// Install puts rules on the interfaces that drop what is for vips, in the network namespace of the calling thread. Rules
-// that a director left there when it was killed are replaced. An error that wraps ErrUnsupported means that there is no
-// guard and will be none on this host; one that wraps unix.EPERM that CAP_NET_ADMIN is missing.
-func Install(interfaces []string, vips []netip.Addr) (*Guard, error) {
-	g := &Guard{interfaces: interfaces}
-	if err := g.SetVIPs(vips); err != nil {
+// Install puts rules on the interfaces that drop what is for vips, in the network namespace of the calling thread. The
+// identity is of one director, and stays with it: the rules that it left there when it was killed are replaced, and those of
+// other directors are left alone. own are the addresses of the host: see SetOwn. An error that wraps ErrUnsupported means that
+// there is no guard and will be none on this host; one that wraps unix.EPERM that CAP_NET_ADMIN is missing.
+func Install(identity string, interfaces []string, vips, own []netip.Addr) (*Guard, error) {
+	o, err := claim(identity)
+	if err != nil {
 		return nil, err
+	}
+	g := &Guard{owner: o, interfaces: interfaces, vips: vips, own: setOf(own)}
+	if g.events, err = subscribe(); err != nil {
+		g.keeper.blind = err
+	}
+	err = o.clean(interfaces)
+	if err == nil {
+		err = g.SetVIPs(vips)
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.release())
 	}
 	return g, nil
 }
 
+func setOf(addrs []netip.Addr) map[netip.Addr]bool {
+	set := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		set[a] = true
+	}
+	return set
+}
+
 // SetInterfaces has the rules on other interfaces, or on those that took the place of others and have their names.
 func (g *Guard) SetInterfaces(interfaces []string, vips []netip.Addr) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var gone []string
 	for _, name := range g.interfaces {
 		if !slices.Contains(interfaces, name) {
-			gone = append(gone, name)
+			gone = append(gone, g.owner.table(name).Name)
 		}
 	}
-	g.interfaces = interfaces
-	err := g.SetVIPs(vips)
+	g.interfaces, g.vips = interfaces, vips
+	err := g.set()
 	if len(gone) > 0 {
 		err = errors.Join(err, Remove(gone))
 	}
 	return err
 }
 
+// SetOwn tells the addresses that the host has. What is for them is never dropped, even if they are VIPs: the host would be cut
+// off, and whoever works on it by ssh too. Its kernel answers for them then: State lists them as Exposed.
+func (g *Guard) SetOwn(own []netip.Addr) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before := g.exposed()
+	g.own = setOf(own)
+	if slices.Equal(before, g.exposed()) {
+		return nil
+	}
+	return g.set()
+}
+
+// exposed lists the VIPs that the host has. g.mu is held.
+func (g *Guard) exposed() (out []netip.Addr) {
+	for _, v := range g.vips {
+		if g.own[v] {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
 // SetVIPs replaces the addresses, from one frame to the next. Interfaces that do not exist at present are passed over.
 func (g *Guard) SetVIPs(vips []netip.Addr) error {
-	var v4, v6 []nftables.SetElement
-	for _, v := range vips {
-		if v.Is4() {
-			v4 = append(v4, nftables.SetElement{Key: v.AsSlice()})
-		} else {
-			v6 = append(v6, nftables.SetElement{Key: v.AsSlice()})
-		}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.vips = vips
+	return g.set()
+}
+
+// set writes all tables anew. g.mu is held.
+func (g *Guard) set() error {
+	var elements [2][]nftables.SetElement // of IPv4 and IPv6
+	for _, v := range g.vips {
+		g.at(&elements, v)
 	}
-	c, err := nftables.New(nftables.WithSockOptions(roomy))
+	c, err := g.connect()
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return err
 	}
-	g.known = false
+	g.known, g.on = false, map[string]int{}
 	for _, name := range g.interfaces {
-		if _, err := net.InterfaceByName(name); err != nil {
+		ifi, err := net.InterfaceByName(name)
+		if err != nil {
 			continue // it was deleted, and comes again or not: the others are to be guarded meanwhile
 		}
-		t := anew(c, name)
+		t := anew(c, g.owner.table(name))
 		chain := c.AddChain(&nftables.Chain{
-			Name: "ingress", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
+			Name: chainName, Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
 			Priority: nftables.ChainPriorityFirst, Device: name,
 		})
-		if err := addRule(c, t, chain, "vips4", nftables.TypeIPAddr, frame.EtherTypeIPv4, 16, 4, v4); err != nil {
-			return err
+		for i := range families {
+			if err := families[i].add(c, chain, elements[i]); err != nil {
+				return errors.Join(err, g.disconnect())
+			}
 		}
-		if err := addRule(c, t, chain, "vips6", nftables.TypeIP6Addr, frame.EtherTypeIPv6, 24, 16, v6); err != nil {
-			return err
-		}
+		g.on[name] = ifi.Index
 	}
 	if err := c.Flush(); err != nil {
-		return explain(err)
+		return errors.Join(explain(err), g.disconnect())
 	}
 	g.known = true
+	g.state.Exposed = g.exposed()
 	return nil
+}
+
+// connect opens the socket for changes. It stays open: the kernel lets the close of one wait until what was removed is really
+// gone, which takes longer than all the rest.
+func (g *Guard) connect() (_ *nftables.Conn, err error) {
+	if g.conn == nil {
+		if g.conn, err = nftables.New(nftables.WithSockOptions(roomy, g.notePort), nftables.AsLasting()); err != nil {
+			return nil, fmt.Errorf("nftables: %w", err)
+		}
+	}
+	return g.conn, nil
 }
 
 // roomy lets a socket send ten thousands of addresses in one transaction.
@@ -104,34 +179,36 @@ func roomy(c *netlink.Conn) error {
 
 // ChangeVIPs is SetVIPs where it is known what vips differ in from before: it adds and removes just that.
 func (g *Guard) ChangeVIPs(vips, come, gone []netip.Addr) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.vips = vips
 	if !g.known || g.change(come, gone) != nil {
-		return g.SetVIPs(vips) // somebody has meddled with the tables, or an interface is gone
+		return g.set() // somebody has meddled with the tables, or an interface is gone
 	}
+	g.state.Exposed = g.exposed()
 	return nil
 }
 
-// change adds and removes addresses in one transaction. Its socket stays open: the kernel lets the close of one wait until what
-// was removed is really gone, which takes longer than all the rest.
-func (g *Guard) change(come, gone []netip.Addr) (err error) {
-	if g.conn == nil {
-		if g.conn, err = nftables.New(nftables.WithSockOptions(roomy), nftables.AsLasting()); err != nil {
-			return fmt.Errorf("nftables: %w", err)
-		}
+// change adds and removes addresses in one transaction.
+func (g *Guard) change(come, gone []netip.Addr) error {
+	c, err := g.connect()
+	if err != nil {
+		return err
 	}
 	var add, remove [2][]nftables.SetElement // of IPv4 and IPv6
 	for _, v := range come {
-		at(&add, v)
+		g.at(&add, v)
 	}
 	for _, v := range gone {
-		at(&remove, v)
+		g.at(&remove, v)
 	}
 	for _, name := range g.interfaces {
-		t := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name}
-		for family, set := range []*nftables.Set{{Table: t, Name: "vips4", KeyType: nftables.TypeIPAddr}, {Table: t, Name: "vips6", KeyType: nftables.TypeIP6Addr}} {
-			err = errors.Join(err, inPortions(add[family], set, g.conn.SetAddElements), inPortions(remove[family], set, g.conn.SetDeleteElements))
+		for i := range families {
+			set := families[i].set(g.owner.table(name))
+			err = errors.Join(err, inPortions(add[i], set, c.SetAddElements), inPortions(remove[i], set, c.SetDeleteElements))
 		}
 	}
-	if err = errors.Join(err, g.conn.Flush()); err != nil {
+	if err = errors.Join(err, c.Flush()); err != nil {
 		err = errors.Join(err, g.disconnect())
 	}
 	return err
@@ -146,12 +223,15 @@ func (g *Guard) disconnect() error {
 	return c.CloseLasting()
 }
 
-func at(lists *[2][]nftables.SetElement, v netip.Addr) {
+// at adds an address to the elements of its family, unless the host has it.
+func (g *Guard) at(lists *[2][]nftables.SetElement, v netip.Addr) {
 	family := 0
 	if v.Is6() {
 		family = 1
 	}
-	lists[family] = append(lists[family], nftables.SetElement{Key: v.AsSlice()})
+	if !g.own[v] {
+		lists[family] = append(lists[family], nftables.SetElement{Key: v.AsSlice()})
+	}
 }
 
 func inPortions(elements []nftables.SetElement, set *nftables.Set, fn func(*nftables.Set, []nftables.SetElement) error) error {
@@ -163,9 +243,9 @@ func inPortions(elements []nftables.SetElement, set *nftables.Set, fn func(*nfta
 	return nil
 }
 
-// anew replaces the table of an interface by an empty one: adding it first makes the removal succeed in any case.
-func anew(c *nftables.Conn, name string) *nftables.Table {
-	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name})
+// anew replaces a table by an empty one: adding it first makes the removal succeed in any case.
+func anew(c *nftables.Conn, t *nftables.Table) *nftables.Table {
+	c.AddTable(t)
 	c.DelTable(t)
 	return c.AddTable(t)
 }
@@ -173,38 +253,82 @@ func anew(c *nftables.Conn, name string) *nftables.Table {
 // portion is how many addresses go into one message, whose attributes have 16 bits for their length.
 const portion = 1000
 
-// addRule drops packets of one protocol whose destination, size bytes at offset of the IP header, is in a set.
-func addRule(c *nftables.Conn, t *nftables.Table, chain *nftables.Chain, name string, typ nftables.SetDatatype,
-	proto uint16, offset, size uint32, elements []nftables.SetElement) error {
-	set := &nftables.Set{Table: t, Name: name, KeyType: typ}
+// chainName is the name of the one chain of a table.
+const chainName = "ingress"
+
+// A family is the rule for one version of IP: it drops packets of its protocol whose destination, size bytes at offset of the IP
+// header, is in a set.
+type family struct {
+	name         string // of the set
+	typ          nftables.SetDatatype
+	proto        uint16
+	offset, size uint32
+}
+
+var families = [2]family{
+	{"vips4", nftables.TypeIPAddr, frame.EtherTypeIPv4, 16, 4},
+	{"vips6", nftables.TypeIP6Addr, frame.EtherTypeIPv6, 24, 16},
+}
+
+func (f *family) set(t *nftables.Table) *nftables.Set {
+	return &nftables.Set{Table: t, Name: f.name, KeyType: f.typ}
+}
+
+// rule is the rule's expressions.
+func (f *family) rule(setID uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(f.proto)},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.offset, Len: f.size},
+		&expr.Lookup{SourceRegister: 1, SetName: f.name, SetID: setID},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}
+}
+
+func (f *family) add(c *nftables.Conn, chain *nftables.Chain, elements []nftables.SetElement) error {
+	set := f.set(chain.Table)
 	if err := c.AddSet(set, nil); err != nil {
-		return fmt.Errorf("nftables: set %s: %w", name, err)
+		return fmt.Errorf("nftables: set %s: %w", f.name, err)
 	}
 	if err := inPortions(elements, set, c.SetAddElements); err != nil {
 		return err
 	}
-	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(proto)},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
-		&expr.Lookup{SourceRegister: 1, SetName: name, SetID: set.ID},
-		&expr.Counter{},
-		&expr.Verdict{Kind: expr.VerdictDrop},
-	}})
+	c.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: f.rule(set.ID)})
 	return nil
 }
 
-// Close removes the rules.
-func (g *Guard) Close() error { return errors.Join(g.disconnect(), Remove(g.interfaces)) }
+// Close removes the rules, and ends Watch.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	var tables []string
+	for _, name := range g.interfaces {
+		tables = append(tables, g.owner.table(name).Name)
+	}
+	g.interfaces = nil
+	g.mu.Unlock()
+	return errors.Join(g.release(), Remove(tables), g.owner.release())
+}
 
-// Remove removes the rules of interfaces, whoever left them.
-func Remove(interfaces []string) error {
+// release closes the sockets for changes and notifications.
+func (g *Guard) release() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := g.disconnect()
+	if g.events != nil {
+		err = errors.Join(err, g.events.Close())
+	}
+	return err
+}
+
+// Remove removes tables, whoever left them.
+func Remove(tables []string) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	for _, name := range interfaces {
-		t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name})
+	for _, name := range tables {
+		t := c.AddTable(tableOf(name))
 		c.DelTable(t)
 	}
 	return explain(c.Flush())

@@ -99,7 +99,7 @@ func TestGuard(t *testing.T) {
 	var g *Guard
 	install := func() error {
 		return director.Do(func() (err error) {
-			g, err = Install([]string{"eth0"}, []netip.Addr{vip, netip.MustParseAddr("2001:db8::1")})
+			g, err = Install("/run/a.sock", []string{"eth0"}, []netip.Addr{vip, netip.MustParseAddr("2001:db8::1")}, nil)
 			return err
 		})
 	}
@@ -109,8 +109,12 @@ func TestGuard(t *testing.T) {
 	if arrives(vip) {
 		t.Error("with the guard a datagram to the VIP reached the kernel")
 	}
+	kill(t, g)
 	if err := install(); err != nil {
 		t.Fatalf("over the rules that a killed director left: %v", err)
+	}
+	if got := found(t, director); len(got) != 1 {
+		t.Errorf("after a second installation there are the tables %v", got)
 	}
 	if arrives(vip) {
 		t.Error("after a second installation a datagram to the VIP reached the kernel")
@@ -120,6 +124,24 @@ func TestGuard(t *testing.T) {
 	}
 	if !soon(arrives, vip) {
 		t.Error("an address that is no VIP any more is still kept from the kernel")
+	}
+	if err := director.Do(func() error { return g.SetVIPs([]netip.Addr{vip}) }); err != nil {
+		t.Fatal(err)
+	}
+	if arrives(vip) {
+		t.Error("with the guard a datagram to the VIP reached the kernel")
+	}
+	if err := director.Do(func() error { return g.SetOwn([]netip.Addr{vip, dip}) }); err != nil {
+		t.Fatal(err)
+	}
+	if !soon(arrives, vip) || len(g.State().Exposed) != 1 {
+		t.Errorf("an address of the host is kept from it; exposed are %v", g.State().Exposed)
+	}
+	if err := director.Do(func() error { return g.SetOwn([]netip.Addr{dip}) }); err != nil {
+		t.Fatal(err)
+	}
+	if arrives(vip) || len(g.State().Exposed) != 0 {
+		t.Errorf("what is not the host's address any more is not guarded; exposed are %v", g.State().Exposed)
 	}
 	if err := director.Do(g.Close); err != nil {
 		t.Fatal(err)
@@ -138,7 +160,7 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := director.Do(func() error { return Remove([]string{"eth0"}) }); err != nil {
+	if err := director.Do(func() error { return Remove([]string{"shunt_12345678_eth0"}) }); err != nil {
 		t.Errorf("removing what is not there: %v", err)
 	}
 }
@@ -176,7 +198,7 @@ func TestManyVIPs(t *testing.T) {
 	}
 	err = director.Do(func() error {
 		begin := time.Now()
-		g, err := Install([]string{"eth0"}, many(10))
+		g, err := Install("/run/a.sock", []string{"eth0"}, many(10), nil)
 		if err != nil {
 			return err
 		}
@@ -191,14 +213,14 @@ func TestManyVIPs(t *testing.T) {
 			return err
 		}
 		t.Logf("one exchanged in %s", time.Since(begin))
-		if g.conn == nil {
-			t.Error("the change was refused, and all was set anew")
+		if ok, err := whole(g); !ok || err != nil {
+			t.Errorf("something is missing: %v, %v", g.State(), err)
 		}
 		c, err := nftables.New()
 		if err != nil {
 			return err
 		}
-		table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_eth0"}
+		table := tableOf(g.State().Tables[0])
 		for _, name := range []string{"vips4", "vips6"} {
 			set, err := c.GetSetByName(table, name)
 			if err != nil {
