@@ -13,6 +13,7 @@ type Overview struct {
 	Latency    Latency     `json:"latency"`
 	Legs       []Leg       `json:"legs"`
 	Conflicts  []Conflict  `json:"conflicts"`
+	Guard      *Guard      `json:"guard,omitempty"` // missing with guard: off
 	Services   []Service   `json:"services"`
 	Neighbours []Neighbour `json:"neighbours"`
 }

@@ -121,16 +121,6 @@ func (d *Director) openSockets(l *leg) ([]*ring.Sockets, error) {
 	return out, nil
 }
 
-// moveGuard has the guard follow the names of the interfaces.
-func (d *Director) moveGuard() {
-	if d.guard == nil {
-		return
-	}
-	if err := d.guard.SetInterfaces(d.interfaces(), d.inForce().vips); err != nil {
-		d.log.Error("the guard does not follow the interfaces", "error", err)
-	}
-}
-
 // interfaces lists the names of the legs' interfaces, each once.
 func (d *Director) interfaces() []string {
 	var names []string

@@ -50,6 +50,7 @@ type Director struct {
 	reloads   atomic.Uint64
 	changes   atomic.Uint64                 // by the control socket, since the configuration was read
 	read      atomic.Pointer[config.Config] // cfg, for who does not wait for a change under way
+	warned    map[netip.Addr]time.Time      // VIPs that are this host's: see warnOwnVIPs
 
 	outcomes outcomes
 	drift    drift
@@ -61,6 +62,7 @@ type Director struct {
 	engine  *forwarder.Engine
 	macs    atomic.Pointer[map[frame.MAC]bool] // of all legs; the map is not changed
 	guard   *guard.Guard
+	noGuard string // why there is none, though one is wanted
 	sockets []*control.Server
 	page    *statuspage.Server
 
@@ -154,7 +156,7 @@ func (d *Director) start(ctx context.Context) error {
 	}
 	d.awaitNeighbours(neighbours, wait)
 	d.logPlan(plan)
-	d.installGuard(vips)
+	d.installGuard(ctx, vips)
 	for _, r := range d.rings {
 		if err := r.SetVIPs(vips); err != nil {
 			return err
@@ -266,22 +268,6 @@ func (d *Director) work(ctx context.Context, i int, r *ring.Engine, cpus []int) 
 	if err := d.engine.Worker(i).Run(ctx, r, r); err != nil && ctx.Err() == nil {
 		d.failed <- err
 	}
-}
-
-// installGuard keeps the kernel out where it can, and says so where it cannot.
-func (d *Director) installGuard(vips []netip.Addr) {
-	if !d.cfg.Guard {
-		return
-	}
-	names := d.interfaces()
-	g, err := guard.Install(names, vips)
-	if err != nil {
-		d.log.Warn("no guard: this host's kernel also sees the frames to the VIPs; see that it neither has these addresses nor routes "+
-			"(net.ipv4.ip_forward=0), or write guard: off", "error", err)
-		return
-	}
-	d.guard = g
-	d.log.Info("guard installed: this host's kernel does not see the frames to the VIPs", "interfaces", names)
 }
 
 // Wait returns when a worker has ended by itself, with its error, or when ctx is done, without one.

@@ -32,6 +32,7 @@ func (d *Director) followInterfaces(ctx context.Context) {
 		for _, l := range d.legs {
 			d.lookAt(l, seen{addresses: true})
 		}
+		d.followOwn()
 		err = d.followed(ctx, s)
 		s.end()
 		if err != nil {
@@ -116,6 +117,7 @@ func (d *Director) followed(ctx context.Context, s *subscription) error {
 					d.lookAt(l, seen{addresses: true})
 				}
 			}
+			d.followOwn()
 		case <-tick.C:
 			for _, l := range d.legs {
 				d.lookAt(l, seen{})
@@ -215,6 +217,5 @@ func (d *Director) followAddresses(l *leg) {
 	}
 	d.log.Info("the interface has other addresses", "interface", l.ifi.Name, "networks", fmt.Sprint(l.nets), "was", fmt.Sprint(old.nets))
 	l.link.SetAddrs(l.addr, l.addr6)
-	d.warnOwnVIPs()
 	d.placeAnew()
 }

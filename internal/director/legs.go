@@ -103,7 +103,7 @@ func (d *Director) findLegs() error {
 			d.log.Warn("the interface is down: nothing is forwarded by it until it is up", "interface", ifi.Name)
 		}
 	}
-	d.warnOwnVIPs()
+	d.warnOwnVIPs(d.cfg.VIPs(), ownAddresses())
 	return nil
 }
 
@@ -136,28 +136,6 @@ func refuseLocal(cfg *config.Config) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// ownAddresses are all addresses of this host.
-func ownAddresses() map[netip.Addr]bool {
-	own := map[netip.Addr]bool{}
-	addrs, _ := net.InterfaceAddrs() // without them there is nothing to compare with
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			own[p.Addr()] = true
-		}
-	}
-	return own
-}
-
-// warnOwnVIPs says when a VIP is an address of this host, as it is on a director of the kernel's IPVS.
-func (d *Director) warnOwnVIPs() {
-	own := ownAddresses()
-	for _, v := range d.cfg.VIPs() {
-		if own[v] {
-			d.log.Warn("the VIP is an address of this host: its kernel answers for it too; remove it (`ip addr del`)", "vip", v)
-		}
-	}
 }
 
 // networks lists what is known of each leg's networks.

@@ -67,6 +67,7 @@ func (d *Director) reload(cfg *config.Config) error {
 		return errors.Join(err, d.letIn(oldVIPs))
 	}
 	d.setTargets(neighbours)
+	d.warnOwnVIPs(vips, ownAddresses())
 	d.setVIPs(vips)
 	if err := d.letIn(vips); err != nil {
 		d.log.Error("the filters still let in frames to VIPs that are no more", "error", err)

@@ -82,6 +82,9 @@ func (d *Director) settle(t *translator) {
 		}
 		seen[v] = true
 	}
+	if len(come) > 0 {
+		d.warnOwnVIPs(come, ownAddresses())
+	}
 	if len(come)+len(gone) > 0 {
 		for _, l := range d.legs {
 			l.link.ChangeVIPs(come, gone)
@@ -98,6 +101,7 @@ func (d *Director) settle(t *translator) {
 // follow has filters, guard, resolver and responder set anew for what the engine serves.
 func (d *Director) follow() {
 	f := d.inForce()
+	d.warnOwnVIPs(f.vips, ownAddresses())
 	d.setTargets(f.neighbours)
 	d.setVIPs(f.vips)
 	if err := d.letIn(f.vips); err != nil {

@@ -31,7 +31,7 @@ services: [{address: 192.168.10.100, port: 80, realservers: [{address: 10.10.0.1
 	}
 	return &facts{
 		cfg: cfg, legs: []legFacts{leg(0, "192.168.10.2/24"), leg(1, "10.10.0.2/24")}, own: map[netip.Addr]string{},
-		guards: map[string]bool{"eth0": true, "eth1": true}, capRaw: true, capAdmin: true,
+		guards: map[string]string{"eth0": "shunt_1_eth0", "eth1": "shunt_1_eth1"}, capRaw: true, capAdmin: true,
 		status: &api.Overview{Now: now, Status: api.Status{Version: "1",
 			Counters: map[string]uint64{"leg.eth0.received": 1000, "arp.eth0.conflicts": 7}, Verdicts: map[string]uint64{"forwarded": 900}}},
 		neighbours: []config.Neighbour{{Leg: 1, Address: netip.MustParseAddr("10.10.0.11")}},
@@ -75,8 +75,8 @@ func TestHost(t *testing.T) {
 	}{
 		{name: "healthy", spoil: func(*facts) {}},
 		{name: "routing with a guard", spoil: func(f *facts) { f.forward4 = true }},
-		{name: "routing of the other family", spoil: func(f *facts) { f.forward6, f.guards = true, nil }, want: "warning guard", evidence: "no table netdev shunt_eth0"},
-		{name: "routing without a guard", spoil: func(f *facts) { f.forward4 = true; delete(f.guards, "eth1") }, want: "error forwarding", evidence: "shunt_eth1"},
+		{name: "routing of the other family", spoil: func(f *facts) { f.forward6, f.guards = true, nil }, want: "warning guard", evidence: "no guard of this director on eth0"},
+		{name: "routing without a guard", spoil: func(f *facts) { f.forward4 = true; delete(f.guards, "eth1") }, want: "error forwarding", evidence: "on eth1"},
 		{name: "no guard wanted", more: "guard: off", spoil: func(f *facts) { f.guards = nil }},
 		{name: "no director, guard to come", spoil: func(f *facts) { f.forward4, f.guards, f.status = true, nil, nil }},
 		{name: "no director, no guard to come", more: "guard: off", spoil: func(f *facts) { f.forward4, f.guards, f.status = true, nil, nil }, want: "error forwarding"},

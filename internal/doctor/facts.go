@@ -6,14 +6,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"shunt/api"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
+	"shunt/internal/guard"
 )
 
 // facts is what is known before anything is sent.
@@ -24,9 +25,9 @@ type facts struct {
 	own    map[netip.Addr]string
 	// forward tells whether the kernel routes: of IPv4, of IPv6.
 	forward4, forward6 bool
-	guards             map[string]bool // interfaces that have a guard
-	guardErr           error           // that there are guards could not be found out
-	capRaw, capAdmin   bool            // of this process
+	guards             map[string]string // the guard's tables by their interfaces
+	guardErr           error             // that there are guards could not be found out
+	capRaw, capAdmin   bool              // of this process
 	neighbours         []config.Neighbour
 	working            map[netip.Addr]bool // see drained; nil until it is asked for
 	planErr            error
@@ -62,7 +63,7 @@ func (l *legFacts) usable() bool {
 }
 
 func gather(cfg *config.Config, status *api.Overview) (*facts, error) {
-	f := &facts{cfg: cfg, status: status, own: map[netip.Addr]string{}, guards: map[string]bool{}}
+	f := &facts{cfg: cfg, status: status, own: map[netip.Addr]string{}, guards: map[string]string{}}
 	ifs, err := net.Interfaces()
 	if err != nil {
 		return nil, err
@@ -123,21 +124,16 @@ func sysctl(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// findGuards looks for the tables of package guard.
+// findGuards looks for the tables of package guard: those of the director that runs, or else those that a killed one left.
 func (f *facts) findGuards() {
-	c, err := nftables.New()
-	if err != nil {
-		f.guardErr = err
+	var all []guard.Table
+	if all, f.guardErr = guard.Find(); f.guardErr != nil {
 		return
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyNetdev)
-	if err != nil {
-		f.guardErr = err
-		return
-	}
-	for _, t := range tables {
-		if name, ok := strings.CutPrefix(t.Name, "shunt_"); ok {
-			f.guards[name] = true
+	for _, t := range all {
+		mine := f.status != nil && f.status.Guard != nil && slices.Contains(f.status.Guard.Tables, t.Name)
+		if mine || f.status == nil && !t.Alive {
+			f.guards[t.Interface] = t.Name
 		}
 	}
 }

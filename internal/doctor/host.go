@@ -123,28 +123,41 @@ func (f *facts) checkRouting(r *Report) {
 	if !f.forward4 || !v4 {
 		setting = "net.ipv6.conf.all.forwarding"
 	}
-	var bare []string // tables that are missing
+	var bare []string // interfaces without
 	for i := range f.legs {
 		name := f.legs[i].cfg.Interface
 		switch {
 		case f.legs[i].err != nil || f.guardErr != nil:
-		case f.status == nil && f.guards[name]:
-			r.find(Warning, "stale-guard", "a guard drops what comes for the VIPs on "+name+", and no director runs", "table netdev shunt_"+name,
-				"start the director; or, if another one has the VIPs now, leave it; nft delete table netdev shunt_"+name+" removes it")
-		case !f.guards[name] && (f.status != nil || !f.cfg.Guard):
-			bare = append(bare, "shunt_"+name)
+		case f.status == nil && f.guards[name] != "":
+			r.find(Warning, "stale-guard", "a guard drops what comes for the VIPs on "+name+", and its director does not run", "table netdev "+f.guards[name],
+				"start the director; or, if another one has the VIPs now, leave it; nft delete table netdev "+f.guards[name]+" removes it")
+		case f.guards[name] == "" && (f.status != nil || !f.cfg.Guard):
+			bare = append(bare, name)
 		}
 	}
-	missing := "there is no table netdev " + strings.Join(bare, ", ")
+	missing := "there is no guard of this director on " + strings.Join(bare, ", ")
 	switch {
 	case len(bare) == 0:
 	case routes:
 		r.find(Error, "forwarding", "this host's kernel routes, and no guard keeps the frames to the VIPs from it: each is sent a second time",
-			setting+"=1, and "+missing, "sysctl -w "+setting+"=0, or guard: auto")
+			setting+"=1, and "+missing, "sysctl -w "+setting+"=0, which helps at once; "+f.guardRemedy())
 	case f.cfg.Guard:
 		r.find(Warning, "guard", "guard: auto, but not all legs have one", missing,
-			"see what the log says under \"no guard\"; keep "+setting+"=0 and the VIPs off this host, or write guard: off")
+			f.guardRemedy()+"; keep "+setting+"=0 and the VIPs off this host, or write guard: off")
 	}
+}
+
+// guardRemedy says how a guard that is missing is had.
+func (f *facts) guardRemedy() string {
+	switch {
+	case !f.cfg.Guard:
+		return "or write guard: auto and start the director again"
+	case f.status != nil && f.status.Guard != nil && f.status.Guard.Missing != "":
+		return "find the program that takes the tables of family netdev away (the log says which), as by `nft flush ruleset`, and have it leave them alone"
+	case f.status != nil && f.status.Guard != nil && f.status.Guard.Error == "":
+		return "the director puts back within a second what others take away: look again, and at what the log says under \"guard\""
+	}
+	return "see what the log says under \"no guard\", and start the director again when that is mended"
 }
 
 // checkSourceMAC: a frame that leaves by the leg it came in by must not keep its source MAC.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"shunt/api"
 )
@@ -57,6 +58,7 @@ func Warnings(o *api.Overview) []Warning {
 			say("Conflict over "+c.VIP, "%s on %s claims the VIP: clients go there or here by chance. Find that host by its MAC.", c.MAC, c.Leg)
 		}
 	}
+	guardWarnings(o, say)
 	for i := range o.Legs {
 		if l := &o.Legs[i]; !l.Up {
 			say("Leg "+l.Name+" is down", "Nothing is forwarded by interface %s until it is up.", l.Interface)
@@ -85,6 +87,33 @@ func Warnings(o *api.Overview) []Warning {
 		say("The last reload was refused", "The old configuration stays in force. %s", firstLine(o.Reload.Error))
 	}
 	return out
+}
+
+// lossAge is how long it is of interest that somebody took the guard away.
+const lossAge = 10 * time.Minute
+
+func guardWarnings(o *api.Overview, say func(title, format string, args ...any)) {
+	g := o.Guard
+	if g == nil {
+		return
+	}
+	by := ""
+	if g.By != "" {
+		by = " by " + g.By
+	}
+	switch {
+	case g.Error != "":
+		say("There is no guard", "The host's kernel sees the frames to the VIPs too: %s. It must neither have the VIPs nor route.", firstLine(g.Error))
+	case g.Missing != "":
+		say("The guard is missing", "Something takes it away again and again, and it is put back with growing pauses. Missing is %s.", g.Missing)
+	case g.Restored > 0 && o.Now.Sub(g.Last) <= lossAge:
+		say("The guard was taken away", "It was put back %s ago, for the %d. time since the start. It was taken away%s: whoever did it must leave the tables of "+
+			"family netdev alone that begin with shunt_.", Ago(o.Now.Sub(g.Last)), g.Restored, by)
+	}
+	for _, v := range g.Exposed {
+		say("The VIP "+v.String()+" is an address of this host", "Its kernel answers for it too, and refuses connections. The guard leaves it alone, "+
+			"lest the host be cut off. Remove the address (ip addr del) or the service.")
+	}
 }
 
 // whyNone tells why no realserver of a service takes new connections. That all were given weight 0 is no fault, but whoever did it,

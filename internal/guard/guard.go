@@ -21,6 +21,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"shunt/api"
 	"shunt/forwarder/frame"
 )
 
@@ -39,7 +40,7 @@ type Guard struct {
 	known      bool                // what is in the tables is what they were told
 	conn       *nftables.Conn      // for changes; nil until there is one
 	port       atomic.Uint32       // of conn: see portOf
-	state      State
+	state      api.Guard
 	keeper     keeper
 	events     *netlink.Conn // nil if the kernel does not tell of changes
 }

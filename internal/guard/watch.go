@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,20 +15,12 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"shunt/api"
 )
 
-// State is what a guard does at present.
-type State struct {
-	Tables   []string     // its tables
-	Exposed  []netip.Addr // VIPs that are not guarded, since the host has these addresses
-	Missing  string       // what is missing of the rules, and why; empty if nothing is
-	Restored uint64       // how often rules were put back that somebody had taken away
-	Last     time.Time    // when that was; zero is never
-	By       string       // who took them away then, if the kernel told
-}
-
-// State returns the present one.
-func (g *Guard) State() State {
+// State tells what the guard does at present.
+func (g *Guard) State() api.Guard {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.state
@@ -103,7 +94,7 @@ func (g *Guard) notePort(c *netlink.Conn) error {
 
 // Watch puts back what others take away of the rules, until ctx is done or the guard is closed. It calls tell after each change
 // of State, with the error if rules could not be put back. It runs in the network namespace of Install.
-func (g *Guard) Watch(ctx context.Context, tell func(State, error)) {
+func (g *Guard) Watch(ctx context.Context, tell func(api.Guard, error)) {
 	touched := make(chan string, 1)
 	blind := make(chan error, 1)
 	every := lookEvery

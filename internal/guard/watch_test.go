@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"shunt/api"
 	"shunt/internal/netlab"
 )
 
@@ -144,7 +145,7 @@ func TestPutBack(t *testing.T) {
 	h := twoLegs(t)
 	vips := []netip.Addr{netip.MustParseAddr("10.0.0.100"), netip.MustParseAddr("2001:db8::1")}
 	var g *Guard
-	states := make(chan State, 100)
+	states := make(chan api.Guard, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -154,7 +155,7 @@ func TestPutBack(t *testing.T) {
 			}
 			states <- g.State()
 			g.keeper.blind = nil
-			g.Watch(ctx, func(s State, err error) {
+			g.Watch(ctx, func(s api.Guard, err error) {
 				if err != nil {
 					t.Error(err)
 				}
@@ -163,7 +164,7 @@ func TestPutBack(t *testing.T) {
 			return g.Close()
 		})
 	}()
-	next := func() State {
+	next := func() api.Guard {
 		t.Helper()
 		select {
 		case s := <-states:

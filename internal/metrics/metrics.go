@@ -94,6 +94,10 @@ var (
 	arpEvents  = desc("arp_events_total", "Events of ARP and neighbour discovery.", "leg", "event")
 	conflicts  = desc("vip_conflicts_total", "Messages of somebody else who claims a VIP.", "leg")
 
+	guardMissing  = desc("guard_missing", "1 while the guard's rules are not in place, though guard: auto.")
+	guardRestored = desc("guard_restored_total", "Times that the guard's rules were put back after somebody had taken them away.")
+	guardExposed  = desc("guard_exposed_vips", "VIPs that the guard leaves alone, since they are addresses of the host.")
+
 	latency = desc("frame_latency_seconds", "Time of sampled frames in the director, from the kernel's time stamp until they were sent.")
 
 	unkept = desc("unkept", "1 if a restart will lose this though there is a state_dir.", "what")
@@ -146,6 +150,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.table(&o)
 	s.counter(answers, o.Counters["answers.sent"], "sent")
 	s.counter(answers, o.Counters["answers.limited"], "limited")
+	if g := o.Guard; g != nil {
+		s.gauge(guardMissing, truth(g.Missing != "" || g.Error != ""))
+		s.counter(guardRestored, g.Restored)
+		s.gauge(guardExposed, float64(len(g.Exposed)))
+	}
 	s.latency(&o.Latency)
 	s.gauge(unkept, truth(o.Unkept.Connections != ""), "connections")
 	s.gauge(unkept, truth(o.Unkept.Changes != ""), "changes")

@@ -3,6 +3,7 @@ package metrics
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -32,6 +33,7 @@ func example() fake {
 			Verdicts: map[string]uint64{"forwarded": 20, "no service": 21},
 			Counters: map[string]uint64{"table.created": 30, "arp.eth0.conflicts": 31, "leg.eth0.oversize": 32, "answers.limited": 33},
 		},
+		Guard:   &api.Guard{Missing: "a table", Restored: 50, Exposed: make([]netip.Addr, 2)},
 		Workers: 2, Reload: api.Reload{Failures: 1, Last: time.Unix(200, 0), Error: "no"}, Probes: api.Probes{Mean: 1.25, Full: 0.5},
 		Latency:    api.Latency{Bounds: []float64{0.001, 0.01}, Counts: []uint64{3, 2, 1}, Sum: 0.5},
 		Legs:       []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 5, Received: 40, Sent: 41, RingFull: 42, NotSent: 43}},
@@ -72,6 +74,9 @@ func TestMetrics(t *testing.T) {
 		`shunt_frame_latency_seconds_bucket{le="+Inf"} 6`,
 		`shunt_frame_latency_seconds_sum 0.5`,
 		`shunt_config_reloads_total{result="failure"} 1`,
+		`shunt_guard_missing 1`,
+		`shunt_guard_restored_total 50`,
+		`shunt_guard_exposed_vips 2`,
 		`shunt_config_last_reload_successful 0`,
 		`shunt_config_last_reload_timestamp_seconds 200`,
 		`shunt_build_info{goversion=`,

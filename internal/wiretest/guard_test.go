@@ -3,6 +3,9 @@ package wiretest
 import (
 	"errors"
 	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +16,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"shunt/api"
 	"shunt/forwarder/frame"
+	"shunt/internal/figures"
+	"shunt/internal/lab"
 	"shunt/internal/netlab"
 )
 
@@ -37,6 +43,63 @@ func (w *world) tables() (out []string) {
 	return out
 }
 
+// tableOn is the guard's table on an interface, of the only director.
+func (w *world) tableOn(name string) string {
+	w.t.Helper()
+	for _, t := range w.tables() {
+		if strings.HasSuffix(t, "_"+name) {
+			return t
+		}
+	}
+	w.t.Fatalf("there is no table on %s, only %v", name, w.tables())
+	return ""
+}
+
+// guardState is what the director says of its guard.
+func (w *world) guardState() api.Guard {
+	w.t.Helper()
+	o := w.overview()
+	if o.Guard == nil {
+		return api.Guard{}
+	}
+	return *o.Guard
+}
+
+func (w *world) overview() (o api.Overview) {
+	w.t.Helper()
+	w.must(w.director.Get(w.ctx, "/v1/overview", &o))
+	return o
+}
+
+// warned waits until status and page warn of something.
+func (w *world) warned(title string) {
+	w.t.Helper()
+	w.eventually("there is the warning "+title, func() bool {
+		o := w.overview()
+		return slices.ContainsFunc(figures.Warnings(&o), func(x figures.Warning) bool { return x.Title == title })
+	})
+}
+
+// localRoute has the director's kernel take what is for the VIP as for itself, though it is no address of an interface.
+func (w *world) localRoute() error {
+	lo, err := w.Director.Netlink().LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	_, dst, err := net.ParseCIDR(w.family.vip + w.family.alone)
+	if err != nil {
+		return err
+	}
+	if w.family.number() == unix.AF_INET6 {
+		if err := w.Director.IPv6("lo"); err != nil {
+			return err
+		}
+	}
+	return w.Director.Netlink().RouteReplace(&netlink.Route{
+		Dst: dst, LinkIndex: lo.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
+	})
+}
+
 // guarded counts what the guard on an interface has dropped.
 func (w *world) guarded(name string) (n uint64) {
 	w.t.Helper()
@@ -45,7 +108,7 @@ func (w *world) guarded(name string) (n uint64) {
 		if err != nil {
 			return err
 		}
-		table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "shunt_" + name}
+		table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: w.tableOn(name)}
 		rules, err := c.GetRules(table, &nftables.Chain{Table: table, Name: "ingress"})
 		for _, r := range rules {
 			for _, e := range r.Exprs {
@@ -67,19 +130,19 @@ func kernelReplies(records []netlab.Record) (n int) {
 	return n
 }
 
-// The VIP is on the director's own interface, as it is with the kernel's IPVS: its kernel would refuse the connections that
-// the director forwards. The guard keeps it out.
+// The director's host takes what is for the VIP as for itself, by a local route: its kernel would refuse the connections that
+// the director forwards. The guard keeps it out; not, however, once the VIP is an address of the host.
 func TestGuardAgainstAnswers(t *testing.T) {
 	eachFamily(t, 2, guardAgainstAnswers, "one-arm")
 }
 
 func guardAgainstAnswers(t *testing.T, w *world) {
-	w.must(w.Director.Addr("eth0", w.family.vip+w.family.network)) // and so it has a way to the client
+	w.must(w.Director.DefaultRoute(w.family.gateway)) // and so it has a way to the client
+	w.must(w.localRoute())
 	w.must(w.Director.Sysctl(w.family.forwarding, "1"))
 	// The director itself is not to answer, so that what comes from the VIP is the kernel's.
 	config := func(guard string) string { return w.config("answer: false\nguard: "+guard, w.http("rr")) }
 	w.start(config("auto"))
-	w.logged("level=WARN", "the VIP is an address of this host", w.family.vip)
 	w.logged("guard installed")
 	captures := w.capture()
 	w.pages(20, 4)
@@ -91,6 +154,22 @@ func guardAgainstAnswers(t *testing.T, w *world) {
 	if n := kernelReplies(w.records(captures["director"])); n != 0 {
 		t.Errorf("the director's kernel sent %d frames from the VIP in spite of the guard", n)
 	}
+	vip := netip.MustParseAddr(w.family.vip)
+	exposed := func() bool { g := w.guardState(); return len(g.Exposed) == 1 && g.Exposed[0] == vip }
+	w.must(w.Director.Addr("lo", w.family.vip+w.family.alone))
+	w.logged("level=ERROR", "the VIP is an address of this host", w.family.vip)
+	w.eventually("the guard leaves an address of the host alone", exposed)
+	if _, err := w.Client.Dial(dialer(patience), w.family.tcp, w.family.at(w.family.vip, "81")); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("an address of the host is kept from it: %v, not a refusal", err)
+	}
+	w.warned("The VIP " + w.family.vip + " is an address of this host")
+	lo, err := w.Director.Netlink().LinkByName("lo")
+	w.must(err)
+	own, err := netlink.ParseAddr(w.family.vip + w.family.alone)
+	w.must(err)
+	w.must(w.Director.Netlink().AddrDel(lo, own))
+	w.must(w.localRoute()) // which the kernel removed with the address
+	w.eventually("the guard is for the VIP again", func() bool { return !exposed() })
 	w.stop()
 
 	w.start(config("off"))
@@ -113,7 +192,9 @@ func TestGuardAgainstRouting(t *testing.T) {
 	eachFamily(t, 1, guardAgainstRouting, "two-arm")
 }
 
-func guardAgainstRouting(t *testing.T, w *world) {
+// routed makes the director's host a router that has a way to the VIP.
+func (w *world) routed() {
+	w.t.Helper()
 	w.must(w.Director.Sysctl(w.family.forwarding, "1"))
 	for _, key := range []string{"all", "eth0", "eth1"} {
 		w.must(w.Director.Sysctl("net.ipv4.conf."+key+".rp_filter", "0"))
@@ -121,23 +202,28 @@ func guardAgainstRouting(t *testing.T, w *world) {
 	_, vip, err := net.ParseCIDR(w.family.vip + w.family.alone)
 	w.must(err)
 	w.must(w.Director.Netlink().RouteAdd(&netlink.Route{Dst: vip, Gw: net.ParseIP(w.family.rip(1))}))
-	// copies counts the frames to the VIP that the realserver got, by their TTL.
-	copies := func(c *netlab.Capture) map[byte]int {
-		out := map[byte]int{}
-		for _, r := range c.Records() {
-			f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
-			var p frame.Packet
-			if frame.Parse(&f, &p) == frame.OK && r.ToHost && toVIP(&p) {
-				out[r.Data[frame.HeaderLen+w.family.ttl]]++
-			}
+}
+
+// ttls counts the frames to the VIP that a realserver got, by their TTL.
+func (w *world) ttls(c *netlab.Capture) map[byte]int {
+	out := map[byte]int{}
+	for _, r := range c.Records() {
+		f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
+		var p frame.Packet
+		if frame.Parse(&f, &p) == frame.OK && r.ToHost && toVIP(&p) {
+			out[r.Data[frame.HeaderLen+w.family.ttl]]++
 		}
-		return out
 	}
+	return out
+}
+
+func guardAgainstRouting(t *testing.T, w *world) {
+	w.routed()
 	w.start(w.config("guard: auto", w.http("rr")))
 	captures := w.capture()
 	w.pages(10, 1)
 	w.must(captures["web1"].Close())
-	if got := copies(captures["web1"]); got[64] == 0 || len(got) != 1 {
+	if got := w.ttls(captures["web1"]); got[64] == 0 || len(got) != 1 {
 		t.Errorf("the realserver got frames of the TTLs %v, not only the client's 64", got)
 	}
 	w.stop()
@@ -145,7 +231,7 @@ func guardAgainstRouting(t *testing.T, w *world) {
 	w.start(w.config("guard: off", w.http("rr")))
 	captures = w.capture()
 	w.pages(1, 1)
-	w.eventually("the director's kernel routes without the guard", func() bool { return copies(captures["web1"])[63] > 0 })
+	w.eventually("the director's kernel routes without the guard", func() bool { return w.ttls(captures["web1"])[63] > 0 })
 }
 
 // What a director leaves behind that is killed does no harm to the next, which takes it over.
@@ -154,11 +240,15 @@ func TestKilled(t *testing.T) {
 }
 
 func killed(t *testing.T, w *world) {
-	both := []string{"shunt_eth0", "shunt_eth1"}
 	config := w.config("", w.http("rr"))
+	var both []string
 	for range 2 {
 		w.start(config)
-		if got := w.tables(); !slices.Equal(got, both) {
+		got := w.tables()
+		if both == nil {
+			both = got
+		}
+		if len(both) != 2 || !slices.Equal(got, both) {
 			t.Errorf("there are the tables %v, not %v", got, both)
 		}
 		if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
@@ -178,5 +268,83 @@ func killed(t *testing.T, w *world) {
 	w.stop()
 	if got := w.tables(); len(got) != 0 {
 		t.Errorf("after SIGTERM there are the tables %v", got)
+	}
+}
+
+// Several directors are on one host and its interfaces, with VIPs of their own, and the kernel routes. Others come, go and are
+// killed: the guard of the first stays, and each finds its own again.
+func TestTwoDirectors(t *testing.T) {
+	w := buildFor(t, ipv4Family, "two-arm", 1)
+	w.routed()
+	w.start(w.config("guard: auto", w.http("rr")))
+	mine := w.tables()
+	captures := w.capture()
+	alone := func(when string, others int) {
+		t.Helper()
+		w.pages(3, 1)
+		got := w.tables()
+		if len(got) != len(mine)+others || slices.ContainsFunc(mine, func(name string) bool { return !slices.Contains(got, name) }) {
+			t.Errorf("%s there are the tables %v; those of the first director are %v", when, got, mine)
+		}
+	}
+	other := w.http("rr")
+	other.vip = "192.168.10.101"
+	socket := filepath.Join(w.dir, "other.sock")
+	config := strings.ReplaceAll(w.config("guard: auto", other), w.socket, socket)
+	begin := func() *lab.Director {
+		t.Helper()
+		dir := filepath.Join(w.dir, "other")
+		w.must(os.MkdirAll(dir, 0o755))
+		d, err := w.Start(program, dir, config, socket, nil)
+		w.must(err)
+		return d
+	}
+	alone("before", 0)
+	second := begin()
+	alone("beside another", 2)
+	w.must(second.Stop())
+	alone("after the other ended", 0)
+	begin().Kill()
+	alone("after the other was killed", 2)
+	second = begin()
+	alone("after it came again", 2)
+	w.must(second.Stop())
+	alone("at last", 0)
+	if got := w.ttls(captures["web1"]); got[64] == 0 || len(got) != 1 {
+		t.Errorf("the realserver got frames of the TTLs %v, not only the client's 64: the kernel routed copies", got)
+	}
+}
+
+// Another program takes the guard away: it is back within a second, and the operator is told. Meanwhile and after, clients are served.
+func TestGuardTakenAway(t *testing.T) {
+	eachFamily(t, 1, guardTakenAway, "two-arm")
+}
+
+func guardTakenAway(t *testing.T, w *world) {
+	w.routed()
+	w.start(w.config("guard: auto", w.http("rr")))
+	before := w.tables()
+	w.must(w.Director.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		c.FlushRuleset()
+		return c.Flush()
+	}))
+	w.eventually("the guard is back", func() bool { return w.guardState().Restored == 1 })
+	if got := w.tables(); !slices.Equal(got, before) {
+		t.Errorf("the tables are %v, not %v", got, before)
+	}
+	captures := w.capture()
+	w.pages(5, 1)
+	w.must(captures["web1"].Close())
+	if got := w.ttls(captures["web1"]); got[64] == 0 || len(got) != 1 {
+		t.Errorf("the realserver got frames of the TTLs %v, not only the client's 64", got)
+	}
+	w.logged("level=ERROR", "the guard was taken away, and is back", "by=")
+	w.warned("The guard was taken away")
+	if g := w.guardState(); g.Missing != "" || g.By == "" || time.Since(g.Last) > patience {
+		t.Errorf("the guard's state is %+v", g)
 	}
 }
