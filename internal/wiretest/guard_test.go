@@ -65,12 +65,6 @@ func (w *world) guardState() api.Guard {
 	return *o.Guard
 }
 
-func (w *world) overview() (o api.Overview) {
-	w.t.Helper()
-	w.must(w.director.Get(w.ctx, "/v1/overview", &o))
-	return o
-}
-
 // warned waits until status and page warn of something.
 func (w *world) warned(title string) {
 	w.t.Helper()
