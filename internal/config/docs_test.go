@@ -124,6 +124,7 @@ func TestControlDocument(t *testing.T) {
 		"latency":                    reflect.TypeFor[api.Latency](),
 		"legs of the director":       reflect.TypeFor[api.Leg](),
 		"conflicts":                  reflect.TypeFor[api.Conflict](),
+		"guard":                      reflect.TypeFor[api.Guard](),
 		"/v1/services":               reflect.TypeFor[api.Service](),
 		"realservers":                reflect.TypeFor[api.Realserver](),
 		"counts":                     reflect.TypeFor[api.Counts](),
@@ -146,7 +147,8 @@ func TestControlDocument(t *testing.T) {
 	var overview []string
 	for f := range reflect.TypeFor[api.Overview]().Fields() {
 		if !f.Anonymous { // those of a Status are there
-			overview = append(overview, f.Tag.Get("json"))
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			overview = append(overview, name)
 		}
 	}
 	same(t, "docs/control.md, section /v1/overview", documented["/v1/overview"], overview)
