@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"forwarder/ring":   {"forwarder", "forwarder/frame"},
 	"forwarder/replay": {"forwarder", "forwarder/frame"},
 	"arpd":             {"forwarder/frame"},
-	"internal/config":  {"api", "forwarder", "forwarder/ring", "forwarder/frame", "scheduler"},
+	"internal/config":  {"api", "internal/readfile", "forwarder", "forwarder/ring", "forwarder/frame", "scheduler"},
 	"api":              {},
 	"cmd/shunt":        {"api", "internal/..."},
 }

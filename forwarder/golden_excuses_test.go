@@ -62,7 +62,7 @@ var excuseTable = []excuse{
 	{3, "10", "", "realserver unreachable", "", unresolved},
 	{2, "10", "", "realserver with no route", "", unresolved},
 	{1, "10", "snap", "realserver behind a gateway", "", unresolved},
-	{4, "10", "", "the director itself", "", "the director is no realserver: there is no local node"},
+	{5, "10", "", "the director itself", "", "the director is no realserver: there is no local node"},
 	{1, "10", "cmd", "masq and tunnel", "ipvsadm -S", forwarding},
 
 	{1, "11", "snap", "UDP datagram of 3000 B", "", "fragments go on at once: so do those of a datagram of which one is missing, and its flow is made"},
@@ -83,6 +83,7 @@ var excuseTable = []excuse{
 	{2, "14", "cmd", "errors on services", "ipvsadm -S", "services of --pe, and netmasks that are no prefix or empty; names instead of numbers"},
 	{1, "14", "cmd", "errors on destinations", "-w 65536", "weights end at 65535, as ipvsadm's manual says"},
 	{1, "14", "cmd", "errors on destinations", "-w 2147483647", "weights end at 65535, as ipvsadm's manual says"},
+	{1, "14", "cmd", "errors on destinations", "-r 127.0.0.1:80", "the director is no realserver: there is no local node"},
 	{3, "14", "cmd", "errors on destinations", "--tun-type", option},
 	{5, "14", "cmd", "errors on destinations", "ipvsadm -Ln", "destinations of --tun-type and a weight above 65535"},
 	{1, "14", "cmd", "errors on destinations", "ipvsadm -S", forwarding},

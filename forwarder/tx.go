@@ -77,8 +77,8 @@ func (tx *Tx) check(s *Service) error {
 		return fmt.Errorf("service %s has no address: %w", s.Name, ErrInvalid)
 	}
 	for _, m := range s.Matches {
-		if !unicast(m.Addr) {
-			return fmt.Errorf("service %s: %s is not a unicast address: %w", s.Key(), m.Addr, ErrInvalid)
+		if err := CheckAddress(m.Addr); err != nil {
+			return fmt.Errorf("service %s: VIP %w", s.Key(), err)
 		}
 		if m.Addr.Is6() != s.Matches[0].Addr.Is6() {
 			return fmt.Errorf("service %s: %s and %s are of different families: %w", s.Key(), s.Matches[0].Addr, m.Addr, ErrInvalid)
@@ -90,8 +90,8 @@ func (tx *Tx) check(s *Service) error {
 			return fmt.Errorf("service %s: ports %d to %d: %w", s.Key(), m.First, m.Last, ErrInvalid)
 		}
 	}
-	if s.Persistence < 0 {
-		return fmt.Errorf("service %s: negative persistence: %w", s.Key(), ErrInvalid)
+	if err := s.checkNumbers(); err != nil {
+		return fmt.Errorf("service %s: %w", s.Key(), err)
 	}
 	// The scheduler and its options are checked where they are known.
 	_, err := scheduler.Build(s.Scheduler, s.Options, nil, nil)
@@ -223,21 +223,18 @@ func (tx *Tx) Flush() error {
 	return nil
 }
 
-// unicast reports whether a is an address that one host may have, as far as can be told without its netmask.
-func unicast(a netip.Addr) bool {
-	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
 // checkDest refuses what the kernel refuses (ip_vs_add_dest, ip_vs_ctl.c), and what makes no sense.
 func checkDest(key ServiceKey, s *Service, d Destination) error {
+	if err := CheckAddress(d.Addr); err != nil {
+		return fmt.Errorf("%s: realserver %w", key, err)
+	}
+	if err := d.checkNumbers(); err != nil {
+		return fmt.Errorf("%s: realserver %s: %w", key, d.Addr, err)
+	}
 	switch {
-	case !unicast(d.Addr):
-		return fmt.Errorf("%s: realserver %s is not a unicast address: %w", key, d.Addr, ErrInvalid)
 	case d.Addr.Is6() != s.Matches[0].Addr.Is6():
 		return fmt.Errorf("%s: realserver %s is of another family; direct routing needs the same: %w", key, d.Addr, ErrInvalid)
-	case d.Weight < 0 || d.Weight > 65535:
-		return fmt.Errorf("%s: realserver %s: weight %d is not in 0 to 65535: %w", key, d.Addr, d.Weight, ErrInvalid)
-	case d.Upper < 0 || d.Lower < 0 || d.Lower > d.Upper && d.Upper != 0 || d.Upper == 0 && d.Lower > 0:
+	case d.Lower > d.Upper:
 		return fmt.Errorf("%s: realserver %s: the lower threshold %d is above the upper %d: %w", key, d.Addr, d.Lower, d.Upper, ErrThresholds)
 	}
 	return nil
@@ -363,6 +360,9 @@ func (tx *Tx) Settings() Settings { return tx.c.settings }
 
 // SetSettings replaces the settings.
 func (tx *Tx) SetSettings(s Settings) error {
+	if err := s.Check(); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
 	c, old := tx.c, tx.c.settings
 	tx.undo = append(tx.undo, func() { c.settings = old })
 	c.settings = s

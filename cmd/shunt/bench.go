@@ -37,7 +37,7 @@ func benchCmd() *cobra.Command {
 			if megabytes < 1 || megabytes > 1<<20 {
 				return usageError{fmt.Errorf("bench: --memory %d: must be 1 to %d MiB", megabytes, 1<<20)}
 			}
-			cfg, err := config.Load(path)
+			cfg, err := config.Load(cmd.Context(), path)
 			if err != nil {
 				return err
 			}

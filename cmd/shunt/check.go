@@ -30,7 +30,7 @@ func checkCmd() *cobra.Command {
 				}
 				return showDiff(cmd, socket, "", asJSON)
 			}
-			cfg, err := config.Load(path)
+			cfg, err := config.Load(cmd.Context(), path)
 			if err != nil && !asJSON {
 				return err
 			}
@@ -71,7 +71,7 @@ func showDiff(cmd *cobra.Command, socket, path string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	file, err := config.Load(cmp.Or(path, running.File))
+	file, err := config.Load(cmd.Context(), cmp.Or(path, running.File))
 	if err != nil {
 		return err
 	}

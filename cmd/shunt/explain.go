@@ -32,7 +32,7 @@ func explainCmd() *cobra.Command {
 			var x api.Explanation
 			var err error
 			if path != "" {
-				x, err = explain.Offline(path, packet)
+				x, err = explain.Offline(cmd.Context(), path, packet)
 			} else {
 				err = api.NewClient(socket).Get(cmd.Context(), "/v1/explain?packet="+url.QueryEscape(packet), &x)
 			}

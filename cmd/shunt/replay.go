@@ -49,7 +49,7 @@ func replayCmd() *cobra.Command {
 			if second != "" && opt.Output != "" {
 				return usageError{fmt.Errorf("replay: --compare writes no frames: take away -o, or replay with each configuration alone")}
 			}
-			cfg, err := config.Load(path)
+			cfg, err := config.Load(cmd.Context(), path)
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func replayOrCompare(ctx context.Context, opt *replayrun.CompareOptions, second 
 		return r, err
 	}
 	var err error
-	if opt.Second, err = config.Load(second); err != nil {
+	if opt.Second, err = config.Load(ctx, second); err != nil {
 		return nil, fmt.Errorf("--compare: %w", err)
 	}
 	c, err := replayrun.Compare(ctx, *opt)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -51,7 +52,7 @@ func startPace() (usual func()) {
 // forward runs a director until ctx is done.
 func forward(ctx context.Context, path string, stderr io.Writer) error {
 	usual := startPace()
-	cfg, err := config.Load(path)
+	cfg, err := config.Load(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -74,33 +75,43 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 		defer stop()
 		go d.Watchdog(watched, every/3, func() { tell(log, daemon.SdNotifyWatchdog) })
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- d.Wait(ctx) }()
+	reloading, giveUp := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { reloadOn(reloading, hup, asked, func() error { return reload(reloading, d, path, log) }) })
+	err = d.Wait(ctx)
+	giveUp()
+	reloads.Wait()
+	tell(log, daemon.SdNotifyStopping)
+	if err != nil {
+		log.Error("a worker ended", "error", err)
+	} else {
+		log.Info("ending: giving back the VIPs")
+	}
+	if err := d.Close(); err != nil {
+		log.Error("ending", "error", err)
+	}
+	if err != nil {
+		return fmt.Errorf("a worker ended: %w", err)
+	}
+	return nil
+}
+
+// reloadOn reloads for each SIGHUP, and when it is asked to, until ctx is done. SIGHUPs that come during a reload cause one more: the
+// channel holds one.
+func reloadOn(ctx context.Context, hup <-chan os.Signal, asked <-chan chan<- error, reload func() error) {
 	for {
 		select {
 		case <-hup:
-			_ = reload(d, path, log) // it is logged
+			_ = reload() // it is logged
 		case answer := <-asked:
-			answer <- reload(d, path, log)
-		case err := <-ended:
-			tell(log, daemon.SdNotifyStopping)
-			if err != nil {
-				log.Error("a worker ended", "error", err)
-			} else {
-				log.Info("ending: giving back the VIPs")
-			}
-			if err := d.Close(); err != nil {
-				log.Error("ending", "error", err)
-			}
-			if err != nil {
-				return fmt.Errorf("a worker ended: %w", err)
-			}
-			return nil
+			answer <- reload()
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-// askReload has the loop of forward read the file again, and waits for what becomes of it.
+// askReload has reloadOn read the file again, and waits for what becomes of it.
 func askReload(ctx context.Context, asked chan<- chan<- error) error {
 	answer := make(chan error, 1)
 	select {
@@ -116,13 +127,17 @@ func askReload(ctx context.Context, asked chan<- chan<- error) error {
 	}
 }
 
-func reload(d *director.Director, path string, log *slog.Logger) error {
+func reload(ctx context.Context, d *director.Director, path string, log *slog.Logger) error {
 	now := unix.Timespec{}
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil { // Type=notify-reload wants to know since when
 		tell(log, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
 	}
 	defer tell(log, daemon.SdNotifyReady)
-	cfg, err := config.Load(path)
+	cfg, err := config.Load(ctx, path)
+	if ctx.Err() != nil {
+		log.Info("the reload is given up: the director ends")
+		return ctx.Err()
+	}
 	if err == nil {
 		err = d.Reload(cfg)
 	} else {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,12 +13,13 @@ import (
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
+	"shunt/internal/readfile"
 )
 
 // A Config is a valid configuration. It is not changed after Load.
 type Config struct {
 	Path     string
-	Digest   [sha256.Size]byte // of the file
+	Digest   [sha256.Size]byte // of all files, and of what the environment had for them
 	Log      Log
 	Legs     []Leg // by frame.Leg
 	Services []Service
@@ -116,6 +118,7 @@ const (
 	DefaultFlows    = 1_000_000
 	MinFlows        = 1024
 	MaxFlows        = 16_000_000
+	MaxWorkers      = 64
 	DefaultAnnounce = 60 * time.Second
 	DefaultRefresh  = 30 * time.Second
 	DefaultWatch    = 30 * time.Second
@@ -124,34 +127,76 @@ const (
 	DefaultPersist  = 360 * time.Second
 )
 
-// Load reads and validates the file at path. The error, if any, lists everything that is wrong.
-func Load(path string) (*Config, error) {
-	text, err := os.ReadFile(path)
+// Load reads and validates the file at path, those that it includes, and the variables of the environment that they name. The
+// error, if any, lists what is wrong in the order of the files; Errors takes it apart. When ctx ends, Load returns at once.
+func Load(ctx context.Context, path string) (*Config, error) {
+	type result struct {
+		c   *Config
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		c, err := load(ctx, path)
+		done <- result{c, err}
+	}()
+	select {
+	case r := <-done:
+		return r.c, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: reading was given up: %w", path, context.Cause(ctx))
+	}
+}
+
+func load(ctx context.Context, path string) (*Config, error) {
+	text, err := readfile.Stream(ctx, path, maxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: there is no such file; name one by -c", path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, text)
+	s := &source{env: environment{lookup: os.LookupEnv}}
+	s.include(s.open(path, text), len(text))
+	return s.config(path)
 }
 
-// Parse validates a configuration at hand. name stands for the file in errors.
+// Parse validates a configuration at hand. name stands for the file in errors. It includes no files, and the environment is empty.
 func Parse(name string, text []byte) (*Config, error) {
-	src := &source{file: name, text: text}
-	f := decodeFast(text)
-	if f == nil {
-		var err error
-		if f, err = src.decode(); err != nil {
-			return nil, err
+	s := &source{}
+	if d := s.open(name, text); d.root != nil {
+		for key := range pairs(d.root) {
+			if key.Value == "include" {
+				s.add(d, key, "include is for files only")
+			}
 		}
 	}
-	v := &validator{src: src}
+	return s.config(name)
+}
+
+// config makes a Config of what was read.
+func (s *source) config(path string) (*Config, error) {
+	s.merge()
+	v := &validator{src: s, failed: map[string]bool{}}
+	f := s.decode(v.failed)
+	if f == nil {
+		return nil, s.problems.err()
+	}
+	for _, d := range s.docs {
+		if d.root == nil && len(s.problems.list) > 0 { // what it has may be all that is missing
+			v.failed["$.legs"], v.failed["$.services"] = true, true
+		}
+	}
 	c := v.config(f)
-	c.Path, c.Digest, c.src = name, sha256.Sum256(text), src
-	f.Services, f.Templates = nil, nil
+	c.Path, c.src = path, s
+	err := s.problems.err()
+	if err != nil {
+		return nil, err
+	}
+	c.Digest = s.digest()
+	f.Services, f.Templates, f.Include = nil, nil, nil
 	c.written = f
-	return c, errors.Join(v.errs...)
+	s.forget()
+	return c, nil
 }
 
 // VIPs lists the virtual addresses, each once, in the order of the file.

@@ -1,12 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
+	"unicode"
+	"unicode/utf8"
 )
 
 // An Error is one thing that is wrong with a configuration file.
@@ -49,72 +50,132 @@ func Errors(err error) []Error {
 	return out
 }
 
-// source is the text that errors point into.
-type source struct {
-	file string
-	text []byte
-	ast  *ast.File // nil until there is an error to be placed
+const (
+	maxTold    = 20     // errors that are told of a configuration; the others are counted
+	maxNoted   = 10_000 // errors that are noted, from which those are chosen that come first in the file
+	maxQuoted  = 80     // bytes that an error quotes of a value
+	maxMessage = 1000   // bytes of a message
+	maxLine    = 160    // characters that an excerpt has of a line
+)
+
+// A problem is an error without its excerpt.
+type problem struct {
+	doc          *document
+	line, column int
+	message      string
 }
 
-// yamlError turns an error of the YAML library into ours.
-func (s *source) yamlError(err error) error {
-	var y yaml.Error
-	if !errors.As(err, &y) || y.GetToken() == nil || y.GetToken().Position == nil {
-		return &Error{File: s.file, Message: err.Error()}
-	}
-	p := y.GetToken().Position
-	return s.at(p.Line, p.Column, plain(y.GetMessage()))
+// problems are what is wrong with a configuration, in no order.
+type problems struct {
+	list []problem
+	seen map[problem]bool // what an alias repeats is told once
+	more int              // errors that were not noted
 }
 
-// plain rewords the library's messages for those who do not program.
-func plain(msg string) string {
-	if name, ok := strings.CutPrefix(msg, "unknown field "); ok {
-		return "unknown key " + name + "; docs/configuration.md has all of them"
-	}
-	if i := strings.Index(msg, " of type "); strings.HasPrefix(msg, "cannot unmarshal ") && i > 0 {
-		what := strings.TrimPrefix(msg[:strings.Index(msg, " into Go ")], "cannot unmarshal ")
-		want := msg[i+len(" of type "):]
-		return fmt.Sprintf("a %s where %s is expected", what, kindName(want))
-	}
-	return msg
-}
-
-func kindName(goType string) string {
+func (p *problems) add(one problem) {
+	one.message = shorten(one.message, maxMessage)
 	switch {
-	case strings.HasPrefix(goType, "[]"):
-		return "a list"
-	case strings.Contains(goType, "int"):
-		return "a number"
-	case strings.Contains(goType, "bool"):
-		return "true or false"
-	case strings.Contains(goType, "string"):
-		return "text"
+	case p.seen[one]:
+		return
+	case len(p.list) == maxNoted:
+		p.more++
+		return
+	case p.seen == nil:
+		p.seen = map[problem]bool{}
 	}
-	return "a block of keys"
+	p.seen[one] = true
+	p.list = append(p.list, one)
 }
 
-// at makes an error about a place.
-func (s *source) at(line, column int, message string) *Error {
-	return &Error{File: s.file, Line: line, Column: column, Message: message, Excerpt: s.excerpt(line, column)}
+// err is nil if there are no problems, or else the first of them in the order of the files.
+func (p *problems) err() error {
+	slices.SortStableFunc(p.list, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.doc.index, b.doc.index), cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	var errs []error
+	for _, one := range p.list[:min(len(p.list), maxTold)] {
+		errs = append(errs, one.doc.at(one.line, one.column, one.message))
+	}
+	if n := len(p.list) - len(errs) + p.more; n > 0 {
+		errs = append(errs, &Error{File: p.list[0].doc.name, Message: fmt.Sprintf("and %d more errors", n)})
+	}
+	return errors.Join(errs...)
 }
 
-func (s *source) excerpt(line, column int) string {
-	lines := strings.Split(strings.TrimRight(string(s.text), "\n"), "\n")
-	if line < 1 || line > len(lines) {
-		return ""
+// shorten cuts a text that is longer than n bytes.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
 	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "..."
+}
+
+// verbatim is a text that is not cut.
+type verbatim string
+
+// sprintf is fmt.Sprintf with texts that are cut to what an error may quote.
+func sprintf(format string, args ...any) string {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = shorten(s, maxQuoted)
+		}
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// at makes an error about a place of the document.
+func (d *document) at(line, column int, message string) *Error {
+	e := &Error{File: d.name, Line: line, Column: column, Message: message}
+	if !d.foreign {
+		e.Excerpt = excerpt(d.text, line, column)
+	}
+	return e
+}
+
+// excerpt is the line, two before it and one behind it, with a mark under the column.
+func excerpt(text []byte, line, column int) string {
 	var b strings.Builder
-	for n := max(line-2, 1); n <= min(line+1, len(lines)); n++ {
+	n := 0
+	for raw := range strings.Lines(string(text)) {
+		if n++; n < line-2 {
+			continue
+		}
+		if n > line+1 {
+			break
+		}
+		shown, at := window(strings.TrimRight(raw, "\r\n"), column)
 		mark := " "
 		if n == line {
 			mark = ">"
 		}
-		fmt.Fprintf(&b, "%s %4d | %s\n", mark, n, lines[n-1])
+		fmt.Fprintf(&b, "%s %4d | %s\n", mark, n, shown)
 		if n == line {
-			fmt.Fprintf(&b, "       | %s^\n", pad(lines[n-1], column-1))
+			fmt.Fprintf(&b, "       | %s^\n", pad(shown, at-1))
 		}
 	}
+	if n < line || line < 1 {
+		return ""
+	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// window is the part of a line around a column, printable, and where the column is in it.
+func window(line string, column int) (string, int) {
+	runes := []rune(shorten(line, 64<<10))
+	from := 0
+	if len(runes) > maxLine {
+		from = max(min(column-maxLine/2, len(runes)-maxLine), 0)
+		runes = runes[from : from+maxLine]
+	}
+	for i, r := range runes {
+		if r != '\t' && !unicode.IsPrint(r) {
+			runes[i] = unicode.ReplacementChar
+		}
+	}
+	return string(runes), column - from
 }
 
 // pad is white space as wide as the first n characters of a line: tabs stay tabs.
@@ -131,42 +192,4 @@ func pad(line string, n int) string {
 		}
 	}
 	return b.String()
-}
-
-// wrong makes an error about the value at a path such as $.services[0].port; if that is not in the file, about the
-// nearest thing around it.
-func (s *source) wrong(path, format string, args ...any) (e *Error) {
-	msg := fmt.Sprintf(format, args...)
-	defer func() {
-		if recover() != nil {
-			e = &Error{File: s.file, Message: msg} // the library could not follow the path
-		}
-	}()
-	if s.parse() != nil {
-		return &Error{File: s.file, Message: msg}
-	}
-	for p := path; p != "" && p != "$"; p = parent(p) {
-		yp, err := yaml.PathString(p)
-		if err != nil {
-			continue
-		}
-		n, err := yp.FilterFile(s.ast)
-		if err != nil || n == nil || n.GetToken() == nil {
-			continue
-		}
-		pos := n.GetToken().Position
-		if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 {
-			pos = m.Values[0].Key.GetToken().Position // its token would be the first colon
-		}
-		if m, ok := n.(*ast.MappingValueNode); ok {
-			pos = m.Key.GetToken().Position
-		}
-		return s.at(pos.Line, pos.Column, msg)
-	}
-	return &Error{File: s.file, Message: msg}
-}
-
-// parent is the path of what holds the value at path.
-func parent(path string) string {
-	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }

@@ -1,22 +1,23 @@
 package config
 
-// The types of this file are the configuration as it is written. Scalars of which more than one form is understood are
-// any or string; validate.go makes typed values of them. docs/configuration.md describes every key.
+// The types of this file are the configuration as it is written. Numbers, times and what has more than one form are scalars;
+// validate.go makes typed values of them. docs/configuration.md describes every key.
 
 type file struct {
+	Include   any           `yaml:"include"`
 	Log       logFile       `yaml:"log"`
 	Legs      []legFile     `yaml:"legs"`
 	Services  []serviceFile `yaml:"services"`
 	SourceMAC string        `yaml:"source_mac"`
-	Guard     any           `yaml:"guard"`
+	Guard     scalar        `yaml:"guard"`
 	ARP       arpFile       `yaml:"arp"`
-	Flows     *int          `yaml:"flows"`
+	Flows     scalar        `yaml:"flows"`
 	TableFull string        `yaml:"table_full"`
 	WhenGone  string        `yaml:"when_gone"`
 	Answer    *bool         `yaml:"answer"`
 	StrayICMP string        `yaml:"stray_icmp"`
 	StrictRST *bool         `yaml:"strict_rst"`
-	Workers   *int          `yaml:"workers"`
+	Workers   scalar        `yaml:"workers"`
 	Ring      ringFile      `yaml:"ring"`
 	Control   controlFile   `yaml:"control"`
 	HTTP      httpFile      `yaml:"http"`
@@ -42,7 +43,7 @@ type logFile struct {
 type legFile struct {
 	Name      string   `yaml:"name"`
 	Interface string   `yaml:"interface"`
-	VLAN      *int     `yaml:"vlan"`
+	VLAN      scalar   `yaml:"vlan"`
 	Protocol  string   `yaml:"vlan_protocol"`
 	Public    *bool    `yaml:"public"`
 	Networks  []string `yaml:"networks"`
@@ -51,87 +52,87 @@ type legFile struct {
 type matchFile struct {
 	Address  string `yaml:"address"`
 	Protocol string `yaml:"protocol"`
-	Port     any    `yaml:"port"`
+	Port     scalar `yaml:"port"`
 }
 
 type serviceFile struct {
 	Name        string           `yaml:"name"`
 	Address     string           `yaml:"address"`
 	Protocol    string           `yaml:"protocol"`
-	Port        any              `yaml:"port"`
+	Port        scalar           `yaml:"port"`
 	Matches     []matchFile      `yaml:"matches"`
-	Mark        *int64           `yaml:"mark"`
+	Mark        scalar           `yaml:"mark"`
 	Scheduler   string           `yaml:"scheduler"`
 	Flags       []string         `yaml:"flags"`
-	TableSize   *int             `yaml:"table_size"`
-	Persistence any              `yaml:"persistence"`
-	Mask        *int             `yaml:"persistence_mask"`
+	TableSize   scalar           `yaml:"table_size"`
+	Persistence scalar           `yaml:"persistence"`
+	Mask        scalar           `yaml:"persistence_mask"`
 	OnePacket   bool             `yaml:"one_packet"`
-	SlowStart   any              `yaml:"slow_start"`
+	SlowStart   scalar           `yaml:"slow_start"`
 	Realservers []realserverFile `yaml:"realservers"`
 }
 
 type realserverFile struct {
 	Address string `yaml:"address"`
-	Weight  *int   `yaml:"weight"`
-	Upper   *int   `yaml:"upper"`
-	Lower   *int   `yaml:"lower"`
-	Drain   any    `yaml:"drain"`
+	Weight  scalar `yaml:"weight"`
+	Upper   scalar `yaml:"upper"`
+	Lower   scalar `yaml:"lower"`
+	Drain   scalar `yaml:"drain"`
 	MAC     string `yaml:"mac"`
 	Leg     string `yaml:"leg"`
 }
 
 type arpFile struct {
-	Announce any  `yaml:"announce"`
-	Refresh  any  `yaml:"refresh"`
-	Watch    any  `yaml:"watch"`
-	Learn    bool `yaml:"learn_gratuitous"`
+	Announce scalar `yaml:"announce"`
+	Refresh  scalar `yaml:"refresh"`
+	Watch    scalar `yaml:"watch"`
+	Learn    bool   `yaml:"learn_gratuitous"`
 }
 
 type ringFile struct {
-	Slots    *int   `yaml:"slots"`
-	SlotSize *int   `yaml:"slot_size"`
-	Busy     string `yaml:"busy"`
-	Spin     any    `yaml:"spin"`
-	Gather   any    `yaml:"gather"`
-	CPUs     []int  `yaml:"cpus"`
+	Slots    scalar   `yaml:"slots"`
+	SlotSize scalar   `yaml:"slot_size"`
+	Busy     string   `yaml:"busy"`
+	Spin     scalar   `yaml:"spin"`
+	Gather   scalar   `yaml:"gather"`
+	CPUs     []scalar `yaml:"cpus"`
 }
 
 type controlFile struct {
 	Socket   string     `yaml:"socket"`
-	Mode     any        `yaml:"mode"`
+	Mode     scalar     `yaml:"mode"`
 	Group    string     `yaml:"group"`
 	ReadOnly socketFile `yaml:"read_only"`
 }
 
 type socketFile struct {
 	Socket string `yaml:"socket"`
-	Mode   any    `yaml:"mode"`
+	Mode   scalar `yaml:"mode"`
 	Group  string `yaml:"group"`
 }
 
 type httpFile struct {
-	Listen    any    `yaml:"listen"`
+	Listen    scalar `yaml:"listen"`
 	WebConfig string `yaml:"web_config"`
 }
 
 // ipvsFile has the kernel's settings under net.ipv4.vs by their names, and the timeouts of ipvsadm --set.
 type ipvsFile struct {
-	SloppyTCP               bool `yaml:"sloppy_tcp"`
-	SloppySCTP              bool `yaml:"sloppy_sctp"`
-	ConnReuseMode           *int `yaml:"conn_reuse_mode"`
-	ExpireNodestConn        bool `yaml:"expire_nodest_conn"`
-	ExpireQuiescentTemplate bool `yaml:"expire_quiescent_template"`
-	DropEntry               *int `yaml:"drop_entry"`
-	DropPacket              *int `yaml:"drop_packet"`
-	AmDroprate              *int `yaml:"am_droprate"`
-	SecureTCP               *int `yaml:"secure_tcp"`
-	ScheduleICMP            bool `yaml:"schedule_icmp"`
-	LblcExpiration          any  `yaml:"lblc_expiration"`
-	LblcrExpiration         any  `yaml:"lblcr_expiration"`
+	SloppyTCP               bool   `yaml:"sloppy_tcp"`
+	SloppySCTP              bool   `yaml:"sloppy_sctp"`
+	ConnReuseMode           scalar `yaml:"conn_reuse_mode"`
+	ExpireNodestConn        bool   `yaml:"expire_nodest_conn"`
+	ExpireQuiescentTemplate bool   `yaml:"expire_quiescent_template"`
+	DropEntry               scalar `yaml:"drop_entry"`
+	DropPacket              scalar `yaml:"drop_packet"`
+	AmDroprate              scalar `yaml:"am_droprate"`
+	SecureTCP               scalar `yaml:"secure_tcp"`
+	ScheduleICMP            bool   `yaml:"schedule_icmp"`
+	LblcExpiration          scalar `yaml:"lblc_expiration"`
+	LblcrExpiration         scalar `yaml:"lblcr_expiration"`
 	Timeouts                struct {
-		TCP    any `yaml:"tcp"`
-		TCPFin any `yaml:"tcpfin"`
-		UDP    any `yaml:"udp"`
+		TCP    scalar `yaml:"tcp"`
+		TCPFin scalar `yaml:"tcpfin"`
+		UDP    scalar `yaml:"udp"`
 	} `yaml:"timeouts"`
 }

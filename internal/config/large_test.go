@@ -31,3 +31,17 @@ func BenchmarkParse10000(b *testing.B) {
 		}
 	}
 }
+
+// Errors of a long list have their places.
+func TestErrorsOfLargeFile(t *testing.T) {
+	text := strings.Replace(string(large(50)), "name: s49", "nmae: s49", 1)
+	_, err := Parse("x", []byte(text))
+	if err == nil || !strings.HasPrefix(err.Error(), "x:740:5: unknown key") {
+		t.Error(err)
+	}
+	text = strings.Replace(string(large(50)), "192.168.0.50", "192.168.0.500", 1)
+	_, err = Parse("x", []byte(text))
+	if err == nil || !strings.HasPrefix(err.Error(), "x:741:14: the VIP") {
+		t.Error(err)
+	}
+}

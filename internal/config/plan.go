@@ -1,11 +1,9 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
@@ -24,15 +22,15 @@ type Neighbour struct {
 func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, error) {
 	plan := forwarder.Plan{Settings: c.Settings}
 	var neighbours []Neighbour
-	var errs []error
+	var wrong []misplaced
 	known := make(map[Neighbour]bool, len(c.placed))
 	for i := range c.Services {
 		s := &c.Services[i]
 		sp := forwarder.ServicePlan{Service: s.Service, Destinations: make([]forwarder.Destination, 0, len(s.Realservers))}
 		for _, r := range s.Realservers {
-			leg, err := c.leg(&r, networks)
-			if err != nil {
-				errs = append(errs, err)
+			leg, bad := c.leg(&r, networks)
+			if bad != nil {
+				wrong = append(wrong, *bad)
 				continue
 			}
 			sp.Destinations = append(sp.Destinations, forwarder.Destination{
@@ -45,7 +43,10 @@ func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, e
 		}
 		plan.Services = append(plan.Services, sp)
 	}
-	return plan, neighbours, errors.Join(errs...)
+	if len(wrong) > 0 {
+		return plan, neighbours, c.src.all(wrong)
+	}
+	return plan, neighbours, nil
 }
 
 // port is the port of the service's realservers: its own, or 0 if it has several.
@@ -62,7 +63,11 @@ func (c *Config) Place(addr netip.Addr, networks [][]netip.Prefix) (frame.Leg, e
 	if r == nil {
 		r = &Realserver{Address: addr}
 	}
-	return c.leg(r, networks)
+	leg, bad := c.leg(r, networks)
+	if bad != nil {
+		return 0, c.src.all([]misplaced{*bad})
+	}
+	return leg, nil
 }
 
 // LegError is an error about leg i, at its key in the file.
@@ -100,9 +105,9 @@ func (c *Config) Named(name string) *Service {
 func (c *Config) Expiration(scheduler string) int64 {
 	switch f := &c.written.IPVS; scheduler {
 	case "lblc":
-		return int64(quiet().duration("", f.LblcExpiration, 0, time.Second, maxPersistence))
+		return int64(quiet().duration("", f.LblcExpiration, 0, forwarder.Expirations))
 	case "lblcr":
-		return int64(quiet().duration("", f.LblcrExpiration, 0, time.Second, maxPersistence))
+		return int64(quiet().duration("", f.LblcrExpiration, 0, forwarder.Expirations))
 	}
 	return 0
 }
@@ -111,7 +116,7 @@ func (c *Config) Expiration(scheduler string) int64 {
 func (c *Config) StaticMAC(addr netip.Addr) frame.MAC { return c.static[addr] }
 
 // leg finds where a realserver lives.
-func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error) {
+func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, *misplaced) {
 	best, bits, unknown := frame.NoLeg, -1, 0
 	for i := range c.Legs {
 		l := &c.Legs[i]
@@ -148,8 +153,8 @@ func (c *Config) leg(r *Realserver, networks [][]netip.Prefix) (frame.Leg, error
 			tried = append(tried, fmt.Sprintf("%s (%s)", l.Name, n.Masked()))
 		}
 	}
-	return 0, c.src.wrong(r.path+".address", "realserver %s is on none of the legs' networks: %s; give the leg's interface an address in "+
-		"its network, or write networks: under the leg, or leg: under the realserver", r.Address, strings.Join(tried, ", "))
+	return 0, &misplaced{r.path + ".address", sprintf("realserver %s is on none of the legs' networks: %s; give the leg's interface an address in "+
+		"its network, or write networks: under the leg, or leg: under the realserver", r.Address, verbatim(strings.Join(tried, ", ")))}
 }
 
 // networks are the file's of leg i, or else those of its interface.

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	yaml "go.yaml.in/yaml/v3"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
@@ -51,11 +52,12 @@ func (c *Config) YAML() ([]byte, error) {
 	f.IPVS.Timeouts.TCP = timeoutOf(c.Settings.TCPTimeout)
 	f.IPVS.Timeouts.TCPFin = timeoutOf(c.Settings.TCPFinTimeout)
 	f.IPVS.Timeouts.UDP = timeoutOf(c.Settings.UDPTimeout)
-	head, err := yaml.MarshalWithOptions(&f, yaml.OmitZero(), yaml.IndentSequence(true))
-	if err != nil {
+	b := new(bytes.Buffer)
+	enc := yaml.NewEncoder(b)
+	enc.SetIndent(2)
+	if err := enc.Encode(encode(reflect.ValueOf(&f).Elem())); err != nil {
 		return nil, fmt.Errorf("the configuration cannot be written: %w", err)
 	}
-	b := bytes.NewBuffer(head)
 	if len(c.Services) == 0 {
 		b.WriteString("services: []\n")
 		return b.Bytes(), nil
@@ -67,12 +69,51 @@ func (c *Config) YAML() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func timeoutOf(d time.Duration) any {
+func timeoutOf(d time.Duration) scalar {
 	if d == 0 {
-		return nil
+		return scalar{}
 	}
-	return d.String()
+	return scalar{text: d.String(), set: true}
 }
+
+// encode makes the tree of a type of file.go, without what is not set.
+func encode(v reflect.Value) *yaml.Node {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return encode(v.Elem())
+	case reflect.Slice:
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		for i := range v.Len() {
+			n.Content = append(n.Content, encode(v.Index(i)))
+		}
+		return n
+	case reflect.Struct:
+		if s, ok := v.Interface().(scalar); ok {
+			return textNode(s.text, s.quoted)
+		}
+		n := &yaml.Node{Kind: yaml.MappingNode}
+		for i, name := range namesOf(v.Type()) {
+			if !v.Field(i).IsZero() {
+				n.Content = append(n.Content, textNode(name, false), encode(v.Field(i)))
+			}
+		}
+		return n
+	case reflect.String:
+		return textNode(v.String(), !plainScalar.MatchString(v.String()))
+	}
+	return textNode(fmt.Sprint(v.Interface()), false)
+}
+
+func textNode(text string, quoted bool) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.ScalarNode, Value: escape(text)}
+	if quoted {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n
+}
+
+// escape has a text mean itself where variables are replaced.
+func escape(s string) string { return strings.ReplaceAll(s, "${", "$${") }
 
 func (s *Service) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "  - name: %s\n", quoted(s.Name))
@@ -183,5 +224,5 @@ func quoted(s string) string {
 			return s
 		}
 	}
-	return strconv.QuoteToASCII(s)
+	return strconv.QuoteToASCII(escape(s))
 }

@@ -9,38 +9,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/scheduler"
 )
 
-// maxPersistence is ipvsadm's bound: 31 days.
-const maxPersistence = 2_678_400 * time.Second
-
 func (v *validator) services(f *file, legs []Leg) []Service {
 	var out []Service
 	if f.Services == nil { // an empty list is meant: services are added at run time then
-		v.wrong("$.services", "there are no services: name at least one, as in\nservices:\n  - address: 192.0.2.10\n    port: 80\n    realservers: [{address: 10.0.0.11}]")
+		v.missing("$", "services", "there are no services: name at least one, as in\nservices:\n  - address: 192.0.2.10\n    port: 80\n    realservers: [{address: 10.0.0.11}]")
 	}
-	names := map[string]bool{}
-	keys := map[forwarder.ServiceKey]bool{}
+	names := map[string]string{} // the paths of those that have them
+	keys := map[forwarder.ServiceKey]string{}
 	vips := map[netip.Addr]bool{}
 	ranges := map[endpoint][]claimed{}
 	for i := range f.Services {
 		path := fmt.Sprintf("$.services[%d]", i)
-		n := len(v.errs)
+		n := v.errs
 		s := v.service(path, &f.Services[i], f)
-		if len(v.errs) == n {
-			if names[s.Name] {
-				v.wrong(path+".name", "a service named %q exists already", s.Name)
+		if v.errs == n {
+			if first, twice := keys[s.Key()]; twice {
+				v.wrong(path, "there is a service for %s already: %s", s.Key(), v.src.position(first))
+			} else if first, twice := names[s.Name]; twice {
+				v.wrong(path+".name", "a service named %q exists already: %s", s.Name, v.src.position(first+".name"))
+			} else {
+				names[s.Name], keys[s.Key()] = path, path
+				v.overlaps(path, &s, ranges)
 			}
-			if k := s.Key(); keys[k] && !names[s.Name] {
-				v.wrong(path, "there is a service for %s already", k)
-			}
-			names[s.Name], keys[s.Key()] = true, true
-			v.overlaps(path, &s, ranges)
 		}
 		for _, m := range s.Matches {
 			vips[m.Addr] = true
@@ -93,26 +89,22 @@ func (v *validator) overlaps(path string, s *Service, ranges map[endpoint][]clai
 func (v *validator) service(path string, f *serviceFile, all *file) Service {
 	s := Service{path: path}
 	s.Name = f.Name
+	v.name(path+".name", f.Name)
 	s.OnePacket = f.OnePacket
 	if len(f.Matches) > 0 {
-		if f.Address != "" || f.Port != nil || f.Protocol != "" {
+		if f.Address != "" || f.Port.set || f.Protocol != "" {
 			v.wrong(path+".matches", "a service has either matches or address, protocol and port, not both")
 		}
 		for j := range f.Matches {
 			s.Matches = append(s.Matches, v.match(fmt.Sprintf("%s.matches[%d]", path, j), &f.Matches[j])...)
 		}
-		if f.Name == "" && f.Mark == nil {
-			v.wrong(path, "a service with matches needs a name")
+		if f.Name == "" && !f.Mark.set {
+			v.missing(path, "name", "a service with matches needs a name")
 		}
-	} else {
+	} else if !v.failed[path+".matches"] {
 		s.Matches = v.match(path, &matchFile{f.Address, f.Protocol, f.Port})
 	}
-	if f.Mark != nil {
-		if *f.Mark < 1 || *f.Mark > math.MaxUint32 {
-			v.wrong(path+".mark", "mark is %d: it must be from 1 to %d", *f.Mark, uint32(math.MaxUint32))
-		}
-		s.Mark = uint32(*f.Mark)
-	}
+	s.Mark = uint32(v.number(path+".mark", f.Mark, 0, forwarder.Marks))
 	for _, m := range s.Matches {
 		if m.Addr.Is6() != s.Matches[0].Addr.Is6() {
 			v.wrong(path+".matches", "a service has either IPv4 or IPv6 addresses, not both: make it two")
@@ -148,14 +140,11 @@ func defaultName(s *forwarder.Service) string {
 
 // match reads an address, a protocol and a port, a range of ports or all of them.
 func (v *validator) match(path string, f *matchFile) []forwarder.Match {
-	m := forwarder.Match{}
+	m, before := forwarder.Match{}, v.errs
 	if f.Address == "" {
-		v.wrong(path, "there is no address: write address: and the VIP")
-		return nil
-	}
-	var ok bool
-	if m.Addr, ok = v.address(path+".address", f.Address, "the VIP"); !ok {
-		return nil
+		v.missing(path, "address", "there is no address: write address: and the VIP")
+	} else {
+		m.Addr, _ = v.address(path+".address", f.Address, "the VIP")
 	}
 	switch v.choice(path+".protocol", strings.ToLower(f.Protocol), "tcp", "udp", "sctp") {
 	case "udp":
@@ -165,22 +154,21 @@ func (v *validator) match(path string, f *matchFile) []forwarder.Match {
 	default:
 		m.Proto = frame.TCP
 	}
-	if f.Port == nil {
-		v.wrong(path, "there is no port: write a port such as 80, a range such as \"8000-8099\", or all")
-		return nil
-	}
-	first, last, err := ports(f.Port)
-	if err != nil {
+	var err error
+	if !f.Port.set {
+		v.missing(path, "port", "there is no port: write a port such as 80, a range such as \"8000-8099\", or all")
+	} else if m.First, m.Last, err = ports(f.Port.text); err != nil {
 		v.wrong(path+".port", "%v", err)
+	}
+	if v.errs > before {
 		return nil
 	}
-	m.First, m.Last = first, last
 	return []forwarder.Match{m}
 }
 
 // ports reads 80, "8000-8099", all and 0, which is the same as all.
-func ports(x any) (first, last uint16, err error) {
-	s := strings.TrimSpace(fmt.Sprint(x))
+func ports(s string) (first, last uint16, err error) {
+	s = strings.TrimSpace(s)
 	if s == "all" || s == "0" {
 		return 0, 65535, nil
 	}
@@ -192,7 +180,7 @@ func ports(x any) (first, last uint16, err error) {
 	b, err2 := strconv.ParseUint(strings.TrimSpace(high), 10, 32)
 	switch {
 	case errors.Join(err1, err2) != nil:
-		return 0, 0, fmt.Errorf("port is %q: write a port such as 80, a range such as \"8000-8099\", or all", s)
+		return 0, 0, errors.New(sprintf("port is %q: write a port such as 80, a range such as \"8000-8099\", or all", s))
 	case a < 1 || b > 65535 || a > b:
 		return 0, 0, fmt.Errorf("port is %s: ports go from 1 to 65535, ranges upwards", s)
 	}
@@ -202,17 +190,15 @@ func ports(x any) (first, last uint16, err error) {
 // address reads an address that a host can have.
 func (v *validator) address(path, s, what string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
-	switch {
-	case err != nil || a.Zone() != "":
-		v.wrong(path, "%s %q is not an IP address; names are not looked up", what, s)
-	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		v.wrong(path, "%s %s is not an address that a host on a network can have", what, a)
-	case a.Is4In6():
-		v.wrong(path, "%s %s: write the IPv4 address as such, %s", what, a, a.Unmap())
-	default:
-		return a, true
+	if err != nil || a.Zone() != "" {
+		v.wrong(path, "%s %q is not an IP address%s", what, s, addressHint(s, what != "the VIP"))
+		return netip.Addr{}, false
 	}
-	return a, false
+	if err := forwarder.CheckAddress(a); err != nil {
+		v.wrong(path, "%s %s", what, strings.TrimSuffix(err.Error(), ": "+forwarder.ErrInvalid.Error()))
+		return a, false
+	}
+	return a, true
 }
 
 // A flagWord is what a flag of schedulers is called.
@@ -243,18 +229,16 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 		}
 		s.Options.Flags |= flagWords[at].flag
 	}
-	if s.SlowStart = v.duration(path+".slow_start", f.SlowStart, 0, 0, time.Hour); s.SlowStart > 0 && !slices.Contains(scheduler.Ramped(), s.Scheduler) {
+	if s.SlowStart = v.duration(path+".slow_start", f.SlowStart, 0, forwarder.SlowStarts); s.SlowStart > 0 && !slices.Contains(scheduler.Ramped(), s.Scheduler) {
 		v.wrong(path+".slow_start", "slow_start is for the schedulers that would give a newcomer all new connections: %s; this service has %s",
-			strings.Join(scheduler.Ramped(), ", "), s.Scheduler)
+			verbatim(strings.Join(scheduler.Ramped(), ", ")), s.Scheduler)
 	}
-	if f.TableSize != nil {
-		s.Options.TableSize = *f.TableSize
-	}
+	s.Options.TableSize = int(v.number(path+".table_size", f.TableSize, 0, between(1, math.MaxInt32)))
 	switch s.Scheduler {
 	case "lblc":
-		s.Options.Expiration = int64(quiet().duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, time.Second, maxPersistence))
+		s.Options.Expiration = int64(quiet().duration("$.ipvs.lblc_expiration", all.IPVS.LblcExpiration, 0, forwarder.Expirations))
 	case "lblcr":
-		s.Options.Expiration = int64(quiet().duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, time.Second, maxPersistence))
+		s.Options.Expiration = int64(quiet().duration("$.ipvs.lblcr_expiration", all.IPVS.LblcrExpiration, 0, forwarder.Expirations))
 	}
 	if _, err := scheduler.Build(s.Scheduler, s.Options, nil, nil); errors.Is(err, scheduler.ErrUnknown) {
 		v.wrong(path+".scheduler", "%v", err)
@@ -267,22 +251,22 @@ func (v *validator) scheduling(path string, f *serviceFile, s *Service, all *fil
 func quiet() *validator { return &validator{} }
 
 func (v *validator) persistence(path string, f *serviceFile, s *Service) {
-	if on, ok := f.Persistence.(bool); ok {
-		if on {
-			s.Persistence = DefaultPersist
-		}
-	} else {
-		s.Persistence = v.duration(path+".persistence", f.Persistence, 0, time.Second, maxPersistence)
+	switch strings.ToLower(f.Persistence.text) {
+	case "true":
+		s.Persistence = DefaultPersist
+	case "false":
+	default:
+		s.Persistence = v.duration(path+".persistence", f.Persistence, 0, forwarder.Persistences)
 	}
-	width := 32
+	masks := forwarder.Masks4
 	if s.V6 {
-		width = 128
+		masks = forwarder.Masks6
 	}
-	s.MaskBits = v.number(path+".persistence_mask", f.Mask, 0, 1, width)
-	if f.Mask != nil && s.Persistence == 0 {
+	s.MaskBits = int(v.number(path+".persistence_mask", f.Mask, 0, masks))
+	if off := !f.Persistence.set || strings.EqualFold(f.Persistence.text, "false"); f.Mask.set && off && !v.failed[path+".persistence"] {
 		v.wrong(path+".persistence_mask", "a mask is of use only with persistence: write persistence: 6m")
 	}
-	if s.Persistence == 0 && s.Mark == 0 && len(s.Matches) == 1 && s.Matches[0].First == 0 && s.Matches[0].Last == 65535 {
+	if s.Persistence == 0 && !v.failed[path+".persistence"] && s.Mark == 0 && len(s.Matches) == 1 && s.Matches[0].First == 0 && s.Matches[0].Last == 65535 {
 		v.wrong(path+".port", "a service of all ports needs persistence, so that a client's connections meet one realserver, as in IPVS: "+
 			"write persistence: 6m, or port: \"1-65535\" if each connection may go its own way")
 	}
@@ -298,7 +282,7 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 	for i := range f.Services {
 		list := services[i].path + ".realservers"
 		if f.Services[i].Realservers == nil { // likewise
-			v.wrong(list, "the service has no realservers: its clients would be refused; write realservers: [] if they are added at run time")
+			v.missing(services[i].path, "realservers", "the service has no realservers: its clients would be refused; write realservers: [] if they are added at run time")
 		}
 		seen := make(map[netip.Addr]bool, len(f.Services[i].Realservers))
 		services[i].Realservers = make([]Realserver, 0, len(f.Services[i].Realservers))
@@ -306,8 +290,8 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 			path := list + "[" + strconv.Itoa(j) + "]"
 			// Where each of its values would be found takes longer to write than to look at the values. Hence this is asked twice.
 			r := glance.realserver("", &f.Services[i].Realservers[j], legs)
-			if r.path = path; len(glance.errs) > 0 {
-				glance.errs = nil
+			if r.path = path; glance.errs > 0 {
+				glance.errs = 0
 				v.realserver(path, &f.Services[i].Realservers[j], legs)
 				continue
 			}
@@ -334,14 +318,15 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 func (v *validator) realserver(path string, f *realserverFile, legs []Leg) Realserver {
 	r := Realserver{path: path, Leg: f.Leg}
 	if f.Address == "" {
-		v.wrong(path, "the realserver has no address")
-		return r
+		v.missing(path, "address", "the realserver has no address")
 	}
-	r.Address, _ = v.address(path+".address", f.Address, "the realserver")
-	r.Weight = int32(v.number(path+".weight", f.Weight, 1, 0, 65535))
-	r.Upper = int32(v.number(path+".upper", f.Upper, 0, 0, math.MaxInt32))
-	r.Lower = int32(v.number(path+".lower", f.Lower, 0, 0, math.MaxInt32))
-	r.Drain = v.duration(path+".drain", f.Drain, 0, 0, 24*time.Hour)
+	if f.Address != "" {
+		r.Address, _ = v.address(path+".address", f.Address, "the realserver")
+	}
+	r.Weight = int32(v.number(path+".weight", f.Weight, 1, forwarder.Weights))
+	r.Upper = int32(v.number(path+".upper", f.Upper, 0, forwarder.Thresholds))
+	r.Lower = int32(v.number(path+".lower", f.Lower, 0, forwarder.Thresholds))
+	r.Drain = v.duration(path+".drain", f.Drain, 0, forwarder.DrainPatience)
 	if r.Drain > 0 && r.Weight != 0 {
 		v.wrong(path+".drain", "drain is the patience with the connections of a realserver of weight 0; this one has weight %d", r.Weight)
 	}
@@ -352,9 +337,7 @@ func (v *validator) realserver(path string, f *realserverFile, legs []Leg) Reals
 		m, err := net.ParseMAC(f.MAC)
 		if err != nil || len(m) != 6 {
 			v.wrong(path+".mac", "%q is not an Ethernet address: write it as 02:00:00:00:00:11", f.MAC)
-			return r
-		}
-		if r.MAC = frame.MAC(m); r.MAC.IsGroup() || r.MAC.IsZero() {
+		} else if r.MAC = frame.MAC(m); r.MAC.IsGroup() || r.MAC.IsZero() {
 			v.wrong(path+".mac", "%s is not the address of one host", r.MAC)
 		}
 	}
@@ -366,7 +349,7 @@ func (v *validator) realserver(path string, f *realserverFile, legs []Leg) Reals
 			}
 			names = append(names, l.Name)
 		}
-		v.wrong(path+".leg", "there is no leg %q: there are %s", f.Leg, strings.Join(names, ", "))
+		v.wrong(path+".leg", "there is no leg %q: there are %s", f.Leg, verbatim(strings.Join(names, ", ")))
 	}
 	return r
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -17,51 +18,65 @@ import (
 	"shunt/forwarder/ring"
 )
 
-// A validator turns a file into a Config and collects what is wrong with it. Paths are those of the YAML library.
+// A validator turns a file into a Config and collects what is wrong with it. Paths are such as $.services[0].port.
 type validator struct {
-	src  *source // nil: errors have no place
-	errs []error
+	src    *source         // nil: errors have no place
+	failed map[string]bool // paths of what could not be read, which is told already
+	errs   int
 }
 
 func (v *validator) wrong(path, format string, args ...any) {
-	if v.src == nil {
-		v.errs = append(v.errs, fmt.Errorf(format, args...))
-		return
+	v.errs++
+	if v.src != nil && !v.failed[path] {
+		d, n := v.src.find(path)
+		v.src.add(d, n, format, args...)
 	}
-	v.errs = append(v.errs, v.src.wrong(path, format, args...))
 }
+
+// missing is wrong about a key that is not there, and was not told to be wrong either.
+func (v *validator) missing(path, key, format string, args ...any) {
+	v.errs++
+	if !v.failed[path+"."+key] && !v.failed[path] {
+		v.wrong(path, format, args...)
+	}
+}
+
+func upTo(high int64) forwarder.Range { return forwarder.Range{Low: 0, High: high} }
+
+func between(low, high int64) forwarder.Range { return forwarder.Range{Low: low, High: high} }
+
+func span(low, high time.Duration) forwarder.Span { return forwarder.Span{Low: low, High: high} }
 
 func (v *validator) config(f *file) *Config {
 	c := &Config{
-		Flows:   v.number("$.flows", f.Flows, DefaultFlows, MinFlows, MaxFlows),
-		Workers: v.number("$.workers", f.Workers, 1, 1, 64),
+		Flows:   int(v.number("$.flows", f.Flows, DefaultFlows, between(MinFlows, MaxFlows))),
+		Workers: int(v.number("$.workers", f.Workers, 1, between(1, MaxWorkers))),
 		Ring: Ring{
-			Slots:    v.number("$.ring.slots", f.Ring.Slots, ring.DefaultSlots, ring.MinSlots, ring.MaxSlots),
-			SlotSize: v.number("$.ring.slot_size", f.Ring.SlotSize, ring.DefaultSlotSize, ring.MinSlotSize, ring.MaxSlotSize),
+			Slots:    int(v.number("$.ring.slots", f.Ring.Slots, ring.DefaultSlots, between(ring.MinSlots, ring.MaxSlots))),
+			SlotSize: int(v.number("$.ring.slot_size", f.Ring.SlotSize, ring.DefaultSlotSize, between(ring.MinSlotSize, ring.MaxSlotSize))),
 			Busy:     v.choice("$.ring.busy", f.Ring.Busy, "balanced", "latency", "powersave"),
 			Spin:     v.replacement("$.ring.spin", f.Ring.Spin, ring.MaxSpin),
 			Gather:   v.replacement("$.ring.gather", f.Ring.Gather, ring.MaxGather),
-			CPUs:     f.Ring.CPUs,
 		},
 		ARP: ARP{
-			Announce: v.duration("$.arp.announce", f.ARP.Announce, DefaultAnnounce, 0, 24*time.Hour),
-			Refresh:  v.duration("$.arp.refresh", f.ARP.Refresh, DefaultRefresh, time.Second, time.Hour),
-			Watch:    v.duration("$.arp.watch", f.ARP.Watch, DefaultWatch, 0, 24*time.Hour),
+			Announce: v.duration("$.arp.announce", f.ARP.Announce, DefaultAnnounce, span(0, 24*time.Hour)),
+			Refresh:  v.duration("$.arp.refresh", f.ARP.Refresh, DefaultRefresh, span(time.Second, time.Hour)),
+			Watch:    v.duration("$.arp.watch", f.ARP.Watch, DefaultWatch, span(0, 24*time.Hour)),
 			Learn:    f.ARP.Learn,
 		},
 		Log: v.log(&f.Log),
 	}
-	v.cpus(c.Ring.CPUs, c.Workers)
+	c.Ring.CPUs = v.cpus(f.Ring.CPUs, c.Workers)
 	if c.Ring.Slots*c.Ring.SlotSize > ring.MaxRing {
 		v.wrong("$.ring.slots", "%d slots of %d bytes are %d MiB: a ring may have %d MiB", c.Ring.Slots, c.Ring.SlotSize,
 			c.Ring.Slots*c.Ring.SlotSize>>20, ring.MaxRing>>20)
 	}
-	switch guard := fmt.Sprint(f.Guard); guard {
-	case "<nil>", "auto":
+	switch f.Guard.text {
+	case "", "auto":
 		c.Guard = true
 	case "off", "false":
 	default:
-		v.wrong("$.guard", "guard is %q: write auto or off", guard)
+		v.wrong("$.guard", "guard is %q: write auto or off", f.Guard.text)
 	}
 	c.Control = v.control(&f.Control)
 	c.HTTP.Listen = v.listen("$.http.listen", f.HTTP.Listen)
@@ -75,8 +90,8 @@ func (v *validator) config(f *file) *Config {
 		v.wrong("$.proc_dir", "the directory %q must be an absolute path that is not below /proc, or off", c.ProcDir)
 	}
 	c.StateDir = v.stateDir(f.StateDir, c.Control.Socket)
-	v.duration("$.ipvs.lblc_expiration", f.IPVS.LblcExpiration, 0, time.Second, maxPersistence) // also if no service has them
-	v.duration("$.ipvs.lblcr_expiration", f.IPVS.LblcrExpiration, 0, time.Second, maxPersistence)
+	v.duration("$.ipvs.lblc_expiration", f.IPVS.LblcExpiration, 0, forwarder.Expirations) // also if no service has them
+	v.duration("$.ipvs.lblcr_expiration", f.IPVS.LblcrExpiration, 0, forwarder.Expirations)
 	c.Settings = v.settings(f)
 	c.Legs = v.legs(f.Legs)
 	c.Services = v.services(f, c.Legs)
@@ -104,11 +119,11 @@ func (v *validator) config(f *file) *Config {
 }
 
 // replacement reads a time that replaces one of a preset: 0 where nothing is written, negative where 0 is.
-func (v *validator) replacement(path string, x any, high time.Duration) time.Duration {
-	if x == nil {
+func (v *validator) replacement(path string, x scalar, high time.Duration) time.Duration {
+	if !x.set {
 		return 0
 	}
-	if d := v.duration(path, x, 0, 0, high); d > 0 {
+	if d := v.duration(path, x, 0, span(0, high)); d > 0 {
 		return d
 	}
 	return -1
@@ -117,16 +132,19 @@ func (v *validator) replacement(path string, x any, high time.Duration) time.Dur
 // maxCPU bounds the number of a processor: the kernel's sets have 1024.
 const maxCPU = 1023
 
-// cpus checks the processors of the workers. Whether this host has them is seen at the start.
-func (v *validator) cpus(list []int, workers int) {
+// cpus reads the processors of the workers. Whether this host has them is seen at the start.
+func (v *validator) cpus(list []scalar, workers int) (cpus []int) {
 	if len(list) != 0 && len(list) != workers {
 		v.wrong("$.ring.cpus", "cpus names %d processors for %d workers: name one for each worker", len(list), workers)
 	}
-	for i, n := range list {
-		if n < 0 || n > maxCPU {
-			v.wrong(fmt.Sprintf("$.ring.cpus[%d]", i), "processor %d: it must be from 0 to %d", n, maxCPU)
+	for i, x := range list {
+		n, ok := integer(x.text)
+		if !ok || upTo(maxCPU).Check("", n) != nil {
+			v.wrong(fmt.Sprintf("$.ring.cpus[%d]", i), "processor %s: it must be a whole number from 0 to %d", x.text, maxCPU)
 		}
+		cpus = append(cpus, int(n))
 	}
+	return cpus
 }
 
 func (v *validator) log(f *logFile) Log {
@@ -179,23 +197,22 @@ func (v *validator) socket(path, s string) string {
 }
 
 // mode reads the permissions of a socket.
-func (v *validator) mode(path string, x any) fs.FileMode {
-	if x == nil {
+func (v *validator) mode(path string, x scalar) fs.FileMode {
+	if !x.set {
 		return 0o660
 	}
-	// Without quotes YAML reads 0660 as a number of eight's powers, and 660 as another.
-	s, ok := x.(string)
-	m, err := strconv.ParseUint(s, 8, 32)
-	if !ok || err != nil || m > 0o777 {
-		v.wrong(path, "mode %v: write permissions as octal digits in quotes, such as \"0660\"", x)
+	// Without quotes 0660 is octal to some readers of YAML and decimal to others.
+	m, err := strconv.ParseUint(x.text, 8, 32)
+	if !x.quoted || err != nil || m > 0o777 {
+		v.wrong(path, "mode %s: write permissions as octal digits in quotes, such as \"0660\"", x.text)
 	}
 	return fs.FileMode(m)
 }
 
 // listen understands a port, which is one of the loopback interface, and an address with one.
-func (v *validator) listen(path string, x any) string {
-	text := fmt.Sprint(x)
-	if x == nil || text == "off" || text == "false" {
+func (v *validator) listen(path string, x scalar) string {
+	text := x.text
+	if text == "" || text == "off" || text == "false" {
 		return ""
 	}
 	host, port, err := net.SplitHostPort(text)
@@ -234,15 +251,14 @@ func (v *validator) settings(f *file) forwarder.Settings {
 	s.SloppyTCP, s.SloppySCTP = i.SloppyTCP, i.SloppySCTP
 	s.ExpireNodestConn, s.ExpireQuiescentTemplate = i.ExpireNodestConn, i.ExpireQuiescentTemplate
 	s.ScheduleICMP = i.ScheduleICMP
-	s.ConnReuseMode = v.number("$.ipvs.conn_reuse_mode", i.ConnReuseMode, s.ConnReuseMode, 0, 3)
-	s.DropEntry = v.number("$.ipvs.drop_entry", i.DropEntry, 0, 0, 3)
-	s.DropPacket = v.number("$.ipvs.drop_packet", i.DropPacket, 0, 0, 3)
-	s.AmDroprate = v.number("$.ipvs.am_droprate", i.AmDroprate, s.AmDroprate, 1, 1_000_000)
-	s.SecureTCP = v.number("$.ipvs.secure_tcp", i.SecureTCP, 0, 0, 3)
-	const longest = 2_678_400 * time.Second // 31 days: ipvsadm's bound
-	s.TCPTimeout = v.duration("$.ipvs.timeouts.tcp", i.Timeouts.TCP, 0, time.Second, longest)
-	s.TCPFinTimeout = v.duration("$.ipvs.timeouts.tcpfin", i.Timeouts.TCPFin, 0, time.Second, longest)
-	s.UDPTimeout = v.duration("$.ipvs.timeouts.udp", i.Timeouts.UDP, 0, time.Second, longest)
+	s.ConnReuseMode = int(v.number("$.ipvs.conn_reuse_mode", i.ConnReuseMode, int64(s.ConnReuseMode), forwarder.ReuseModes))
+	s.DropEntry = int(v.number("$.ipvs.drop_entry", i.DropEntry, 0, forwarder.DropModes))
+	s.DropPacket = int(v.number("$.ipvs.drop_packet", i.DropPacket, 0, forwarder.DropModes))
+	s.AmDroprate = int(v.number("$.ipvs.am_droprate", i.AmDroprate, int64(s.AmDroprate), forwarder.AmDroprates))
+	s.SecureTCP = int(v.number("$.ipvs.secure_tcp", i.SecureTCP, 0, forwarder.DropModes))
+	s.TCPTimeout = v.duration("$.ipvs.timeouts.tcp", i.Timeouts.TCP, 0, forwarder.Timeouts)
+	s.TCPFinTimeout = v.duration("$.ipvs.timeouts.tcpfin", i.Timeouts.TCPFin, 0, forwarder.Timeouts)
+	s.UDPTimeout = v.duration("$.ipvs.timeouts.udp", i.Timeouts.UDP, 0, forwarder.Timeouts)
 	s.Source = map[string]forwarder.SourcePolicy{
 		"preserve": forwarder.SourcePreserve, "own": forwarder.SourceOwn,
 	}[v.choice("$.source_mac", f.SourceMAC, "auto", "preserve", "own")]
@@ -258,7 +274,7 @@ func (v *validator) settings(f *file) forwarder.Settings {
 
 func (v *validator) legs(files []legFile) []Leg {
 	if len(files) == 0 {
-		v.wrong("$.legs", "there are no legs: name at least one interface, as in\nlegs:\n  - interface: eth0")
+		v.missing("$", "legs", "there are no legs: name at least one interface, as in\nlegs:\n  - interface: eth0")
 	}
 	if len(files) > 32 {
 		v.wrong("$.legs", "there are %d legs; a director has 32 at most", len(files))
@@ -271,9 +287,9 @@ func (v *validator) legs(files []legFile) []Leg {
 	public := false
 	for i, f := range files {
 		path := fmt.Sprintf("$.legs[%d]", i)
-		l := Leg{Name: f.Name, Interface: f.Interface, VLAN: uint16(v.number(path+".vlan", f.VLAN, 0, 0, 4094))}
+		l := Leg{Name: f.Name, Interface: f.Interface, VLAN: uint16(v.number(path+".vlan", f.VLAN, 0, upTo(4094)))}
 		if l.Interface == "" {
-			v.wrong(path, "the leg has no interface: write interface: and the name that `ip link` shows")
+			v.missing(path, "interface", "the leg has no interface: write interface: and the name that `ip link` shows")
 		}
 		l.TPID = frame.EtherTypeVLAN
 		if v.choice(path+".vlan_protocol", f.Protocol, "802.1Q", "802.1ad") == "802.1ad" {
@@ -285,6 +301,7 @@ func (v *validator) legs(files []legFile) []Leg {
 				l.Name += fmt.Sprintf(".%d", l.VLAN)
 			}
 		}
+		v.name(path+".name", l.Name)
 		if l.Name != "" && names[l.Name] {
 			v.wrong(path+".name", "a leg named %q exists already", l.Name)
 		}
@@ -318,16 +335,40 @@ func (v *validator) legs(files []legFile) []Leg {
 	return legs
 }
 
+// integer reads a number as it is written: nothing of it is cut.
+func integer(text string) (n int64, ok bool) {
+	digits := strings.TrimLeft(text, "+-")
+	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
+		return 0, false // octal to some, decimal to others
+	}
+	n, err := strconv.ParseInt(text, 0, 64)
+	return n, err == nil
+}
+
 // number checks an optional number.
-func (v *validator) number(path string, n *int, otherwise, low, high int) int {
-	if n == nil {
+func (v *validator) number(path string, x scalar, otherwise int64, r forwarder.Range) int64 {
+	if !x.set {
 		return otherwise
 	}
-	if *n < low || *n > high {
-		v.wrong(path, "%s is %d: it must be from %d to %d", last(path), *n, low, high)
+	n, ok := integer(x.text)
+	if !ok {
+		v.wrong(path, "%s is %s: it must be a whole number from %d to %d", last(path), x.text, r.Low, r.High)
 		return otherwise
 	}
-	return *n
+	if err := r.Check(last(path), n); err != nil {
+		v.wrong(path, "%v", err)
+		return otherwise
+	}
+	return n
+}
+
+// maxName is how many bytes the name of a service or a leg may have.
+const maxName = 255
+
+func (v *validator) name(path, name string) {
+	if len(name) > maxName {
+		v.wrong(path, "the name has %d bytes: it must have at most %d", len(name), maxName)
+	}
 }
 
 // choice checks one of several words, of which the first is the default.
@@ -338,37 +379,29 @@ func (v *validator) choice(path, s string, words ...string) string {
 		}
 	}
 	if s != "" {
-		v.wrong(path, "%s is %q: write %s", last(path), s, either(words))
+		v.wrong(path, "%s is %q: write %s", last(path), s, verbatim(either(words)))
 	}
 	return words[0]
 }
 
 // duration understands 90s, 6m and plain seconds.
-func (v *validator) duration(path string, x any, otherwise, low, high time.Duration) time.Duration {
-	var d time.Duration
-	switch x := x.(type) {
-	case nil:
-		return otherwise
-	case string:
-		var err error
-		if d, err = time.ParseDuration(x); err != nil {
-			v.wrong(path, "%s is %q: write a time such as 90s or 6m", last(path), x)
-			return otherwise
-		}
-	case int:
-		d = time.Duration(min(max(x, -1), 1<<32)) * time.Second
-	case uint64:
-		d = time.Duration(min(x, 1<<32)) * time.Second
-	case int64:
-		d = time.Duration(max(x, -1)) * time.Second
-	case float64:
-		d = time.Duration(min(max(x, -1), 1<<32) * float64(time.Second))
-	default:
-		v.wrong(path, "%s must be a time such as 90s or 6m", last(path))
+func (v *validator) duration(path string, x scalar, otherwise time.Duration, span forwarder.Span) time.Duration {
+	if !x.set {
 		return otherwise
 	}
-	if d < low || d > high {
-		v.wrong(path, "%s is %s: it must be from %s to %s", last(path), d, low, high)
+	d, err := time.ParseDuration(x.text)
+	if err == nil && x.text != "0" {
+		err = span.Check(last(path), d)
+	} else if seconds, bad := strconv.ParseFloat(x.text, 64); bad == nil || errors.Is(bad, strconv.ErrRange) {
+		d, err = span.Seconds(last(path), seconds)
+	}
+	var r *forwarder.RangeError
+	if errors.As(err, &r) {
+		v.wrong(path, "%v", err)
+		return otherwise
+	}
+	if err != nil {
+		v.wrong(path, "%s is %q: write a time such as 90s or 6m", last(path), x.text)
 		return otherwise
 	}
 	return d

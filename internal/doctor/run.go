@@ -54,7 +54,7 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 		}
 		path = status.Config
 	}
-	cfg, err := config.Load(path)
+	cfg, err := config.Load(ctx, path)
 	if err != nil {
 		return nil, err
 	}

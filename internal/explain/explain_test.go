@@ -50,7 +50,7 @@ service   none
 verdict   no service: to a port of a VIP that no service has
 `,
 	} {
-		x, err := Offline(path, packet)
+		x, err := Offline(t.Context(), path, packet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,10 +60,10 @@ verdict   no service: to a port of a VIP that no service has
 			t.Errorf("-want +got\n%s", d)
 		}
 	}
-	if _, err := Offline(path, "tcp nonsense"); err == nil || !strings.Contains(err.Error(), "write it as") {
+	if _, err := Offline(t.Context(), path, "tcp nonsense"); err == nil || !strings.Contains(err.Error(), "write it as") {
 		t.Errorf("nonsense: %v", err)
 	}
-	if _, err := Offline(path+"x", "tcp 203.0.113.7:40000 > 192.168.10.100:80"); err == nil {
+	if _, err := Offline(t.Context(), path+"x", "tcp 203.0.113.7:40000 > 192.168.10.100:80"); err == nil {
 		t.Error("a missing file was accepted")
 	}
 }

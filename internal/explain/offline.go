@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"context"
+
 	"shunt/api"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
@@ -8,12 +10,12 @@ import (
 )
 
 // Offline explains what a director of the configuration at path would do that has just started.
-func Offline(path, packet string) (api.Explanation, error) {
+func Offline(ctx context.Context, path, packet string) (api.Explanation, error) {
 	t, err := frame.ParseTuple(packet)
 	if err != nil {
 		return api.Explanation{}, err
 	}
-	cfg, err := config.Load(path)
+	cfg, err := config.Load(ctx, path)
 	if err != nil {
 		return api.Explanation{}, err
 	}

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http/httptest"
 	"net/netip"
@@ -10,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	yaml "go.yaml.in/yaml/v3"
 
 	"shunt/api"
 )
@@ -168,7 +169,9 @@ func TestAlerts(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.UnmarshalWithOptions(text, &rules, yaml.Strict()); err != nil {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&rules); err != nil {
 		t.Fatal(err)
 	}
 	n := 0

@@ -48,7 +48,7 @@ func golden(t *testing.T, path string, got []byte) {
 
 func load(t testing.TB, path string) *config.Config {
 	t.Helper()
-	cfg, err := config.Load(path)
+	cfg, err := config.Load(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

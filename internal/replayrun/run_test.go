@@ -277,7 +277,7 @@ type broken struct{}
 func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func ExampleReport_WriteText() {
-	cfg, err := config.Load("testdata/long.yaml")
+	cfg, err := config.Load(context.Background(), "testdata/long.yaml")
 	if err != nil {
 		fmt.Println(err)
 		return
