@@ -6,7 +6,7 @@ BIN     := bin
 VERSION := $(shell cat cmd/shunt/version.txt)
 export CGO_ENABLED = 0
 
-.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-control bench-compare install deb rpm package-files package-version clean
+.PHONY: all build lab test race check fuzz bench bench-once bench-wire bench-dr bench-replay bench-control bench-attack bench-compare install deb rpm package-files package-version clean
 
 all: build
 
@@ -54,6 +54,11 @@ bench-wire: build
 bench-dr: build
 	$(GO) build -o $(BIN)/shuntbench ./bench/shuntbench
 	$(BIN)/shuntbench dr --shunt $(BIN)/shunt --rounds $(ROUNDS) --out bench/results
+
+# Real clients beside one flood after the other, with a full table and a roomy one: bench/results/attack.md.
+bench-attack: build
+	$(GO) build -o $(BIN)/shuntbench ./bench/shuntbench
+	$(BIN)/shuntbench attack --shunt $(BIN)/shunt --out bench/results
 
 # What a frame costs without wires: a table, plots and CPU profiles in bench/results.
 bench-replay:

@@ -26,7 +26,12 @@ type answers struct {
 	limited uint64 // not sent because of the rate
 }
 
-const tokenPrice = int64(1e9) / answerRate
+const (
+	tokenPrice = int64(1e9) / answerRate
+	// refusalPrice is what a frame costs that is not answered because of the rate: in a flood of 16,000 a second and more nothing is
+	// answered, so that the director never sends more than a small part of what it is sent.
+	refusalPrice = tokenPrice / 16
+)
 
 func (a *answers) reset(now int64) {
 	a.used = 0
@@ -36,7 +41,12 @@ func (a *answers) reset(now int64) {
 
 // take returns room for one answer, or nil if there may be none.
 func (a *answers) take() []byte {
-	if a.tokens < tokenPrice || a.used == answersPerBatch {
+	if a.tokens < tokenPrice {
+		a.tokens = max(a.tokens-refusalPrice, -answerBurst*tokenPrice)
+		a.limited++
+		return nil
+	}
+	if a.used == answersPerBatch {
 		a.limited++
 		return nil
 	}

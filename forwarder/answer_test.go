@@ -281,12 +281,39 @@ func TestAnswerRate(t *testing.T) {
 		t.Fatalf("%d answers were not given, want 50", got)
 	}
 	r.after(100 * time.Millisecond)
-	if got := burst(100); got != 100 {
-		t.Fatalf("%d answers after 100 ms, want 100", got)
+	if got := burst(100); got != 96 { // 50 were not given, each at a sixteenth of an answer
+		t.Fatalf("%d answers after 100 ms, want 96", got)
 	}
 	r.after(time.Hour)
 	if got := burst(100); got != 250 {
 		t.Fatalf("%d answers after an hour, want 250", got)
+	}
+}
+
+// TestAnswersInAFlood: whatever a flood consists of, few answers come of it; a second after it everything is answered again.
+func TestAnswersInAFlood(t *testing.T) {
+	for name, f := range map[string]frame.Frame{
+		"pings": talk4(0, 0).icmp(8, 0, 0, 0, 0, 0), "closed TCP port": talk4(40000, 8080).tcp(frame.SYN), "closed UDP port": talk4(40000, 8080).udp(),
+		"ACK": talk4(40000, 80).tcp(frame.ACK),
+	} {
+		r := start(t)
+		someServices(r)
+		r.after(time.Hour)
+		sent, answered := 0, 0
+		for range 1000 { // 20 a millisecond
+			for range 20 {
+				sent++
+				answered += len(r.give(f))
+			}
+			r.after(time.Millisecond)
+		}
+		if answered*20 > sent || answered < 250 {
+			t.Errorf("%s: %d answers to %d frames", name, answered, sent)
+		}
+		r.after(time.Second)
+		if len(r.give(f)) != 1 {
+			t.Errorf("%s: no answer after the flood", name)
+		}
 	}
 }
 

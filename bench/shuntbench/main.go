@@ -1,6 +1,7 @@
 // Command shuntbench measures shunt on the wire. `make bench-wire` and `make bench-dr` run it; its parts can be used alone:
 //
 //	shuntbench wire      --shunt bin/shunt --out bench/results    # everybody, in turns
+//	shuntbench attack    --shunt bin/shunt --out bench/results    # real clients beside forged frames
 //	shuntbench gen       --interface eth0 --rate 100000           # frames of many clients from a TX ring
 //	shuntbench bareloop  --in eth0 --out eth1 --vip ... --mac ... # the least that a forwarder does
 package main
@@ -30,7 +31,7 @@ import (
 
 func main() {
 	root := &cobra.Command{Use: "shuntbench", Short: "Measures shunt on the wire", SilenceUsage: true}
-	root.AddCommand(wireCommand(), drCommand(), genCommand(), bareCommand())
+	root.AddCommand(wireCommand(), drCommand(), attackCommand(), genCommand(), bareCommand())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if root.ExecuteContext(ctx) != nil {
@@ -72,6 +73,36 @@ func wireCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&opt.Only, "only", nil, "measure these only, by name")
 	c.Flags().StringArrayVar(&opt.Also, "also", nil, "measure another shunt beside it: name=program, or 'name=program {busy: latency}'")
 	c.Flags().StringSliceVar(&opt.Parts, "parts", nil, "measure this only: some of "+strings.Join(wire.Parts, ", "))
+	return c
+}
+
+func attackCommand() *cobra.Command {
+	opt := wire.AttackOptions{Log: os.Stderr}
+	var out string
+	c := &cobra.Command{Use: "attack", Short: "Real clients beside one flood after the other, with a full table and a roomy one", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if opt.Flows < 1024 || opt.Rate < 1000 || opt.Rate > 1_000_000 || opt.Window < time.Second || opt.Window > time.Minute {
+				return errors.New("use a table of 1024 flows or more, 1000 to 1,000,000 frames a second, and 1s to 1m")
+			}
+			if err := netlab.Privileged(); err != nil {
+				return err
+			}
+			r, err := wire.RunAttack(c.Context(), opt)
+			if err != nil {
+				return err
+			}
+			fmt.Print(r.Markdown())
+			if out == "" {
+				return nil
+			}
+			return r.Write(out)
+		}}
+	c.Flags().StringVar(&opt.Shunt, "shunt", "bin/shunt", "the program under test")
+	c.Flags().StringVar(&out, "out", "", "folder for the results; none: only the table on standard output")
+	c.Flags().IntVar(&opt.Flows, "flows", 20_000, "places of the table that is full")
+	c.Flags().IntVar(&opt.Rate, "rate", 20_000, "forged frames a second")
+	c.Flags().DurationVar(&opt.Window, "window", 6*time.Second, "length of each attack")
+	c.Flags().StringSliceVar(&opt.Only, "only", nil, "these attacks only, by a part of their names")
 	return c
 }
 

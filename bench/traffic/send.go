@@ -11,14 +11,25 @@ import (
 // chunk is how many frames are handed to the kernel at a time.
 const chunk = 64
 
+// A Stream writes one frame of Length bytes after the other into memory that has room for it.
+type Stream interface {
+	Next([]byte)
+	Length() int
+}
+
 // Send sends frames on an interface for a time, at rate frames a second or, with rate 0, as fast as it can. It returns how
 // many the kernel has taken. The caller should be locked to its thread.
-func Send(name string, f *Frames, rate float64, d time.Duration) (uint64, error) {
+func Send(name string, f Stream, rate float64, d time.Duration) (uint64, error) {
 	s, err := afpacket.NewSender(name)
 	if err != nil {
 		return 0, err
 	}
 	defer s.Close()
+	return SendBy(s, f, rate, d), nil
+}
+
+// SendBy is Send by a ring that is open already, maybe in another network namespace than the caller's.
+func SendBy(s *afpacket.Sender, f Stream, rate float64, d time.Duration) uint64 {
 	start := time.Now()
 	sent := uint64(0)
 	for {
@@ -40,7 +51,7 @@ func Send(name string, f *Frames, rate float64, d time.Duration) (uint64, error)
 		}
 	}
 	s.Drain()
-	return sent, nil
+	return sent
 }
 
 // due is when n frames have been sent at a rate.

@@ -99,32 +99,45 @@ services:
 `, socket, ring, vip, rip, realMAC)
 }
 
-// shuntLost asks the running director for the frames that it took note of losing.
-func shuntLost(socket string) (uint64, error) {
+// shuntStatus is what the benches read of a director's status.
+type shuntStatus struct {
+	Verdicts map[string]uint64 `json:"verdicts"`
+	Counters map[string]uint64 `json:"counters"`
+}
+
+// askShunt asks the running director for its status.
+func askShunt(socket string) (s shuntStatus, err error) {
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
 	}}
 	resp, err := client.Get("http://shunt/v1/status")
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	defer resp.Body.Close()
-	var s struct {
-		Verdicts map[string]uint64 `json:"verdicts"`
-		Counters map[string]uint64 `json:"counters"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		return 0, err
-	}
-	n := uint64(0)
-	for name, v := range s.Verdicts {
-		if name != "forwarded" {
+	return s, json.NewDecoder(resp.Body).Decode(&s)
+}
+
+// ringsLost is how many frames the rings did not take.
+func (s *shuntStatus) ringsLost() (n uint64) {
+	for name, v := range s.Counters {
+		if strings.HasSuffix(name, ".ring_full") {
 			n += v
 		}
 	}
-	for name, v := range s.Counters {
-		if strings.HasSuffix(name, ".ring_full") {
+	return n
+}
+
+// shuntLost asks the running director for the frames that it took note of losing.
+func shuntLost(socket string) (uint64, error) {
+	s, err := askShunt(socket)
+	if err != nil {
+		return 0, err
+	}
+	n := s.ringsLost()
+	for name, v := range s.Verdicts {
+		if name != "forwarded" {
 			n += v
 		}
 	}

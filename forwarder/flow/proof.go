@@ -2,18 +2,18 @@ package flow
 
 // A director of direct routing sees only what clients send, and whoever forges clients' addresses can send all of that: nothing in
 // one frame proves that somebody hears the answers. What can be asked for is effort. A flow is Proven when it has had more
-// than three packets over a time longer than a round trip mostly takes, and of TCP and SCTP only once it is established. What is
+// than three packets over more than 17 to 34 ms, and of TCP and SCTP only once it is established. What is
 // not Proven makes room first in a full table: see makeRoom.
 
 const (
 	provenPackets = 4 // with that many packets a flow can be proven
-	provenUnits   = 2 // units of 4 ticks that must have begun since the flow was made: at least 67 ms
+	provenTicks   = 2 // that must have begun since the flow was made: 17 to 34 ms
 )
 
 // Prove notes that one packet more of flow e, which is not Proven, has come and moved its state. It is called before the packet is
 // counted.
 func (t *Table) Prove(e *Entry) {
-	if e.Packets < provenPackets-1 || uint8(t.now>>dueShift)-e.born < provenUnits || !e.proves() {
+	if e.Packets < provenPackets-1 || uint8(t.now)-e.born < provenTicks || !e.proves() {
 		return
 	}
 	e.Flags |= Proven

@@ -97,7 +97,7 @@ type Entry struct {
 	Packets  uint32 // in a flow: forwarded so far, stays at its maximum; in a template: its timeout in ticks
 	Control  uint32 // in a flow: 1 + slot of its template, or 0; in a template: number of flows that depend on it
 	Flags    uint8
-	born     uint8  // when it was made, in units of 4 ticks
+	born     uint8  // when it was made, in ticks
 	seq      uint16 // upper half of a sequence number, if Sequenced
 }
 
@@ -397,7 +397,7 @@ func (t *Table) PutAt(spot ID, k *Key, h Hash, timeout uint32, evict bool) ID {
 		}
 	}
 	e := t.Entry(id)
-	*e = Entry{ident: k.ident(), vip: k.VIP, kind: k.Kind, born: uint8(t.now >> dueShift)}
+	*e = Entry{ident: k.ident(), vip: k.VIP, kind: k.Kind, born: uint8(t.now)}
 	if !k.Client.Is4() {
 		e.Flags = V6
 		t.ext[id] = k.Client
