@@ -1,10 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +20,7 @@ func realserverCmd() *cobra.Command {
 		Args: noCommand("realserver"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(realserverApplyCmd(), realserverCheckCmd(), realserverUndoCmd())
+	cmd.AddCommand(realserverApplyCmd(), realserverCheckCmd(), realserverUndoCmd(), realserverRemoveCmd())
 	return cmd
 }
 
@@ -28,14 +28,14 @@ func realserverCmd() *cobra.Command {
 func realserverFlags(cmd *cobra.Command, opt *realserver.Options, vips, gateways *[]string) {
 	cmd.Flags().StringSliceVar(vips, "vip", nil, "a VIP, IPv4 or IPv6; may be given several times")
 	cmd.Flags().StringSliceVar(gateways, "gateway", nil, "the private gateway, one of each family; without it the default route is not looked at")
-	cmd.Flags().StringVar(&opt.Interface, "interface", "", "by which the director's frames come (default: the one towards the gateway)")
+	cmd.Flags().StringSliceVar(&opt.Interfaces, "interface", nil, "by which the director's frames come; may be given several times (default: all that are up and have an address)")
 }
 
 // stateVariable names the file for those who do not want to say --state each time: the laboratory, whose hosts share one /run.
 const stateVariable = "SHUNT_REALSERVER_STATE"
 
 func stateFlag(cmd *cobra.Command, opt *realserver.Options) {
-	cmd.Flags().StringVar(&opt.State, "state", cmp.Or(os.Getenv(stateVariable), realserver.DefaultState), "file that notes what was there before")
+	cmd.Flags().StringVar(&opt.State, "state", os.Getenv(stateVariable), "file that notes what was there before (default: one of this network namespace in /run)")
 }
 
 func realserverApplyCmd() *cobra.Command {
@@ -45,11 +45,15 @@ func realserverApplyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply --vip VIP... [--gateway GATEWAY]",
 		Short: "Make this host a realserver",
-		Long: "Set what is not as it should be, and say each step. It may be run again; it lasts until the next boot.\n" +
-			"What was there before is noted for `shunt realserver undo`.",
+		Long: "Set what is not as it should be, and say each step. It may be run again. What was there before is noted for\n" +
+			"`shunt realserver undo`.\n\n" +
+			"It lasts until the next boot. With --persist it lasts: by files of systemd-networkd or ifupdown if one of them looks after the\n" +
+			"interface, or else by a systemd unit; --persist=METHOD names one. Files that somebody else wrote are not touched, and\n" +
+			"`shunt realserver remove` takes them away again. --dry-run shows them.",
 		Example: "  shunt realserver apply --vip 192.168.10.100 --gateway 10.10.0.1\n" +
 			"  shunt realserver apply --vip 192.168.10.100,2001:db8:10::100 --gateway 10.10.0.1,fd00:10::1 --dry-run\n" +
-			"  shunt realserver apply --vip 192.168.10.100 --gateway 10.10.0.1 --interface eth0 --script | ssh root@web1 sh",
+			"  shunt realserver apply --vip 192.168.10.100 --gateway 10.10.0.1 --interface eth0 --script | ssh root@web1 sh\n" +
+			"  shunt realserver apply --vip 192.168.10.100 --gateway 10.10.0.1 --persist --dry-run",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt.Out = cmd.OutOrStdout()
@@ -66,7 +70,37 @@ func realserverApplyCmd() *cobra.Command {
 	stateFlag(cmd, &opt)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print the commands that would change something, and change nothing")
 	cmd.Flags().BoolVar(&script, "script", false, "print a script for sh that does it all, for hosts without shunt")
+	persistFlags(cmd, &opt)
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "script")
+	cmd.MarkFlagsMutuallyExclusive("root", "script")
+	return cmd
+}
+
+func persistFlags(cmd *cobra.Command, opt *realserver.Options) {
+	cmd.Flags().StringVar(&opt.Persist, "persist", "", "make it last, by "+strings.Join(realserver.Methods, ", "))
+	cmd.Flags().Lookup("persist").NoOptDefVal = realserver.Methods[0]
+	rootFlag(cmd, opt)
+}
+
+func rootFlag(cmd *cobra.Command, opt *realserver.Options) {
+	cmd.Flags().StringVar(&opt.Root, "root", "", "only the files of --persist, below this folder: for images")
+}
+
+func realserverRemoveCmd() *cobra.Command {
+	var opt realserver.Options
+	cmd := &cobra.Command{
+		Use:   "remove",
+		Short: "Take away what --persist wrote, and undo",
+		Long: "Take away the files by which the host becomes a realserver at each boot, and then what `shunt realserver undo` takes back.\n" +
+			"What the last boot set was not noted: it lasts until the next one.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opt.Out = cmd.OutOrStdout()
+			return realserver.Remove(opt)
+		},
+	}
+	stateFlag(cmd, &opt)
+	rootFlag(cmd, &opt)
 	return cmd
 }
 

@@ -5,21 +5,61 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// DefaultState is where the previous values are noted. It is not in /run/shunt, which systemd removes when a director on
-// the same host ends.
-const DefaultState = "/run/shunt-realserver.json"
+// stateBefore is where the previous values were noted before each network namespace had a file of its own.
+const stateBefore = "/run/shunt-realserver.json"
+
+// DefaultState is where the previous values of this network namespace are noted: several on one host, each a realserver, share one /run.
+// The inode tells namespaces apart (namespaces(7)). It is not in /run/shunt, which systemd removes when a director on the same host ends.
+func DefaultState() string {
+	ns, err := namespace("thread-self")
+	if err != nil {
+		return stateBefore
+	}
+	path := fmt.Sprintf("/run/shunt-realserver-%d.json", ns)
+	if _, err := os.Stat(path); err != nil && !foreignNamespace() {
+		if _, err := os.Stat(stateBefore); err == nil {
+			return stateBefore // of an earlier version
+		}
+	}
+	return path
+}
+
+// namespace is the inode of the network namespace of a process.
+func namespace(process string) (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/"+process+"/ns/net", &st)
+	return st.Ino, err
+}
+
+// foreignNamespace reports whether this network namespace is another one than that in which the host started.
+func foreignNamespace() bool {
+	own, err1 := namespace("thread-self")
+	init, err2 := namespace("1")
+	return err1 == nil && err2 == nil && own != init
+}
 
 // Options say what kind of realserver the host is to be.
 type Options struct {
-	VIPs      []netip.Addr
-	Gateways  []netip.Addr // at most one of each family; without one the default route of the family is not touched
-	Interface string       // by which the director's frames come; "" : the one towards the gateway
-	State     string       // file of the previous values; "" : DefaultState
-	Out       io.Writer
+	VIPs     []netip.Addr
+	Gateways []netip.Addr // at most one of each family; without one the default route of the family is not touched
+	// Interfaces are those by which the director's frames come; without any, all by which they may come: see mayReceive.
+	Interfaces []string
+	State      string // file of the previous values; "" : DefaultState()
+	// Persist says how it is made so at each boot; see Methods. "" : it is not.
+	Persist string
+	Root    string // where the files of Persist are, for images; "" : this host
+	Out     io.Writer
+
+	arp     []string              // interfaces on which somebody may ask for the VIPs
+	towards map[netip.Addr]string // interface by which a gateway is reached
 }
 
 // Parse reads the addresses as they are written on the command line.
@@ -47,7 +87,13 @@ func (o *Options) Parse(vips, gateways []string) error {
 		}
 	}
 	if o.State == "" {
-		o.State = DefaultState
+		o.State = DefaultState()
+	}
+	switch {
+	case o.Persist != "" && !slices.Contains(Methods, o.Persist):
+		return fmt.Errorf("--persist=%s: write %s", o.Persist, strings.Join(Methods, ", "))
+	case o.Root != "" && o.Persist == "":
+		return errors.New("--root: the files of --persist are written there; write --persist too")
 	}
 	return nil
 }
@@ -83,38 +129,70 @@ func (o *Options) has(family func(netip.Addr) bool) bool {
 	return false
 }
 
-// findInterface fills in the interface if it is not given: the one towards a gateway, else that of the default route.
-func (o *Options) findInterface() error {
-	if o.Interface != "" {
-		if _, err := netlink.LinkByName(o.Interface); err != nil {
-			return fmt.Errorf("--interface %s: %w", o.Interface, err)
+// findInterfaces finds which interface has which role. Requests come by those that were named, or else may come by any that can receive; the
+// questions for the VIPs may come by any; answers leave by the one towards the gateway.
+func (o *Options) findInterfaces() error {
+	for _, name := range o.Interfaces {
+		if _, err := netlink.LinkByName(name); err != nil {
+			return fmt.Errorf("--interface %s: %w", name, err)
 		}
-		return nil
 	}
-	if len(o.Gateways) > 0 {
-		g := o.Gateways[0]
-		routes, err := netlink.RouteGet(g.AsSlice())
-		if err != nil || len(routes) == 0 {
-			return fmt.Errorf("--gateway %s is in no network of this host (%v): give an interface an address in its network first", g, err)
+	links, err := whole(netlink.LinkList)
+	if err != nil {
+		return err
+	}
+	o.arp = slices.Clone(o.Interfaces)
+	for _, l := range links {
+		if name := l.Attrs().Name; !slices.Contains(o.arp, name) && mayReceive(l) {
+			o.arp = append(o.arp, name)
 		}
-		if routes[0].Gw != nil {
-			return fmt.Errorf("--gateway %s is in no network of this host, only behind %s: the gateway must be a neighbour", g, routes[0].Gw)
-		}
-		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
-		if err != nil {
+	}
+	if len(o.Interfaces) == 0 {
+		o.Interfaces = slices.Clone(o.arp)
+	}
+	if len(o.Interfaces) == 0 {
+		return errors.New("this host has no interface that is up and has an address: by which do the director's frames come? Name it by --interface")
+	}
+	o.towards = map[netip.Addr]string{}
+	for _, g := range o.Gateways {
+		if o.towards[g], err = o.interfaceTo(g); err != nil {
 			return err
 		}
-		if link.Attrs().Name == loopback {
-			return fmt.Errorf("--gateway %s is an address of this host", g)
-		}
-		o.Interface = link.Attrs().Name
-		return nil
 	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		if r, err := defaultRoute(family); err == nil && r != nil && r.Interface != "" {
-			o.Interface = r.Interface
-			return nil
-		}
+	return nil
+}
+
+// mayReceive reports whether frames of a director may come by an interface: it is up, speaks ARP and has an address of a network.
+func mayReceive(l netlink.Link) bool {
+	attrs := l.Attrs()
+	if attrs.Name == loopback || attrs.RawFlags&unix.IFF_UP == 0 || attrs.RawFlags&unix.IFF_NOARP != 0 || len(attrs.HardwareAddr) != 6 || l.Type() == "dummy" {
+		return false
 	}
-	return errors.New("which interface do the director's frames come by? Name it by --interface, or a --gateway")
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
+	return err == nil && slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.Scope == unix.RT_SCOPE_UNIVERSE })
+}
+
+// interfaceTo is that by which a gateway is reached, which must be a neighbour.
+func (o *Options) interfaceTo(g netip.Addr) (string, error) {
+	if g.IsLinkLocalUnicast() {
+		if len(o.Interfaces) != 1 {
+			return "", fmt.Errorf("--gateway %s is a link-local address: name the interface by --interface", g)
+		}
+		return o.Interfaces[0], nil
+	}
+	routes, err := netlink.RouteGet(g.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return "", fmt.Errorf("--gateway %s is in no network of this host (%v): give an interface an address in its network first", g, err)
+	}
+	if routes[0].Gw != nil {
+		return "", fmt.Errorf("--gateway %s is in no network of this host, only behind %s: the gateway must be a neighbour", g, routes[0].Gw)
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", err
+	}
+	if link.Attrs().Name == loopback {
+		return "", fmt.Errorf("--gateway %s is an address of this host", g)
+	}
+	return link.Attrs().Name, nil
 }

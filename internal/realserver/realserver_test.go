@@ -249,6 +249,64 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
+// A realserver with two interfaces, of which one has requests and the other the gateway: each is judged by its role, whether the first was
+// named or not, and apply makes a realserver that gets requests by the one and answers by the other.
+func TestTwoInterfaces(t *testing.T) {
+	for _, named := range [][]string{nil, {"eth0"}} {
+		for _, c := range []struct {
+			name    string
+			damage  func(*netlab.Host) error
+			what    string
+			remedy  string
+			ignores bool // not of concern if eth0 was named
+		}{
+			{"nothing", func(*netlab.Host) error { return nil }, "", "", false},
+			{"filter where requests come in", func(h *netlab.Host) error { return h.Sysctl("net.ipv4.conf.eth0.rp_filter", "1") },
+				"rp_filter of eth0 is 1", "sysctl -w net.ipv4.conf.eth0.rp_filter=2", false},
+			{"filter towards the gateway", func(h *netlab.Host) error { return h.Sysctl("net.ipv4.conf.eth1.rp_filter", "1") },
+				"rp_filter of eth1 is 1", "sysctl -w net.ipv4.conf.eth1.rp_filter=2", true},
+			{"a question by the other one", func(h *netlab.Host) error {
+				return errors.Join(h.Sysctl("net.ipv4.conf.all.arp_ignore", "0"), h.Sysctl("net.ipv4.conf.eth0.arp_ignore", "1"))
+			}, "arp_ignore of eth1 is 0", "sysctl -w net.ipv4.conf.all.arp_ignore=1", false},
+			{"default route by the wrong one", func(h *netlab.Host) error {
+				return h.Do(func() error { return replaceRoute(&gatewayRoute{Gateway: gw4, Interface: "eth0"}) })
+			}, "the default route of IPv4 is by 10.10.0.1 on eth0", "ip route replace default via 10.20.0.1 dev eth1", false},
+		} {
+			t.Run(fmt.Sprint(c.name, named), func(t *testing.T) {
+				h := host(t)
+				n := netlab.New()
+				t.Cleanup(n.Close)
+				sw, err := n.Switch("sw2")
+				check(t, err)
+				check(t, h.Cable("eth1", "02:00:00:00:02:01", sw, "web-eth1"))
+				check(t, h.Addr("eth1", "10.20.0.11/24"))
+				var out bytes.Buffer
+				o := Options{Out: &out, State: filepath.Join(t.TempDir(), "state.json"), Interfaces: named}
+				check(t, o.Parse([]string{vip4}, []string{"10.20.0.1"}))
+				check(t, h.Do(func() error { return Apply(o, false) }))
+				check(t, h.Do(func() error { return Check(o) }))
+				check(t, c.damage(h))
+				var found []Finding
+				check(t, h.Do(func() (err error) { found, err = Look(o); return err }))
+				var wrong []Finding
+				for _, f := range found {
+					if !f.OK {
+						wrong = append(wrong, f)
+					}
+				}
+				switch {
+				case c.what == "" || c.ignores && named != nil:
+					if len(wrong) != 0 {
+						t.Errorf("found %+v, want nothing", wrong)
+					}
+				case len(wrong) != 1 || !strings.HasPrefix(wrong[0].What, c.what) || wrong[0].Remedy != c.remedy:
+					t.Errorf("found %+v, want %q, %q", wrong, c.what, c.remedy)
+				}
+			})
+		}
+	}
+}
+
 // The script makes of a host what apply makes of it, may be run again, and needs sh, ip and sysctl only.
 func TestScript(t *testing.T) {
 	for _, name := range []string{"ip", "sysctl"} {
@@ -262,7 +320,7 @@ func TestScript(t *testing.T) {
 	if err := Script(o); err == nil || !strings.Contains(err.Error(), "--interface") {
 		t.Errorf("without an interface: %v", err)
 	}
-	o.Interface = "eth0"
+	o.Interfaces = []string{"eth0"}
 	check(t, Script(o))
 	script := out.String()
 	for range 2 {
@@ -310,11 +368,13 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"10.99.0.1", "", "", "in no network of this host"},
 		{gw4, "eth7", "", "--interface eth7"},
-		{"", "", "", "Name it by --interface"},
 		{"10.10.0.11", "", "", "is an address of this host"},
 		{gw4, "", "/no/such/folder/state", "nothing was changed"},
 	} {
-		o := Options{Out: &out, Interface: c.iface, State: c.state}
+		o := Options{Out: &out, State: c.state}
+		if c.iface != "" {
+			o.Interfaces = []string{c.iface}
+		}
 		if c.state == "" {
 			o.State = filepath.Join(t.TempDir(), "state")
 		}

@@ -107,7 +107,7 @@ func (r *route) look() (state, error) {
 	switch {
 	case best == nil:
 		st.what = "there is no default route of " + family
-	case best.Gateway == r.gateway.String():
+	case best.Gateway == r.gateway.String() && (r.iface == "" || best.Interface == r.iface):
 		return state{ok: true, what: "the default route of " + family + " is " + best.String()}, nil
 	default:
 		st.what = "the default route of " + family + " is " + best.String()
@@ -179,8 +179,12 @@ func (g *gatewayRoute) netlink() (*netlink.Route, error) {
 }
 
 func (r *route) command() string {
-	if r.gateway.Is6() {
-		return fmt.Sprintf("ip -6 route replace default via %s dev %s metric 1", r.gateway, r.iface)
+	dev := ""
+	if r.iface != "" {
+		dev = " dev " + r.iface
 	}
-	return fmt.Sprintf("ip route replace default via %s dev %s", r.gateway, r.iface)
+	if r.gateway.Is6() {
+		return fmt.Sprintf("ip -6 route replace default via %s%s metric 1", r.gateway, dev)
+	}
+	return fmt.Sprintf("ip route replace default via %s%s", r.gateway, dev)
 }

@@ -21,7 +21,7 @@ type Finding struct {
 
 // Look reads all settings and changes none.
 func Look(o Options) ([]Finding, error) {
-	if err := o.findInterface(); err != nil {
+	if err := o.findInterfaces(); err != nil {
 		return nil, err
 	}
 	var out []Finding
@@ -65,10 +65,21 @@ func Check(o Options) error {
 }
 
 // Apply sets what is not as it should be, one step after the other, and notes after each what was there before. With dry it
-// writes the commands that do so and sets nothing. Before anything is set it refuses what it would have to take away.
+// writes the commands that do so and sets nothing. With Persist it has the same done at each boot, and with Root nothing else. Before anything is set it refuses what it would have to take away.
 func Apply(o Options, dry bool) error {
-	if err := o.findInterface(); err != nil {
+	if err := o.findInterfaces(); err != nil {
 		return err
+	}
+	var method string
+	var files []file
+	if o.Persist != "" {
+		var err error
+		if method, files, err = o.persist(); err != nil {
+			return err
+		}
+		if o.Root != "" {
+			return o.makePersistent(method, files, dry)
+		}
 	}
 	steps := o.steps()
 	for _, s := range steps {
@@ -109,6 +120,11 @@ func Apply(o Options, dry bool) error {
 			return err
 		}
 	}
+	if o.Persist != "" {
+		if err := o.makePersistent(method, files, dry); err != nil {
+			return err
+		}
+	}
 	if dry {
 		return nil
 	}
@@ -130,6 +146,9 @@ func comment(dry bool) string {
 // Undo takes back what Apply did, the last first: VIPs before the silence about them. What somebody else has changed since
 // stays as it is. If vips are named only these are taken from lo, and all else stays.
 func Undo(o Options, vips []netip.Addr) error {
+	if o.State == "" {
+		o.State = DefaultState()
+	}
 	changes, err := readState(o.State)
 	if err != nil {
 		return err

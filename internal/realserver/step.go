@@ -20,19 +20,23 @@ type state struct {
 	byHand string
 }
 
-// steps lists them in the order in which they are safe: silence before there is something to be silent about, and the
+// steps lists them, each for the interfaces whose role it concerns: silence where somebody may ask for the VIPs, the filter where
+// requests come in, the route where answers leave. They are in the order in which they are safe: silence before there is something to be silent about, and the
 // route last, since whoever is logged in by the old one should see the rest.
 func (o *Options) steps() []step {
 	var out []step
 	if o.has4() {
-		out = append(out,
-			&sysctl{scope: "ipv4", iface: o.Interface, key: "arp_ignore", want: "1", ok: []string{"1", "2"},
-				why: "the host would answer ARP for the VIPs, and clients would come past the director"},
-			&sysctl{scope: "ipv4", iface: o.Interface, key: "arp_announce", want: "2", ok: []string{"2"},
-				why: "the host would ask by ARP with a VIP as its own address, and neighbours would learn that it is here"},
-			&sysctl{scope: "ipv4", iface: o.Interface, key: "rp_filter", want: "2", ok: []string{"0", "2"}, ownOnly: true,
-				why: "strict reverse path filtering drops requests whose answers leave by another interface"},
-		)
+		for _, name := range o.arp {
+			out = append(out,
+				&sysctl{scope: "ipv4", iface: name, key: "arp_ignore", want: "1", ok: []string{"1", "2"},
+					why: "the host would answer ARP for the VIPs, and clients would come past the director"},
+				&sysctl{scope: "ipv4", iface: name, key: "arp_announce", want: "2", ok: []string{"2"},
+					why: "the host would ask by ARP with a VIP as its own address, and neighbours would learn that it is here"})
+		}
+		for _, name := range o.Interfaces {
+			out = append(out, &sysctl{scope: "ipv4", iface: name, key: "rp_filter", want: "2", ok: []string{"0", "2"}, ownOnly: true,
+				why: "strict reverse path filtering drops requests whose answers leave by another interface"})
+		}
 	}
 	if o.has6() {
 		out = append(out, &sysctl{scope: "ipv6", iface: loopback, key: "disable_ipv6", want: "0", ok: []string{"0"}, ownOnly: true, alone: true,
@@ -42,7 +46,7 @@ func (o *Options) steps() []step {
 		out = append(out, &address{vip: v})
 	}
 	for _, g := range o.Gateways {
-		out = append(out, &route{gateway: g, iface: o.Interface})
+		out = append(out, &route{gateway: g, iface: o.towards[g]})
 	}
 	return out
 }

@@ -109,10 +109,13 @@ func (s *sysctl) set() (change, error) {
 	return change{Kind: kindSysctl, Key: name, Was: was, Set: s.want}, writeSysctl(name, s.want)
 }
 
-// command sets what set would on a host where nothing was set before.
-func (s *sysctl) command() string {
+// setting is what sysctl.d(5) and sysctl(8) take.
+func (s *sysctl) setting() string {
 	if s.ownOnly {
-		return fmt.Sprintf("sysctl -w %s=%s", s.name(s.iface), s.want)
+		return s.name(s.iface) + "=" + s.want
 	}
-	return fmt.Sprintf("sysctl -w %s=%s", s.name("all"), s.want)
+	return s.name("all") + "=" + s.want
 }
+
+// command sets what set would on a host where nothing was set before.
+func (s *sysctl) command() string { return "sysctl -w " + s.setting() }
