@@ -18,7 +18,7 @@ func (v *virtualServer) finish() {
 		return
 	}
 	v.completeService(entries)
-	if !v.masked {
+	if !v.masked || v.group != nil { // for groups keepalived 2.2.7 does not hand it over
 		v.s.Netmask = wholeAddress(v.family == 6)
 	}
 	v.completeReals()
@@ -135,9 +135,6 @@ func (v *virtualServer) takePorts(s *service) {
 	}
 }
 
-// maxServices bounds what ranges can make.
-const maxServices = 1 << 16
-
 // A serviceKey is what services must not share.
 type serviceKey struct {
 	mark  uint32
@@ -151,9 +148,9 @@ func (r *result) add(s *service) {
 	key := serviceKey{s.Mark, s.V6, s.Protocol, netip.AddrPortFrom(s.Addr, s.Port)}
 	first := r.known[key]
 	switch {
-	case first == nil && len(r.services) >= maxServices:
+	case first == nil && len(r.services) >= r.limits.services:
 		if !r.full {
-			r.lose(s.place, "there are more than %d services: this one and those after it are left out", maxServices)
+			r.lose(s.place, "there are more than %d services: this one and those after it are left out", r.limits.services)
 		}
 		r.full = true
 		return

@@ -18,7 +18,17 @@ type Options struct {
 	Format    string // one of Formats; "" : as the text looks
 	Interface string // of the leg; "" : what the file tells, or a placeholder
 	ConfigID  string // of keepalived, for lines with @id; "" : the host's name, as keepalived has it
+
+	limits limits // usual if it is zero
 }
+
+// limits bound what a file can make.
+type limits struct {
+	steps    int // lines of definitions and sequences, and substitutions
+	services int
+}
+
+var usual = limits{steps: 1 << 21, services: 1 << 16}
 
 // A Result is what became of a file.
 type Result struct {
@@ -53,6 +63,7 @@ func Text(name string, text []byte, opt Options) (Result, error) {
 
 func convert(name string, text []byte, opt Options, d disk, names ipvsadm.Names) (Result, error) {
 	r := newResult(names)
+	r.limits = cmp.Or(opt.limits, r.limits)
 	if err := r.read(name, text, opt, d); err != nil {
 		return Result{}, err
 	}
@@ -61,7 +72,7 @@ func convert(name string, text []byte, opt Options, d disk, names ipvsadm.Names)
 }
 
 func newResult(names ipvsadm.Names) *result {
-	return &result{ifaces: map[netip.Addr]string{}, known: map[serviceKey]*service{}, names: names}
+	return &result{ifaces: map[netip.Addr]string{}, known: map[serviceKey]*service{}, names: names, limits: usual}
 }
 
 // read makes services of the text, as the program that it is for would.

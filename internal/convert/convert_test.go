@@ -230,7 +230,7 @@ func TestNotes(t *testing.T) {
 		{"static_routes {\n}\n", "k:1: static_routes: no counterpart"},
 		{"virtual_server 10.0.0.1 http {\n}\n", "k:1: virtual_server 10.0.0.1 http: it is no address and port"},
 		{"$A=$B\n$B=$A\nvirtual_server $A 80 {\n}\n", "k:3: the definitions in this line have no end"},
-		{"~SEQ(N, 1, 1000000) 10.0.0.$N\n", "definitions and sequences make more than 131072 lines"},
+		{"~SEQ(N, 1, 1000000) 10.0.0.$N\n", "definitions and sequences make too many lines"},
 		{"virtual_server 10.0.0.1 80 {\n lvs_method DR\n real_server 10.0.0.2 80 {\n  HTTP_GET {\n  }\n }\n real_server 10.0.0.3 80 {\n  HTTP_GET {\n  }\n  TCP_CHECK\n }\n}\n",
 			"k:4: HTTP_GET (also line 8): health checks are not converted"},
 	} {
@@ -238,7 +238,7 @@ func TestNotes(t *testing.T) {
 			read: func(string) ([]byte, error) { return []byte(c.text), nil },
 			glob: func(p string) ([]string, error) { return []string{p}, nil },
 		}
-		result, err := convert("k", []byte(c.text), Options{Format: "keepalived", ConfigID: "x"}, d, testNames{})
+		result, err := convert("k", []byte(c.text), Options{Format: "keepalived", ConfigID: "x", limits: limits{steps: 2000, services: 50}}, d, testNames{})
 		var all []string
 		for _, n := range result.Notes {
 			all = append(all, n.String())
@@ -290,7 +290,7 @@ func FuzzConvert(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte, format uint8) {
-		opt := Options{Format: Formats[int(format)%len(Formats)], ConfigID: "main"}
+		opt := Options{Format: Formats[int(format)%len(Formats)], ConfigID: "main", limits: limits{steps: 2000, services: 50}}
 		d := disk{
 			read: func(string) ([]byte, error) { return []byte("real_server 10.0.0.7 80 {\n$A=$B\n}"), nil },
 			glob: func(p string) ([]string, error) {

@@ -24,9 +24,6 @@ type entry struct {
 	family      int // of a mark: 4, 6, or 0 if it is not said
 }
 
-// maxMembers bounds the addresses of a range, each of which becomes a service.
-const maxMembers = 1 << 16
-
 func (r *result) group(n *node) *group {
 	g := &group{}
 	for _, c := range n.children {
@@ -56,7 +53,7 @@ func (r *result) group(n *node) *group {
 }
 
 func (r *result) groupMark(n *node) *entry {
-	mark, ok := kaNumber(n.word(1), 0, math.MaxUint32, true)
+	mark, ok := kaNumber(n.word(1), 1, math.MaxUint32, false)
 	if !ok {
 		r.lose(n.place, "%s: it is no mark: keepalived leaves it out", n)
 		return nil
@@ -86,6 +83,7 @@ func (r *result) groupAddresses(n *node) *entry {
 	if !ok {
 		return leftOut("it is no address and port; names are not looked up")
 	}
+	r.oddNumber(n.place, n.word(1))
 	e := &entry{place: n.place, first: addr, last: addr, port: port, family: family(addr)}
 	if _, prefix, isPrefix := strings.Cut(text, "/"); isPrefix {
 		bits, ok := kaNumber(prefix, 1, uint64(addr.BitLen()), false)
@@ -102,12 +100,12 @@ func (r *result) groupAddresses(n *node) *entry {
 			return leftOut("it is no range of addresses upwards")
 		}
 	}
-	if e.members() > maxMembers {
-		r.lose(n.place, "%s: it has more than %d addresses: it is left out", n, maxMembers)
+	if most := r.limits.services; e.members(most) > most {
+		r.lose(n.place, "%s: it has more than %d addresses: it is left out", n, most)
 		return nil
 	}
-	if a, b := e.first.As16(), e.last.As16(); e.family == 6 && string(a[:14]) != string(b[:14]) {
-		r.remark(n.place, "%s: keepalived 2.2.7 itself counts within the last 16 bits only", n)
+	if a, b := e.first.As16(), e.last.As16(); e.family == 6 && string(a[:14]) != string(b[:14]) || e.family == 4 && string(a[:15]) != string(b[:15]) {
+		r.remark(n.place, "%s: the range is taken as it is meant; keepalived 2.2.7 itself counts in the last part of the address only", n)
 	}
 	return e
 }
@@ -130,10 +128,10 @@ func rangeEnd(first netip.Addr, s string) (netip.Addr, bool) {
 	return netip.AddrFrom16(b), ok
 }
 
-// members is how many addresses an entry has; beyond maxMembers it does not count on.
-func (e *entry) members() int {
+// members is how many addresses an entry has; beyond the most that there may be it does not count on.
+func (e *entry) members(most int) int {
 	n := 1
-	for a := e.first; a != e.last && n <= maxMembers; a = a.Next() {
+	for a := e.first; a != e.last && n <= most; a = a.Next() {
 		n++
 	}
 	return n

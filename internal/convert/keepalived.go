@@ -114,7 +114,8 @@ func (r *result) lvsTimeouts(n *node) {
 // maxSeconds is 31 days, the longest timeout.
 const maxSeconds = 86400 * 31
 
-// kaNumber reads a number as keepalived does: digits after blanks, in a range. A lenient one may have something behind it.
+// kaNumber reads a number as keepalived does: digits after blanks, in a range. Of a lenient one the digits at its beginning count,
+// or 0 if there are none.
 func kaNumber(s string, low, high uint64, lenient bool) (uint64, bool) {
 	s = strings.TrimPrefix(strings.TrimLeft(s, blanks), "+")
 	var n uint64
@@ -122,5 +123,13 @@ func kaNumber(s string, low, high uint64, lenient bool) (uint64, bool) {
 	for ; i < len(s) && s[i] >= '0' && s[i] <= '9' && n <= 1<<40; i++ {
 		n = n*10 + uint64(s[i]-'0')
 	}
-	return n, i > 0 && (i == len(s) || lenient) && n >= low && n <= high
+	whole := i > 0 && i == len(s)
+	return n, (whole || lenient && !strings.HasPrefix(s, "-")) && n >= low && n <= high
+}
+
+// oddNumber notes a number of which keepalived takes the digits at the beginning.
+func (r *result) oddNumber(p place, s string) {
+	if strings.Trim(s, blanks+"+0123456789") != "" {
+		r.remark(p, "%q is no number: keepalived takes the digits at its beginning", s)
+	}
 }

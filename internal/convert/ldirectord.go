@@ -242,14 +242,17 @@ func (l *ldReader) real(p place, value string) {
 	var request string
 	take(ldWeight, &x.weight)
 	take(ldRequest, &request)
+	if strings.HasPrefix(request, "/") {
+		rest = "" // ldirectord 4.12 forgets it
+	}
 	take(ldLower, &x.lower)
 	take(ldUpper, &x.upper)
 	if strings.TrimSpace(rest) != "" {
 		l.refused(p, "real=%s: %q is not understood", value, strings.TrimSpace(rest))
 		return
 	}
-	if x.upper == "0" && ldUpper.MatchString(before) {
-		l.r.remark(p, "real=%s: u: has to come after l:, else ldirectord does not see it", value)
+	if x.upper == "0" && ldUpper.MatchString(before) || x.lower == "0" && ldLower.MatchString(before) {
+		l.r.remark(p, "real=%s: ldirectord 4.12 does not see a threshold behind a request that begins with /, nor u: before l:, and sets none", value)
 	}
 	l.now.reals = append(l.now.reals, x)
 }

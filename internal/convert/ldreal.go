@@ -3,6 +3,8 @@ package convert
 import (
 	"cmp"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"shunt/internal/ipvsadm"
@@ -39,11 +41,19 @@ func (l *ldReader) addReals(v *virtual, x *ldReal, selector []string, proto ipvs
 func (l *ldReader) addReal(v *virtual, x *ldReal, selector []string, address string, proto ipvsadm.Protocol) {
 	port := x.port
 	if strings.Trim(port, "0123456789") != "" {
-		l.refused(x.place, "real=%s:%s: the port has to be a number", address, port)
-		return
+		n := cmp.Or(l.r.port(port, ipvsadm.TCP), l.r.port(port, ipvsadm.UDP))
+		if n == 0 {
+			l.refused(x.place, "real=%s:%s: there is no port of that name", address, port)
+			return
+		}
+		port = strconv.Itoa(int(n))
 	}
 	method := map[string]string{"gate": "-g", "masq": "-m", "ipip": "-i"}[x.method]
 	words := append([]string{"-a"}, selector...)
+	if l.has(v.place, address+":"+port) {
+		l.r.remark(x.place, "real=%s:%s: it is there already: ldirectord gives it these settings", address, port)
+		words[0] = "-e"
+	}
 	words = append(words, "-x", x.upper, "-y", x.lower, "-r", address+":"+port, method, "-w", x.weight)
 	if v.protocol != "fwm" && x.method != "masq" {
 		own, other := l.r.port(portOf(v.address), proto), l.r.port(port, proto)
@@ -52,6 +62,17 @@ func (l *ldReader) addReal(v *virtual, x *ldReal, selector []string, address str
 		}
 	}
 	l.commands.line(x.place, words)
+}
+
+// has reports whether a service has a realserver by this address and port, so that ldirectord edits it.
+func (l *ldReader) has(virtual place, endpoint string) bool {
+	at, err := netip.ParseAddrPort(endpoint)
+	for _, s := range l.r.services {
+		if err == nil && s.place == virtual {
+			return slices.ContainsFunc(s.reals, func(x real) bool { return x.Addr == at.Addr() && x.Port == at.Port() })
+		}
+	}
+	return false
 }
 
 // checkedOff is what checktype=off makes of realservers: they count as failed, for ever.

@@ -64,6 +64,7 @@ type result struct {
 	notes    []Note
 	checks   []check
 	names    ipvsadm.Names
+	limits   limits
 	known    map[serviceKey]*service // of keepalived
 	full     bool                    // there are as many services as may be
 }
@@ -74,6 +75,9 @@ type check struct {
 	places []place
 }
 
+// maxNotes bounds what is told of one file.
+const maxNotes = 10_000
+
 // lose notes what the result lacks.
 func (r *result) lose(p place, format string, args ...any) { r.note(p, true, format, args...) }
 
@@ -81,7 +85,12 @@ func (r *result) lose(p place, format string, args ...any) { r.note(p, true, for
 func (r *result) remark(p place, format string, args ...any) { r.note(p, false, format, args...) }
 
 func (r *result) note(p place, loss bool, format string, args ...any) {
-	r.notes = append(r.notes, Note{p.file, max(p.line, 1), oneLine(fmt.Sprintf(format, args...)), loss})
+	switch n := len(r.notes); {
+	case n < maxNotes:
+		r.notes = append(r.notes, Note{p.file, max(p.line, 1), oneLine(fmt.Sprintf(format, args...)), loss})
+	case n == maxNotes:
+		r.notes = append(r.notes, Note{p.file, max(p.line, 1), "there are more notes than these", true})
+	}
 }
 
 // checked notes a health check; those of one kind become one note.

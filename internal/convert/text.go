@@ -13,7 +13,6 @@ const (
 	maxFiles  = 256
 	maxDepth  = 32      // files within files, blocks within blocks
 	maxLine   = 1 << 16 // bytes of a line after expansion
-	maxSteps  = 1 << 17 // lines of sequences and definitions, and substitutions, in all
 	maxInLine = 1000    // substitutions in one line
 	lineOfKA  = 1023    // bytes that keepalived reads at once
 )
@@ -30,7 +29,7 @@ type textReader struct {
 	stack []expansion
 	files []*textFile // the innermost last; those that are not yet begun too
 	at    place
-	steps int
+	steps int  // of expansion that are left
 	begun int  // files so far
 	ended bool // by a bound
 }
@@ -49,7 +48,7 @@ type textFile struct {
 type expansion func() (line string, more bool)
 
 func newTextReader(r *result, d disk, name string, text []byte, id string) *textReader {
-	x := &textReader{r: r, disk: d, id: id, defs: map[string]*definition{}, at: place{name, 1}}
+	x := &textReader{r: r, disk: d, id: id, steps: r.limits.steps, defs: map[string]*definition{}, at: place{name, 1}}
 	x.standard()
 	x.files = []*textFile{{name: name, begun: true, lines: linesOf(text)}}
 	return x
@@ -131,8 +130,8 @@ func (x *textReader) line() (line string, blank, ok bool) {
 
 // spend counts what is expanded, and ends the reading where it is too much.
 func (x *textReader) spend() bool {
-	if x.steps++; x.steps > maxSteps && !x.ended {
-		x.stop("definitions and sequences make more than %d lines", maxSteps)
+	if x.steps--; x.steps < 0 && !x.ended {
+		x.stop("definitions and sequences make too many lines")
 	}
 	return !x.ended
 }

@@ -58,6 +58,7 @@ func (r *result) virtualServer(n *node, groups map[string]*group) {
 			r.lose(n.place, "%s: it is no address and port, names are not looked up: keepalived leaves it out", n)
 			return
 		}
+		r.oddNumber(n.place, n.word(2))
 		if strings.ContainsAny(n.word(1), "-/") {
 			r.remark(n.place, "%s: keepalived takes the first address only: ranges are for groups", n)
 		}
@@ -185,7 +186,7 @@ func (v *virtualServer) granularity(c *node) {
 		v.persist(defaultPersistence)
 	}
 	if v.group != nil {
-		v.remark(c.place, "%s: keepalived 2.2.7 itself does not hand it over to IPVS for a group", c)
+		v.remark(c.place, "%s: for a group keepalived 2.2.7 does not hand the netmask over to IPVS: each client is taken by itself", c)
 	}
 }
 
@@ -220,11 +221,12 @@ func (v *virtualServer) namedFlag(c *node) {
 }
 
 func (v *virtualServer) setWeight(c *node) {
-	n, ok := kaNumber(c.word(1), 1, maxWeight, true)
+	n, ok := kaNumber(c.word(1), 1, math.MaxInt32, true)
 	if !ok {
-		v.remark(c.place, "%s: it is no weight from 1 to %d: keepalived ignores the line", c, maxWeight)
+		v.remark(c.place, "%s: it is no weight from 1 on: keepalived ignores the line", c)
 		return
 	}
+	v.oddNumber(c.place, c.word(1))
 	v.weight = int32(n)
 }
 
@@ -235,6 +237,7 @@ func (v *virtualServer) realServer(n *node) {
 		v.lose(n.place, "%s: %s: it is no address and port, names are not looked up: keepalived leaves it out", v.n, n)
 		return
 	}
+	v.oddNumber(n.place, n.word(2))
 	x := &realServer{n: n, real: real{place: n.place, method: v.method}}
 	x.Addr, x.Port = addr, port
 	for _, c := range n.children {
@@ -259,12 +262,13 @@ func (v *virtualServer) realStatement(x *realServer, c *node) {
 			v.remark(c.place, "%s: it is no number from 0 to %d: keepalived ignores the line", c, high)
 			return false
 		}
+		v.oddNumber(c.place, c.word(1))
 		*to = int32(min(n, math.MaxInt32))
 		return true
 	}
 	switch key := c.word(0); {
 	case key == "weight":
-		x.weighted = number(&x.Weight, maxWeight) || x.weighted
+		x.weighted = number(&x.Weight, math.MaxInt32) || x.weighted
 	case key == "uthreshold":
 		number(&x.Upper, math.MaxUint32)
 	case key == "lthreshold":
