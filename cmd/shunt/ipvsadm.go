@@ -16,7 +16,7 @@ func ipvsadmCmd() *cobra.Command {
 		Use:   "ipvsadm [OPTION]...",
 		Short: "ipvsadm 1.31 for the running director",
 		Long: "The options, messages, exit codes and listings of ipvsadm 1.31. What it changes lasts until the configuration is read\n" +
-			"again. Under the name ipvsadm this program does the same: `make install` makes the link.\n\n" +
+			"again. Under the name ipvsadm this program does the same: `make install IPVSADM=1` makes the link.\n\n" +
 			"The control socket is " + config.DefaultSocket + ", or that of the environment variable " + socketVariable + ".",
 		Example:            "  shunt ipvsadm -Ln --stats\n  shunt ipvsadm -e -t 192.168.10.100:80 -r 10.10.0.11 -w 0",
 		DisableFlagParsing: true,
