@@ -64,6 +64,8 @@ type Change struct {
 	Service  *VirtualService `json:"service,omitempty"`
 	Server   *VirtualServer  `json:"server,omitempty"`
 	Timeouts *Timeouts       `json:"timeouts,omitempty"`
+	// Force has add-service take a VIP that is an address of the director's host.
+	Force bool `json:"force,omitempty"`
 }
 
 // TableService is a service with what the director knows of it.
@@ -101,7 +103,8 @@ const (
 	CodeUnknownMark      = "unknown-mark"
 	CodeRange            = "range"
 	CodeInvalid          = "invalid"
-	CodeReload           = "reload" // the file was refused
+	CodeOwnAddress       = "own-address" // of the director's host; Change.Force makes the change all the same
+	CodeReload           = "reload"      // the file was refused
 )
 
 // Error is the answer to a change that cannot be made. The status is 409.
@@ -118,7 +121,8 @@ func (c *Client) Apply(ctx context.Context, changes []Change) error {
 	return c.do(ctx, http.MethodPost, "/v1/changes", changes, nil)
 }
 
-// Check tells what is missing or unknown in a change, whatever the director has; path is its place. The error is a *FieldError.
+// Check tells what is missing or unknown in a change, whatever the director has; path is its place. The error is a *FieldError. Ranges
+// of numbers are the director's to check.
 func (c *Change) Check(path string) error {
 	service, server := true, strings.HasSuffix(c.Op, "-server")
 	switch c.Op {
@@ -153,12 +157,6 @@ func Ops() []string {
 }
 
 func (s *VirtualService) check(path string) error {
-	if s.Persistence < 0 {
-		return wrong(path+".persistence", "is negative")
-	}
-	if s.MaskBits < 0 || s.MaskBits > 128 {
-		return wrong(path+".mask_bits", fmt.Sprintf("%d is not the length of a prefix", s.MaskBits))
-	}
 	if s.Mark != 0 || s.Name != "" {
 		return nil
 	}

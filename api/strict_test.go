@@ -48,7 +48,10 @@ func TestCheckSaysWhichField(t *testing.T) {
 		`[{"op": "add-server", "service": {"mark": 7}}]`:                                 "changes[0].server: is missing",
 		`[{"op": "add-server", "service": {"mark": 7}, "server": {}}]`:                   "changes[0].server.address: is missing",
 		`[{"op": "add-service", "service": {"protocol": "TCP"}}]`:                        "changes[0].service.address: is missing",
-		`[{"op": "add-service", "service": {"mark": 7, "persistence": -1}}]`:             "changes[0].service.persistence: is negative",
+		`[{"op": "add-service", "service": {"mark": 7, "persistence": 1e400}}]`:          "changes[0].service.persistence: 1e400 is not a number",
+		`[{"op": "add-server", "server": {"weight": 0.9}}]`:                              "changes[0].server.weight: 0.9 is not a whole number of 64 bits",
+		`[{"op": "add-server", "server": {"upper": 2147483648}}]`:                        "changes[0].server.upper: 2147483648 is not a whole number of 32 bits",
+		`[{"op": "add-server", "server": {"port": 65536}}]`:                              "changes[0].server.port: 65536 is not a whole number from 0 to 65535",
 		`[{"op": "add-service", "service": {"protocol": "tcp", "address": "10.0.0.1"}}]`: "",
 	} {
 		var list []Change

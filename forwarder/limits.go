@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -120,6 +121,33 @@ func thresholds(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", err, ErrThresholds)
+}
+
+// Prune removes from a plan what Tx.Apply would refuse: services and destinations with values that make no sense. Such settings are
+// replaced by the given ones. It returns an error for each thing, in the plan's order.
+func (p *Plan) Prune(settings Settings) (removed []error) {
+	if err := p.Settings.Check(); err != nil {
+		removed = append(removed, fmt.Errorf("settings: %w", err))
+		p.Settings = settings
+	}
+	p.Services = slices.DeleteFunc(p.Services, func(s ServicePlan) bool {
+		err := checkService(&s.Service)
+		if err != nil {
+			removed = append(removed, err)
+		}
+		return err != nil
+	})
+	for i := range p.Services {
+		s := &p.Services[i]
+		s.Destinations = slices.DeleteFunc(s.Destinations, func(d Destination) bool {
+			err := checkDest(s.Key(), &s.Service, d)
+			if err != nil {
+				removed = append(removed, err)
+			}
+			return err != nil
+		})
+	}
+	return removed
 }
 
 // CheckAddress refuses what no host on a network can have: loopback, multicast, broadcast and unspecified addresses, IPv4

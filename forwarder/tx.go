@@ -39,7 +39,7 @@ func (tx *Tx) AddService(s Service) error {
 	if c.services[key] != nil {
 		return fmt.Errorf("%s: %w", key, ErrServiceExists)
 	}
-	if err := tx.check(&s); err != nil {
+	if err := checkService(&s); err != nil {
 		return err
 	}
 	s.Matches = slices.Clone(s.Matches)
@@ -71,8 +71,8 @@ func (tx *Tx) AddService(s Service) error {
 	return nil
 }
 
-// check refuses what the kernel refuses, and what makes no sense.
-func (tx *Tx) check(s *Service) error {
+// checkService refuses what the kernel refuses, and what makes no sense.
+func checkService(s *Service) error {
 	if len(s.Matches) == 0 {
 		return fmt.Errorf("service %s has no address: %w", s.Name, ErrInvalid)
 	}
@@ -161,7 +161,7 @@ func (tx *Tx) EditService(s Service) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.check(&s); err != nil {
+	if err := checkService(&s); err != nil {
 		return err
 	}
 	vips, err := tx.number(&s)

@@ -124,6 +124,11 @@ func (t *translator) add(c *api.Change) error {
 	var step func(*forwarder.Tx) error
 	switch c.Op {
 	case api.OpAddService:
+		if !c.Force {
+			if err := t.ownVIPs(&s); err != nil {
+				return err
+			}
+		}
 		step = func(tx *forwarder.Tx) error { return tx.AddService(s) }
 		for _, m := range s.Matches {
 			t.vips = append(t.vips, m.Addr)
@@ -144,7 +149,9 @@ func (t *translator) add(c *api.Change) error {
 		if c.Timeouts == nil {
 			return fmt.Errorf("%s: there are no timeouts: %w", c.Op, forwarder.ErrInvalid)
 		}
-		step = t.timeouts(c.Timeouts)
+		if step, err = t.timeouts(c.Timeouts); err != nil {
+			return err
+		}
 	case api.OpZero:
 		z := zeroing{at: len(t.steps)}
 		if c.Service != nil {
@@ -190,7 +197,13 @@ func (t *translator) touch(h forwarder.Hop) {
 func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 	s := forwarder.Service{
 		Mark: v.Mark, V6: v.V6, Scheduler: v.Scheduler, Options: scheduler.Options{Flags: scheduler.Flags(v.Flags)},
-		Persistence: time.Duration(v.Persistence * float64(time.Second)), MaskBits: v.MaskBits, OnePacket: v.OnePacket,
+		MaskBits: v.MaskBits, OnePacket: v.OnePacket,
+	}
+	if v.Persistence != 0 {
+		var err error
+		if s.Persistence, err = forwarder.Persistences.Seconds("persistence", v.Persistence); err != nil {
+			return s, err
+		}
 	}
 	if v.Name != "" {
 		named, err := t.named(v.Name)
@@ -249,7 +262,11 @@ func (t *translator) named(name string) (forwarder.Service, error) {
 
 // server makes the engine's destination of one of the API, on the leg where it is or would be.
 func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forwarder.Destination, error) {
-	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Weight: int32(min(v.Weight, 1<<30)), Upper: v.Upper, Lower: v.Lower}
+	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Upper: v.Upper, Lower: v.Lower}
+	if err := forwarder.Weights.Check("weight", v.Weight); err != nil {
+		return dest, fmt.Errorf("realserver %s: %w", v.Address, err)
+	}
+	dest.Weight = int32(v.Weight)
 	if old, ok := t.d.engine.LookupDestination(s.Key(), dest.Addr, dest.Port); ok {
 		dest.Leg, dest.Drain = old.Leg, old.Drain
 		if dest.Weight == 0 {
@@ -257,10 +274,10 @@ func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forward
 		}
 		return dest, nil
 	}
-	if t.own == nil {
-		t.own = ownAddresses()
+	if err := forwarder.CheckAddress(v.Address); err != nil {
+		return dest, fmt.Errorf("realserver %w", err)
 	}
-	if t.own[v.Address] {
+	if t.isOwn(v.Address) {
 		return dest, fmt.Errorf(errLocal+": %w", v.Address, forwarder.ErrInvalid)
 	}
 	var err error
@@ -271,21 +288,51 @@ func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forward
 	return dest, nil
 }
 
-func (t *translator) timeouts(v *api.Timeouts) func(*forwarder.Tx) error {
-	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
-	return func(tx *forwarder.Tx) error {
-		s := tx.Settings()
-		if v.TCP > 0 {
-			s.TCPTimeout = seconds(v.TCP)
-		}
-		if v.TCPFin > 0 {
-			s.TCPFinTimeout = seconds(v.TCPFin)
-		}
-		if v.UDP > 0 {
-			s.UDPTimeout = seconds(v.UDP)
-		}
-		return tx.SetSettings(s)
+// isOwn reports whether an address is this host's.
+func (t *translator) isOwn(a netip.Addr) bool {
+	if t.own == nil {
+		t.own = ownAddresses()
 	}
+	return t.own[a]
+}
+
+// errOwnVIP is about a VIP that is an address of this host: its kernel answers for it, and what else comes for this host would be
+// taken for the service's.
+var errOwnVIP = errors.New("is an address of this host, whose kernel answers for it: remove it (`ip addr del`), or force the change")
+
+// ownVIPs refuses a service with a VIP that is an address of this host.
+func (t *translator) ownVIPs(s *forwarder.Service) error {
+	for _, m := range s.Matches {
+		if t.isOwn(m.Addr) {
+			return fmt.Errorf("%s: the VIP %s %w", s.Key(), m.Addr, errOwnVIP)
+		}
+	}
+	return nil
+}
+
+// timeouts makes a step of timeouts, of which 0 leaves one as it is.
+func (t *translator) timeouts(v *api.Timeouts) (func(*forwarder.Tx) error, error) {
+	var s forwarder.Settings
+	for _, one := range []struct {
+		name    string
+		seconds float64
+		to      *time.Duration
+	}{{"timeouts.tcp", v.TCP, &s.TCPTimeout}, {"timeouts.tcpfin", v.TCPFin, &s.TCPFinTimeout}, {"timeouts.udp", v.UDP, &s.UDPTimeout}} {
+		if one.seconds == 0 {
+			continue
+		}
+		var err error
+		if *one.to, err = forwarder.Timeouts.Seconds(one.name, one.seconds); err != nil {
+			return nil, err
+		}
+	}
+	return func(tx *forwarder.Tx) error {
+		now := tx.Settings()
+		now.TCPTimeout = cmp.Or(s.TCPTimeout, now.TCPTimeout)
+		now.TCPFinTimeout = cmp.Or(s.TCPFinTimeout, now.TCPFinTimeout)
+		now.UDPTimeout = cmp.Or(s.UDPTimeout, now.UDPTimeout)
+		return tx.SetSettings(now)
+	}, nil
 }
 
 // refusal gives an error its code.
@@ -302,7 +349,7 @@ func refusal(at int, err error) *api.Error {
 		{forwarder.ErrServiceExists, api.CodeExists}, {forwarder.ErrNoService, api.CodeNoService},
 		{forwarder.ErrDestExists, api.CodeServerExists}, {forwarder.ErrNoDest, api.CodeNoServer},
 		{scheduler.ErrUnknown, api.CodeUnknownScheduler}, {errUnknownMark, api.CodeUnknownMark},
-		{forwarder.ErrThresholds, api.CodeRange},
+		{forwarder.ErrThresholds, api.CodeRange}, {errOwnVIP, api.CodeOwnAddress},
 	} {
 		if errors.Is(err, c.is) {
 			e.Code = c.code

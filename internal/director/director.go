@@ -245,7 +245,7 @@ func (d *Director) build(plan forwarder.Plan) error {
 	}
 	kept, since := d.recall()
 	if kept != nil {
-		plan = *kept
+		plan = d.possible(kept)
 	}
 	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
 		return err

@@ -139,6 +139,14 @@ func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
 	return plan, since
 }
 
+// possible is a plan that was kept, without what the engine would refuse: another version may have taken it.
+func (d *Director) possible(plan *forwarder.Plan) forwarder.Plan {
+	for _, err := range plan.Prune(d.cfg.Settings) {
+		d.log.Warn("what was kept of the director before this one is impossible in part, which is left out", "error", err)
+	}
+	return *plan
+}
+
 // repeat makes the changes of the process before, before anything is forwarded.
 func (d *Director) repeat(since [][]api.Change) {
 	for _, changes := range since {

@@ -153,7 +153,7 @@ func connection(c *api.Connection) ipvsadm.Connection {
 // errnos are the kernel's numbers for the director's refusals (ip_vs_ctl.c).
 var errnos = map[string]syscall.Errno{
 	api.CodeExists: syscall.EEXIST, api.CodeNoService: syscall.ESRCH, api.CodeServerExists: syscall.EEXIST, api.CodeNoServer: syscall.ENOENT,
-	api.CodeUnknownScheduler: syscall.ENOENT, api.CodeRange: syscall.ERANGE, api.CodeInvalid: syscall.EINVAL,
+	api.CodeUnknownScheduler: syscall.ENOENT, api.CodeRange: syscall.ERANGE, api.CodeInvalid: syscall.EINVAL, api.CodeOwnAddress: syscall.EINVAL,
 }
 
 // Apply makes the changes, all or none.
@@ -194,7 +194,7 @@ func refusal(changes []ipvsadm.Change, err error) error {
 	}
 	e := &ipvsadm.Refusal{Errno: ipvsadm.Errno(n)}
 	switch refused.Code {
-	case api.CodeInvalid, api.CodeRange, api.CodeUnknownScheduler:
+	case api.CodeInvalid, api.CodeRange, api.CodeOwnAddress, api.CodeUnknownScheduler:
 		e.Reason = oneLine(refused.Message)
 	}
 	return &ipvsadm.ChangeError{Index: at, Err: e}
