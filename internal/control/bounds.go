@@ -25,7 +25,7 @@ const (
 	writeTime = 30 * time.Second // for an answer to make progress
 )
 
-// bounded lets maxConns connections be open at a time.
+// bounded lets maxConns connections be open at a time. netutil.LimitListener would hide the connection, whose peer is asked for.
 type bounded struct {
 	net.Listener
 	free   chan struct{}

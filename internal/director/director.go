@@ -137,7 +137,7 @@ func (d *Director) start(ctx context.Context) error {
 		return err
 	}
 	if a := d.cfg.HTTP.Listen; a != "" {
-		if d.page, err = statuspage.Listen(a, d, d.log); err != nil {
+		if d.page, err = statuspage.Listen(a, d.cfg.HTTP.WebConfig, d, d.log); err != nil {
 			return err
 		}
 	}
@@ -177,7 +177,11 @@ func (d *Director) start(ctx context.Context) error {
 	d.setVIPs(vips)
 	if d.page != nil {
 		d.page.Serve()
-		d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
+		if file := d.cfg.HTTP.WebConfig; file != "" {
+			d.log.Info("status page", "address", d.page.Addr().String(), "web_config", file)
+		} else {
+			d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
+		}
 	}
 	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
 		"workers", len(d.rings), "flows", d.cfg.Flows, "ring_bytes", memory)

@@ -164,7 +164,7 @@ func TestEscaped(t *testing.T) {
 func TestServer(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	f := &fake{o: overview(10, 1000)}
-	s, err := Listen("127.0.0.1:0", f, slog.New(slog.DiscardHandler))
+	s, err := Listen("127.0.0.1:0", "", f, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestServer(t *testing.T) {
 	if most := 2 + int(time.Since(served)/every); f.asked > most { // at the start, for one /metrics, and by the ticker
 		t.Errorf("the director was asked %d times, not %d at most", f.asked, most)
 	}
-	if _, err := Listen(s.Addr().String(), f, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "http.listen") {
+	if _, err := Listen(s.Addr().String(), "", f, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "http.listen") {
 		t.Errorf("listening twice: %v", err)
 	}
 }
@@ -239,14 +239,14 @@ func TestServer(t *testing.T) {
 // One that was never served gives its address back.
 func TestNeverServed(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	s, err := Listen("127.0.0.1:0", &fake{}, slog.New(slog.DiscardHandler))
+	s, err := Listen("127.0.0.1:0", "", &fake{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	again, err := Listen(s.Addr().String(), &fake{}, slog.New(slog.DiscardHandler))
+	again, err := Listen(s.Addr().String(), "", &fake{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

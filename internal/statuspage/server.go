@@ -7,16 +7,21 @@
 package statuspage
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/net/netutil"
 
 	"shunt/api"
 	"shunt/internal/metrics"
@@ -33,6 +38,7 @@ var assets embed.FS
 // A Server has one address, on which it answers from Serve until Close.
 type Server struct {
 	ln   net.Listener
+	web  string // the file of TLS and users, "" if there is none
 	d    Director
 	log  *slog.Logger
 	http http.Server
@@ -40,13 +46,17 @@ type Server struct {
 	wg   sync.WaitGroup
 }
 
-// Listen takes addr, an address and a port. d, of which is told, is not asked before Serve.
-func Listen(addr string, d Director, log *slog.Logger) (*Server, error) {
+// Listen takes addr, an address and a port. d, of which is told, is not asked before Serve. webConfig is a file of TLS and users as
+// Prometheus's exporters have it, or "": it is checked here, and read again for each connection, so that certificates may change.
+func Listen(addr, webConfig string, d Director, log *slog.Logger) (*Server, error) {
+	if err := web.Validate(webConfig); err != nil {
+		return nil, fmt.Errorf("http.web_config: %s: %w", webConfig, err)
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w; choose another address, or \"off\"", err)
 	}
-	return &Server{ln: ln, d: d, log: log, stop: func() {}}, nil
+	return &Server{ln: ln, web: webConfig, d: d, log: log, stop: func() {}}, nil
 }
 
 // Serve answers from now on. It is called once.
@@ -56,14 +66,39 @@ func (s *Server) Serve() {
 	h := newHistory(s.d)
 	s.http = http.Server{
 		Handler: guard(handler(h, s.d), loopback(s.ln.Addr())), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 14, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 14,
+		ErrorLog: stdlog.New(lines{s.log}, "", 0),
 	}
 	s.wg.Go(func() { h.run(ctx) })
 	s.wg.Go(func() {
-		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("the status page ended", "address", s.ln.Addr(), "error", err)
 		}
 	})
+}
+
+// lines are those of the HTTP server itself, for the log. Anybody can make a handshake fail, as often as he likes.
+type lines struct{ log *slog.Logger }
+
+func (l lines) Write(line []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, string(bytes.TrimSpace(line)))
+	return len(line), nil
+}
+
+// maxConns is how many browsers and scrapers may be connected at a time; more wait.
+const maxConns = 256
+
+// serve answers until it is closed, by TLS and to known users only where the file says so.
+func (s *Server) serve() error {
+	ln := netutil.LimitListener(s.ln, maxConns)
+	if s.web == "" {
+		return s.http.Serve(ln)
+	}
+	return web.Serve(ln, &s.http, &web.FlagConfig{WebConfigFile: &s.web}, s.log)
 }
 
 // Addr is where it listens.
