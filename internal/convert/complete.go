@@ -18,19 +18,55 @@ func (v *virtualServer) finish() {
 		return
 	}
 	v.completeService(entries)
-	if !v.masked || v.group != nil { // for groups keepalived 2.2.7 does not hand it over
+	if !v.masked {
 		v.s.Netmask = wholeAddress(v.family == 6)
 	}
 	v.completeReals()
+	if v.group != nil && v.nextMark != 0 && !entries[len(entries)-1].isMark {
+		v.oneMark(entries)
+		return
+	}
+	if v.group != nil && v.masked {
+		v.remark(v.n.place, "%s: for a group keepalived 2.2.7 does not hand the netmask over to IPVS: each client is taken by itself", v.n)
+		v.s.Netmask = wholeAddress(v.family == 6)
+	}
 	for i := range entries {
 		e := &entries[i]
 		v.reportPorts(e)
+		if v.full {
+			return
+		}
 		for _, s := range e.services(v.s, v.family) {
 			s.place = e.place
 			v.takePorts(s)
 			v.add(s)
 		}
 	}
+}
+
+// oneMark makes one service of all addresses of a group, as keepalived does with nftables_ipvs: by a mark that its rules set.
+func (v *virtualServer) oneMark(entries []entry) {
+	proto := v.s.Protocol
+	if v.group.marks[proto] == 0 {
+		v.group.marks[proto] = v.nextMark
+		v.nextMark++
+	}
+	s := v.s
+	s.Mark, s.V6 = v.group.marks[proto], v.family == 6
+	for i := range entries {
+		for a := entries[i].first; ; a = a.Next() {
+			if len(s.matches) == v.limits.services {
+				v.lose(entries[i].place, "%s: its group has more than %d addresses: the others are left out", v.n, v.limits.services)
+				break
+			}
+			s.matches = append(s.matches, netip.AddrPortFrom(a, entries[i].port))
+			if a == entries[i].last {
+				break
+			}
+		}
+	}
+	v.takePorts(&s)
+	v.add(&s)
 }
 
 // entries are the addresses, and then the marks, of which there will be services; nil if keepalived leaves the block out.
@@ -135,17 +171,9 @@ func (v *virtualServer) takePorts(s *service) {
 	}
 }
 
-// A serviceKey is what services must not share.
-type serviceKey struct {
-	mark  uint32
-	v6    bool
-	proto ipvsadm.Protocol
-	at    netip.AddrPort
-}
-
 // add adds a service. One that is there already gets the realservers, as the kernel refuses to add it and keepalived goes on.
 func (r *result) add(s *service) {
-	key := serviceKey{s.Mark, s.V6, s.Protocol, netip.AddrPortFrom(s.Addr, s.Port)}
+	key := keyOf(&s.Service)
 	first := r.known[key]
 	switch {
 	case first == nil && len(r.services) >= r.limits.services:

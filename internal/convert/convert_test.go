@@ -121,6 +121,9 @@ func nothingLost(t *testing.T, name string) {
 	there := inResult(t, out, err)
 	for _, s := range r.services {
 		key := fmt.Sprintf("%s %s %d", s.Protocol, s.Addr, s.Port)
+		if s.Mark != 0 {
+			key = fmt.Sprintf("mark %d", s.Mark)
+		}
 		if _, ok := there[key]; !ok && !noted[s.place] {
 			t.Errorf("%s of line %d is not in the result, and no note says so", s, s.line)
 		} else if !ok {
@@ -151,6 +154,9 @@ func inResult(t *testing.T, text []byte, failed error) map[string]map[netip.Addr
 			port = 0
 		}
 		key := fmt.Sprintf("%s %s %d", strings.ToUpper(m.Proto.String()), m.Addr, port)
+		if s.Mark != 0 {
+			key = fmt.Sprintf("mark %d", s.Mark)
+		}
 		out[key] = map[netip.Addr]bool{}
 		for _, x := range s.Realservers {
 			out[key][x.Address] = true

@@ -4,6 +4,8 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+
+	"shunt/internal/ipvsadm"
 )
 
 // A group is a virtual_server_group: what its members are services of.
@@ -11,7 +13,8 @@ type group struct {
 	entries []entry
 	has4    bool
 	has6    bool
-	anyMark bool // a mark of no family
+	anyMark bool                        // a mark of no family
+	marks   map[ipvsadm.Protocol]uint32 // of its services, by protocol, with nftables_ipvs
 }
 
 // An entry is a range of addresses with a port, or a mark.
@@ -25,7 +28,7 @@ type entry struct {
 }
 
 func (r *result) group(n *node) *group {
-	g := &group{}
+	g := &group{marks: map[ipvsadm.Protocol]uint32{}}
 	for _, c := range n.children {
 		var e *entry
 		if c.word(0) == "fwmark" {

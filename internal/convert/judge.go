@@ -12,10 +12,16 @@ import (
 // judge says of each service and realserver whether shunt can have it. What it cannot have becomes a comment and a note.
 func (r *result) judge() {
 	vips := map[netip.Addr]bool{}
+	claimed := map[serviceKey]bool{}
 	for _, s := range r.services {
+		r.judgeMatches(s, claimed)
 		r.judgeService(s)
-		if len(s.refused) == 0 {
-			vips[s.Addr] = true
+		if len(s.refused) > 0 {
+			continue
+		}
+		vips[s.Addr] = true
+		for _, m := range s.matches {
+			vips[m.Addr()] = true
 		}
 	}
 	for _, s := range r.services {
@@ -23,10 +29,27 @@ func (r *result) judge() {
 	}
 }
 
+// judgeMatches leaves out what a service of a mark cannot have. Of two such services the first has an address and port.
+func (r *result) judgeMatches(s *service, claimed map[serviceKey]bool) {
+	var kept []netip.AddrPort
+	for _, m := range s.matches {
+		key := serviceKey{proto: s.Protocol, at: m}
+		if why := notOfAHost(m.Addr()); why != "" {
+			r.lose(s.place, "%s: %s is no address that shunt could answer for: %s", s, m, why)
+		} else if claimed[key] {
+			r.lose(s.place, "%s: %s is there already", s, m)
+		} else {
+			claimed[key] = true
+			kept = append(kept, m)
+		}
+	}
+	s.matches = kept
+}
+
 func (r *result) judgeService(s *service) {
-	if s.Mark != 0 {
+	if s.Mark != 0 && len(s.matches) == 0 {
 		r.refuse(s, s.place, "which packets have the mark is set by the firewall: write their addresses and ports under matches:")
-	} else if why := notOfAHost(s.Addr); why != "" {
+	} else if why := notOfAHost(s.Addr); s.Mark == 0 && why != "" {
 		r.refuse(s, s.place, "%s is no address that shunt could answer for: %s", s.Addr, why)
 	}
 	if !slices.Contains(scheduler.Names(), s.Scheduler) {

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -12,6 +13,9 @@ import (
 func (r *result) keepalived(tree []*node) {
 	groups := map[string]*group{}
 	for _, n := range tree {
+		if n.word(0) == "global_defs" {
+			r.globalDefs(n)
+		}
 		if n.word(0) != "virtual_server_group" {
 			continue
 		}
@@ -25,12 +29,9 @@ func (r *result) keepalived(tree []*node) {
 		switch n.word(0) {
 		case "virtual_server":
 			r.virtualServer(n, groups)
-		case "virtual_server_group":
+		case "virtual_server_group", "global_defs", "":
 		case "vrrp_instance":
 			r.vrrpInstance(n)
-		case "global_defs":
-			r.globalDefs(n)
-		case "":
 		default:
 			r.lose(n.place, "%s: no counterpart", n)
 		}
@@ -70,23 +71,41 @@ func (r *result) vrrpInstance(n *node) {
 
 // lostGlobals are statements of global_defs that have to do with IPVS and have no counterpart.
 var lostGlobals = map[string]string{
-	"lvs_sync_daemon":      "connections are not synchronised between directors",
-	"nftables_ipvs":        "with it a virtual_server_group is one service for all its addresses: here it is one for each",
-	"net_namespace":        "start shunt in that network namespace",
-	"net_namespace_ipvs":   "start shunt in that network namespace",
-	"lvs_notify_fifo":      "no counterpart",
-	"lvs_netlink_cmd_rcv":  "no counterpart",
-	"lvs_flush_on_stop":    "shunt's services end with it, and its connections outlive it",
-	"checker_log_all_fail": "no counterpart",
+	"lvs_sync_daemon":        "connections are not synchronised between directors",
+	"net_namespace":          "start shunt in that network namespace",
+	"net_namespace_ipvs":     "start shunt in that network namespace",
+	"lvs_notify_fifo":        "no counterpart",
+	"lvs_notify_fifo_script": "no counterpart",
+	"lvs_flush_on_stop":      "shunt takes no frames when it has ended, and its connections are there again when it starts",
 }
 
 func (r *result) globalDefs(n *node) {
 	for _, c := range n.children {
-		if c.word(0) == "lvs_timeouts" {
-			r.lvsTimeouts(c)
-		} else if why, lost := lostGlobals[c.word(0)]; lost {
+		why, lost := lostGlobals[c.word(0)]
+		switch key := c.word(0); {
+		case lost:
 			r.lose(c.place, "%s: %s", c, why)
+		case key == "lvs_timeouts":
+			r.lvsTimeouts(c)
+		case key == "nftables_ipvs":
+			r.nextMark = firstMark
+		case key == "nftables_ipvs_start_fwmark":
+			r.startMark(c)
 		}
+	}
+}
+
+// firstMark is the mark of the first group with nftables_ipvs.
+const firstMark = 1000
+
+// startMark reads another one, which counts after nftables_ipvs only.
+func (r *result) startMark(n *node) {
+	mark, ok := kaNumber(n.word(1), 1, math.MaxUint32, false)
+	switch {
+	case !ok:
+		r.remark(n.place, "%s: it is no mark: keepalived ignores the line", n)
+	case r.nextMark != 0:
+		r.nextMark = uint32(mark)
 	}
 }
 

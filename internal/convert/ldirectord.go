@@ -143,7 +143,10 @@ const ldServices = " dns ftp http https http_proxy imap imaps ldap ldaps nntp my
 
 // ldCheckKeys are keys that say how to check, whom to tell, and what becomes of a realserver that fails: lost with the checks.
 const ldCheckKeys = " request receive checkcommand checktimeout negotiatetimeout checkcount failurecount checkinterval checkport login passwd" +
-	" database secret load httpmethod virtualhost emailalert emailalertfreq emailalertstatus monitorfile cleanstop smtp servicename comment "
+	" database secret load httpmethod virtualhost emailalertfreq emailalertstatus cleanstop smtp servicename comment "
+
+// ldLost are keys that mean something beside the checks, of which shunt has nothing.
+const ldLost = " fallback fallback6 fallbackcommand emailalert monitorfile maintenancedir callback "
 
 func (l *ldReader) ofVirtual(p place, key, value string) {
 	v := l.now
@@ -187,7 +190,7 @@ func (l *ldReader) ofVirtual(p place, key, value string) {
 		}
 	case key == "checktype":
 		v.check = value
-	case key == "fallback" || key == "fallback6" || key == "fallbackcommand":
+	case strings.Contains(ldLost, " "+key+" "):
 		l.r.lose(p, "virtual=%s: %s=%s: no counterpart", v.text, key, value)
 	case strings.Contains(ldCheckKeys, " "+key+" "):
 	default:
@@ -258,14 +261,14 @@ func (l *ldReader) real(p place, value string) {
 }
 
 // ldSilent are global keys without which the services are the same.
-const ldSilent = " checktimeout negotiatetimeout checkinterval checkcount failurecount autoreload callback logfile fork supervised" +
-	" readdquiescent emailalert emailalertfreq emailalertstatus emailalertfrom cleanstop smtp maintenancedir "
+const ldSilent = " checktimeout negotiatetimeout checkinterval checkcount failurecount autoreload logfile fork supervised" +
+	" readdquiescent emailalertfreq emailalertstatus emailalertfrom cleanstop smtp "
 
 func (l *ldReader) global(p place, key, value string, isSet bool) {
 	switch {
 	case key == "quiescent" && isSet:
 		l.quiescent = value
-	case key == "fallback" || key == "fallback6" || key == "fallbackcommand":
+	case isSet && strings.Contains(ldLost, " "+key+" "):
 		l.r.lose(p, "%s=%s: no counterpart", key, value)
 	case key == "execute":
 		l.r.lose(p, "execute=%s: convert that file, too", value)

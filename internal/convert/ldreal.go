@@ -64,15 +64,12 @@ func (l *ldReader) addReal(v *virtual, x *ldReal, selector []string, address str
 	l.commands.line(x.place, words)
 }
 
-// has reports whether a service has a realserver by this address and port, so that ldirectord edits it.
+// has reports whether the service that was added last has a realserver by this address and port, so that ldirectord edits it.
 func (l *ldReader) has(virtual place, endpoint string) bool {
 	at, err := netip.ParseAddrPort(endpoint)
-	for _, s := range l.r.services {
-		if err == nil && s.place == virtual {
-			return slices.ContainsFunc(s.reals, func(x real) bool { return x.Addr == at.Addr() && x.Port == at.Port() })
-		}
-	}
-	return false
+	last := len(l.r.services) - 1
+	return err == nil && last >= 0 && l.r.services[last].place == virtual &&
+		slices.ContainsFunc(l.r.services[last].reals, func(x real) bool { return x.Addr == at.Addr() && x.Port == at.Port() })
 }
 
 // checkedOff is what checktype=off makes of realservers: they count as failed, for ever.

@@ -3,7 +3,6 @@ package convert
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"shunt/internal/ipvsadm"
@@ -34,6 +33,7 @@ type place struct {
 type service struct {
 	place
 	ipvsadm.Service
+	matches []netip.AddrPort // that a mark stands for, with the service's protocol; none if only the firewall knows
 	reals   []real
 	refused []string // why it can only be a comment
 }
@@ -65,8 +65,24 @@ type result struct {
 	checks   []check
 	names    ipvsadm.Names
 	limits   limits
-	known    map[serviceKey]*service // of keepalived
+	known    map[serviceKey]*service // the services
+	nextMark uint32                  // of a group, where keepalived has nftables_ipvs; else 0
 	full     bool                    // there are as many services as may be
+}
+
+// A serviceKey is what services must not share.
+type serviceKey struct {
+	mark  uint32
+	v6    bool
+	proto ipvsadm.Protocol
+	at    netip.AddrPort
+}
+
+func keyOf(s *ipvsadm.Service) serviceKey {
+	if s.Mark != 0 {
+		return serviceKey{mark: s.Mark, v6: s.V6}
+	}
+	return serviceKey{proto: s.Protocol, at: netip.AddrPortFrom(s.Addr, s.Port)}
 }
 
 // check is a kind of health check, and where it is written.
@@ -97,7 +113,7 @@ func (r *result) note(p place, loss bool, format string, args ...any) {
 func (r *result) checked(kind string, p place) {
 	for i := range r.checks {
 		if c := &r.checks[i]; c.kind == kind {
-			if !slices.Contains(c.places, p) {
+			if c.places[len(c.places)-1] != p {
 				c.places = append(c.places, p)
 			}
 			return

@@ -68,32 +68,35 @@ func (c *recorder) Apply(changes []ipvsadm.Change) error {
 }
 
 func (c *recorder) apply(ch *ipvsadm.Change) error {
-	i := slices.IndexFunc(c.r.services, func(s *service) bool { return s.SameAs(&ch.Service) })
+	key := keyOf(&ch.Service)
+	s := c.r.known[key]
 	switch ch.Op {
 	case ipvsadm.SetTimeouts:
 		setTimeouts(&c.r.timeouts, ch.Timeouts)
 		return nil
 	case ipvsadm.Flush:
 		c.r.services = nil
+		clear(c.r.known)
 		return nil
 	case ipvsadm.ZeroAll, ipvsadm.ZeroService:
 		return nil
 	case ipvsadm.AddService:
-		if i >= 0 {
+		if s != nil {
 			return exists
 		}
-		c.r.services = append(c.r.services, &service{place: c.at, Service: ch.Service})
+		c.r.known[key] = &service{place: c.at, Service: ch.Service}
+		c.r.services = append(c.r.services, c.r.known[key])
 		return nil
 	}
-	if i < 0 {
+	if s == nil {
 		return noSuch
 	}
-	s := c.r.services[i]
 	switch ch.Op {
 	case ipvsadm.EditService:
 		s.place, s.Service = c.at, ch.Service
 	case ipvsadm.DeleteService:
-		c.r.services = slices.Delete(c.r.services, i, i+1)
+		delete(c.r.known, key)
+		c.r.services = slices.DeleteFunc(c.r.services, func(o *service) bool { return o == s })
 	default:
 		return s.change(c.at, ch)
 	}

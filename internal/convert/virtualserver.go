@@ -185,9 +185,6 @@ func (v *virtualServer) granularity(c *node) {
 	if !v.s.Persistent {
 		v.persist(defaultPersistence)
 	}
-	if v.group != nil {
-		v.remark(c.place, "%s: for a group keepalived 2.2.7 does not hand the netmask over to IPVS: each client is taken by itself", c)
-	}
 }
 
 func granularity(s string, family int) (uint32, bool) {

@@ -81,7 +81,11 @@ func (r *result) writeLegs(b *bytes.Buffer, iface string) {
 	comment := ""
 	if iface == "" {
 		for _, s := range r.services {
-			if name := r.ifaces[s.Addr]; name != "" {
+			addr := s.Addr
+			if len(s.matches) > 0 {
+				addr = s.matches[0].Addr()
+			}
+			if name := r.ifaces[addr]; name != "" {
 				iface = name
 				comment = "  # as the VIPs had it; if the realservers are behind another, add that as a second leg"
 				break
@@ -99,14 +103,17 @@ func (r *result) writeLegs(b *bytes.Buffer, iface string) {
 func (s *service) write(out *bytes.Buffer) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  # %s:%d\n", oneLine(s.file), s.line)
-	if s.Mark != 0 {
-		fmt.Fprintf(&b, "  - mark: %d\n    matches: [{address: VIP, port: PORT}]\n", s.Mark)
-	} else {
-		port := fmt.Sprint(s.Port)
-		if s.Port == 0 {
-			port = "all"
+	proto := strings.ToLower(s.Protocol.String())
+	switch {
+	case len(s.matches) > 0:
+		fmt.Fprintf(&b, "  - mark: %d\n    matches:\n", s.Mark)
+		for _, m := range s.matches {
+			fmt.Fprintf(&b, "      - {address: %s, protocol: %s, port: %s}\n", quote(m.Addr().String()), proto, port(m.Port()))
 		}
-		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.Addr.String()), strings.ToLower(s.Protocol.String()), port)
+	case s.Mark != 0:
+		fmt.Fprintf(&b, "  - mark: %d\n    matches: [{address: VIP, port: PORT}]\n", s.Mark)
+	default:
+		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.Addr.String()), proto, port(s.Port))
 	}
 	s.writeSettings(&b)
 	b.WriteString("    realservers:\n")
@@ -121,6 +128,14 @@ func (s *service) write(out *bytes.Buffer) {
 		}
 	}
 	out.WriteString(text)
+}
+
+// port writes a port, of which 0 is all.
+func port(n uint16) string {
+	if n == 0 {
+		return "all"
+	}
+	return fmt.Sprint(n)
 }
 
 // writeSettings writes how a service schedules.
