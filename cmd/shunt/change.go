@@ -105,5 +105,7 @@ func weightCmd(name, short, long string, do func(*api.Client, context.Context, a
 	}
 	socketFlag(cmd.Flags(), &socket)
 	cmd.Flags().StringVar(&s.Service, "service", "", "in this service only: its name, a VIP or VIP:port")
+	completeFlag(cmd, "service", serviceAddresses)
+	cmd.ValidArgsFunction = completeOne(realserverAddresses)
 	return cmd
 }

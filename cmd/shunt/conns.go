@@ -58,6 +58,10 @@ func connsCmd() *cobra.Command {
 	flags.StringVar(&s.Realserver, "realserver", "", "of this realserver: address, address:port or prefix")
 	flags.StringVar(&s.Protocol, "protocol", "", "TCP, UDP or SCTP")
 	flags.StringVar(&s.State, "state", "", "in this state, such as ESTABLISHED")
+	completeFlag(cmd, "service", serviceAddresses)
+	completeFlag(cmd, "realserver", realserverAddresses)
+	completeWords(cmd, "protocol", "TCP", "UDP", "SCTP")
+	completeWords(cmd, "state", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "UDP")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line, for scripts")
 	cmd.AddCommand(killCmd(&socket, &s), moveCmd(&socket, &s))
 	return cmd
@@ -123,5 +127,6 @@ func moveCmd(socket *string, s *api.Selection) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all connections")
 	cmd.Flags().StringVar(&to, "to", "", "address of the realserver")
+	completeFlag(cmd, "to", realserverAddresses)
 	return cmd
 }

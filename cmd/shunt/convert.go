@@ -55,6 +55,7 @@ func convertCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&opt.Format, "from", "", strings.Join(convert.Formats, ", ")+" (default: as the file looks)")
+	completeWords(cmd, "from", convert.Formats...)
 	cmd.Flags().StringVar(&opt.Interface, "interface", "", "the director's interface (default: that of the VIPs in keepalived.conf, or eth0)")
 	cmd.Flags().StringVar(&opt.ConfigID, "config-id", "", "keepalived's configuration id, for lines with @id (default: the host's name)")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")

@@ -20,6 +20,7 @@ func ipvsadmCmd() *cobra.Command {
 			"The control socket is " + config.DefaultSocket + ", or that of the environment variable " + socketVariable + ".",
 		Example:            "  shunt ipvsadm -Ln --stats\n  shunt ipvsadm -e -t 192.168.10.100:80 -r 10.10.0.11 -w 0",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completeIpvsadm,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if status := runIpvsadm(cmd.Context(), args); status != 0 {
 				return exitStatus(status)

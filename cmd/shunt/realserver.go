@@ -79,6 +79,7 @@ func realserverApplyCmd() *cobra.Command {
 func persistFlags(cmd *cobra.Command, opt *realserver.Options) {
 	cmd.Flags().StringVar(&opt.Persist, "persist", "", "make it last, by "+strings.Join(realserver.Methods, ", "))
 	cmd.Flags().Lookup("persist").NoOptDefVal = realserver.Methods[0]
+	completeWords(cmd, "persist", realserver.Methods...)
 	rootFlag(cmd, opt)
 }
 

@@ -152,10 +152,10 @@ func received(oob []byte) ([]*os.File, error) {
 	return out, nil
 }
 
-// Exec runs a command on a host of the laboratory that stands, with our standard input and output, and returns its exit
-// status.
-func Exec(host string, args []string) (status int, err error) {
-	c, err := standing()
+// Exec runs a command on a host of the laboratory of a name, or of the only one if the name is empty, with our standard input and output,
+// and returns its exit status.
+func Exec(name, host string, args []string) (status int, err error) {
+	c, err := find(name)
 	if err != nil {
 		return 1, err
 	}

@@ -76,7 +76,7 @@ func TestExercises(t *testing.T) {
 			if len(steps) < 5 {
 				t.Fatalf("only %d commands were found in %s", len(steps), page)
 			}
-			stand(t)
+			stand(t, Options{Topology: "one-arm", Captures: t.TempDir()})
 			for _, s := range steps {
 				s.do(t, page)
 			}
@@ -107,15 +107,14 @@ func (s *typed) do(t *testing.T, page string) {
 	}
 }
 
-// stand keeps a laboratory until the end of the test.
-func stand(t *testing.T) {
+// stand keeps a laboratory until the end of the test, and returns what it says.
+func stand(t *testing.T, opt Options) *buffer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var out buffer
+	out := new(buffer)
 	done := make(chan error, 1)
-	go func() {
-		done <- Run(ctx, Options{Topology: "one-arm", Keep: true, Captures: t.TempDir(), Fetches: 2, Out: &out, Binary: binary})
-	}()
+	opt.Keep, opt.Fetches, opt.Out, opt.Binary = true, 2, out, binary
+	go func() { done <- Run(ctx, opt) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -130,4 +129,5 @@ func stand(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	return out
 }

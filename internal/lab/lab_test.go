@@ -156,7 +156,7 @@ func TestUnknownTopology(t *testing.T) {
 }
 
 func TestKeepAndExec(t *testing.T) {
-	if _, err := Exec("web1", []string{"true"}); err == nil || !strings.Contains(err.Error(), "--keep") {
+	if _, err := Exec("", "web1", []string{"true"}); err == nil || !strings.Contains(err.Error(), "--keep") {
 		t.Errorf("without a laboratory: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -193,7 +193,7 @@ func TestKeepAndExec(t *testing.T) {
 		{"web9", []string{"true"}, 1, true},
 		{"web1", []string{"/no/such/command"}, 1, true},
 	} {
-		status, err := Exec(c.host, c.args)
+		status, err := Exec("", c.host, c.args)
 		if status != c.status || (err != nil) != c.fails {
 			t.Errorf("%s %v: status %d, %v; want %d", c.host, c.args, status, err, c.status)
 		}
@@ -201,6 +201,49 @@ func TestKeepAndExec(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// Two laboratories of one topology may stand at once: each has a name, by which a command chooses one, and captures of its own.
+func TestSeveralLaboratories(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for range 2 {
+		standing := stand(t, Options{Topology: "one-arm"})
+		if !strings.Contains(standing.String(), "--lab one-arm") {
+			t.Errorf("it does not say its name:\n%s", standing.String())
+		}
+	}
+	all, err := Standing()
+	if err != nil || len(all) != 2 || all[0].Name != "one-arm" || all[1].Name != "one-arm-2" || len(all[1].Hosts) != 4 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, c := range []struct {
+		name  string
+		wrong string // "" : it works
+	}{
+		{"one-arm", ""}, {"one-arm-2", ""},
+		{"", "several laboratories stand: one-arm, one-arm-2; name one by --lab"},
+		{"two-arm", `there is no laboratory "two-arm": there are one-arm, one-arm-2`},
+	} {
+		status, err := Exec(c.name, "web1", []string{"sh", "-c", `test "$SHUNT_LAB" = ` + c.name})
+		if c.wrong == "" && (err != nil || status != 0) || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%q: status %d, %v", c.name, status, err)
+		}
+		if _, err := os.Stat(filepath.Join("lab-captures", c.name, "director.log")); c.wrong == "" && err != nil {
+			t.Error(err)
+		}
+	}
+	get := exec.Command(binary, "lab", "get", "--lab", "one-arm-2", "http://"+VIP+"/")
+	if b, err := get.CombinedOutput(); err != nil || !strings.HasPrefix(string(b), "web") {
+		t.Errorf("lab get: %q, %v", b, err)
+	}
+	for _, c := range []struct{ words, want string }{
+		{"exec --lab ", "one-arm\none-arm-2\n"}, {"exec --lab one-arm-2 ", "client\ndirector\nweb1\nweb2\n"}, {"--topology ", "one-arm\ntwo-arm\n"},
+	} {
+		args := append([]string{"__complete", "lab"}, strings.Split(c.words, " ")...)
+		if b, err := exec.Command(binary, args...).Output(); err != nil || !strings.HasPrefix(string(b), c.want+":4") {
+			t.Errorf("completion of %q: %q, %v", c.words, b, err)
+		}
 	}
 }
 

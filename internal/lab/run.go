@@ -1,10 +1,12 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,9 +20,10 @@ import (
 // Options of a laboratory.
 type Options struct {
 	Topology string
+	Name     string // "" : that of the topology; a number comes behind it if another one of the name stands
 	Family   string // "4", "6" or "both"; "" is "4"
 	Keep     bool   // leave it standing until ctx is done
-	Captures string // folder for the captures; "" : lab-captures/TOPOLOGY, in the working directory
+	Captures string // folder for the captures; "" : lab-captures/NAME, in the working directory
 	Fetches  int
 	Out      io.Writer
 	Binary   string // the shunt that is to be the director
@@ -50,16 +53,17 @@ const (
 	patience = 20 * time.Second
 )
 
-// Run makes the laboratory, shows it at work and takes it down. All that it made is gone when it returns.
+// Run makes the laboratory, shows it at work and takes it down. All that it made is gone when it returns, but for the captures, the
+// director's log among them, and the report.
 func Run(ctx context.Context, opt Options) error {
-	if opt.Captures == "" {
-		opt.Captures = filepath.Join("lab-captures", opt.Topology)
-	}
-	dir, err := newRunDir()
+	dir, name, err := newRunDir(cmp.Or(opt.Name, opt.Topology))
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if opt.Name = name; opt.Captures == "" {
+		opt.Captures = filepath.Join("lab-captures", opt.Name)
+	}
 	s := &session{Options: opt, dir: dir}
 	if s.net, err = Build(opt.Topology, 2); err != nil {
 		return err
@@ -261,25 +265,25 @@ func (s *session) verdict() {
 
 // environment lets commands on the laboratory's hosts find the director.
 func (s *session) environment() []string {
-	return []string{"SHUNT_SOCKET=" + s.socket, "SHUNT_LAB_CONFIG=" + s.director.ConfigPath, fmt.Sprintf("SHUNT_LAB_PID=%d", s.director.cmd.Process.Pid)}
+	return []string{NameVariable + "=" + s.Name, "SHUNT_SOCKET=" + s.socket, "SHUNT_LAB_CONFIG=" + s.director.ConfigPath, fmt.Sprintf("SHUNT_LAB_PID=%d", s.director.cmd.Process.Pid)}
 }
 
 // keep leaves everything standing until ctx is done, and serves `shunt lab exec`.
 func (s *session) keep(ctx context.Context) {
-	stop, err := serveExec(s.net, execPlace{s.Binary, s.dir, s.environment()})
+	names := slices.Sorted(maps.Keys(s.net.Hosts))
+	err := writeCard(s.dir, Card{Name: s.Name, PID: os.Getpid(), Hosts: names})
+	var stop func()
+	if err == nil {
+		stop, err = serveExec(s.net, execPlace{s.Binary, s.dir, s.environment()})
+	}
 	if err != nil {
 		s.printf("shunt lab exec does not work: %v\n", err)
 	} else {
 		defer stop()
 	}
-	names := make([]string, 0, len(s.net.Hosts))
-	for name := range s.net.Hosts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	s.printf("\nThe laboratory stands until Ctrl-C. From another terminal:\n"+
+	s.printf("\nThe laboratory %s stands until Ctrl-C. From another terminal, where several stand with --lab %s:\n"+
 		"  shunt lab exec client shunt lab get http://%s/\n  shunt lab exec director cat %s\n  shunt lab exec HOST COMMAND...   with HOST one of %s\n",
-		VIP, s.director.ConfigPath, strings.Join(names, ", "))
+		s.Name, s.Name, VIP, s.director.ConfigPath, strings.Join(names, ", "))
 	<-ctx.Done()
 	s.printf("\nTaking it down.\n")
 }

@@ -1,12 +1,15 @@
 package lab
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -42,22 +45,60 @@ func root() (string, error) {
 	return dir, nil
 }
 
-// newRunDir makes the folder of this run, and removes those that crashed runs left. Their networks went with them.
-func newRunDir() (string, error) {
+// newRunDir makes the folder of this run, and removes those that crashed runs left. Their networks went with them. The name of the run is
+// the one wanted, with a number behind it if a laboratory of that name stands.
+func newRunDir(wanted string) (path, name string, err error) {
 	dir, err := root()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	old, err := os.ReadDir(dir)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
+	taken := map[string]bool{}
 	for _, e := range old {
-		if path := filepath.Join(dir, e.Name()); !alive(path) {
+		if path := filepath.Join(dir, e.Name()); alive(path) {
+			taken[readCard(path).Name] = true
+		} else {
 			_ = os.RemoveAll(path)
 		}
 	}
-	return os.MkdirTemp(dir, strconv.Itoa(os.Getpid())+"-")
+	name = wanted
+	for n := 2; taken[name]; n++ {
+		name = fmt.Sprintf("%s-%d", wanted, n)
+	}
+	if path, err = os.MkdirTemp(dir, strconv.Itoa(os.Getpid())+"-"); err != nil {
+		return "", "", err
+	}
+	return path, name, writeCard(path, Card{Name: name, PID: os.Getpid()})
+}
+
+// A Card says which laboratory has a folder.
+type Card struct {
+	Name  string
+	PID   int
+	Hosts []string // none before the laboratory stands
+}
+
+const cardFile = "card.json"
+
+func readCard(dir string) (c Card) {
+	b, err := os.ReadFile(filepath.Join(dir, cardFile))
+	if err == nil {
+		_ = json.Unmarshal(b, &c) // without one it has no name
+	}
+	return c
+}
+
+// writeCard replaces the card as a whole.
+func writeCard(dir string, c Card) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, cardFile)
+	return errors.Join(os.WriteFile(path+".new", b, 0o600), os.Rename(path+".new", path))
 }
 
 // alive reports whether somebody still holds the folder of a run. Process numbers of user namespaces are the same as
@@ -71,8 +112,24 @@ func alive(path string) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// standing finds the laboratory that `shunt lab exec` is meant for.
-func standing() (*net.UnixConn, error) {
+// Standing lists the laboratories that stand, by name.
+func Standing() ([]Card, error) {
+	all, err := standing()
+	var out []Card
+	for _, l := range all {
+		l.conn.Close()
+		out = append(out, l.Card)
+	}
+	return out, err
+}
+
+// laboratory is one that stands and answers.
+type laboratory struct {
+	Card
+	conn *net.UnixConn
+}
+
+func standing() (out []laboratory, err error) {
 	dir, err := root()
 	if err != nil {
 		return nil, err
@@ -81,21 +138,44 @@ func standing() (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found *net.UnixConn
 	for _, s := range sockets {
-		c, err := net.DialTimeout("unix", s, time.Second)
-		if err != nil {
-			continue
+		if c, err := net.DialTimeout("unix", s, time.Second); err == nil {
+			out = append(out, laboratory{readCard(filepath.Dir(s)), c.(*net.UnixConn)})
 		}
-		if found != nil {
-			found.Close()
-			c.Close()
-			return nil, errors.New("several laboratories stand: end all but one")
-		}
-		found = c.(*net.UnixConn)
 	}
-	if found == nil {
+	slices.SortFunc(out, func(a, b laboratory) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// NameVariable names a laboratory for commands: it is set on the hosts of each.
+const NameVariable = "SHUNT_LAB"
+
+// find returns a connection to the laboratory of a name; without a name, to the only one.
+func find(name string) (*net.UnixConn, error) {
+	all, err := standing()
+	if err != nil {
+		return nil, err
+	}
+	var found []laboratory
+	var names []string
+	for _, l := range all {
+		names = append(names, l.Name)
+		if name == "" || l.Name == name {
+			found = append(found, l)
+		} else {
+			l.conn.Close()
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0].conn, nil
+	case len(all) == 0:
 		return nil, errors.New("no laboratory stands here: start one by `shunt lab --keep` in another terminal")
+	case len(found) == 0:
+		return nil, fmt.Errorf("there is no laboratory %q: there are %s", name, strings.Join(names, ", "))
 	}
-	return found, nil
+	for _, l := range found {
+		l.conn.Close()
+	}
+	return nil, fmt.Errorf("several laboratories stand: %s; name one by --lab", strings.Join(names, ", "))
 }
