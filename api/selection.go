@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -105,6 +106,14 @@ func SelectionOf(q url.Values) (s Selection, err error) {
 	return s, nil
 }
 
+// States are those of connections, as ipvsadm -Lnc prints them: of TCP, of UDP, of SCTP, and of templates.
+func States() []string {
+	return []string{
+		"NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "SYNACK", "UDP",
+		"INIT1", "INIT", "C-SENT", "C-REPLIED", "C-WAIT", "COOKIE", "C-ECHOED", "S-SENT", "S-RECEIVED", "S-ACK-SENT", "REJECTED", "CLOSED", "ASSURED",
+	}
+}
+
 // place is one end of a connection that is chosen.
 type place struct {
 	any    bool
@@ -152,6 +161,9 @@ func (s *Selection) Matcher(prefix string) (func(*Connection) bool, error) {
 	case "", "TCP", "UDP", "SCTP", "IP":
 	default:
 		return nil, wrong(prefix+"protocol", strconv.Quote(s.Protocol)+" is none of TCP, UDP, SCTP and IP")
+	}
+	if state != "" && !slices.Contains(States(), state) {
+		return nil, wrong(prefix+"state", strconv.Quote(s.State)+" is no state; there are "+strings.Join(States(), ", "))
 	}
 	return func(c *Connection) bool {
 		return (protocol == "" || protocol == c.Protocol) && (state == "" || state == c.State) && (templates == nil || *templates == c.Template) &&

@@ -56,7 +56,7 @@ func benchCmd() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &path)
-	cmd.Flags().DurationVar(&opt.Duration, "duration", 3*time.Second, "for how long to measure")
+	timeFlag(cmd.Flags(), &opt.Duration, "duration", 3*time.Second, "for how long to measure")
 	cmd.Flags().IntVar(&megabytes, "memory", replayrun.DefaultBenchMemory>>20, "the most MiB of frames to keep")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
 	return cmd

@@ -8,6 +8,7 @@ import (
 
 	"shunt/api"
 	"shunt/internal/config"
+	"shunt/internal/figures"
 )
 
 func checkCmd() *cobra.Command {
@@ -50,7 +51,8 @@ func checkCmd() *cobra.Command {
 				}
 				return exitStatus(1)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid: %d legs, %d services, %d realservers\n", path, len(cfg.Legs), len(cfg.Services), realservers)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid: %s, %s, %s\n", path, figures.Plural(len(cfg.Legs), "leg"),
+				figures.Plural(len(cfg.Services), "service"), figures.Plural(realservers, "realserver"))
 			return nil
 		},
 	}

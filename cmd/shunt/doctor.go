@@ -51,7 +51,7 @@ func doctorCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&opt.Config, "config", "c", "", "configuration file (default: the running director's)")
 	socketFlag(cmd.Flags(), &opt.Socket)
-	cmd.Flags().DurationVar(&opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers, in each of two rounds or three")
+	timeFlag(cmd.Flags(), &opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers, in each of two rounds or three")
 	cmd.Flags().StringVar(&opt.From, "from", "", "address from which to ping realservers for the way back; the gateway must bring it to this host; none: do not")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the report as JSON, for scripts")
 	return cmd

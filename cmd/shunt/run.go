@@ -14,10 +14,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"shunt/internal/config"
 	"shunt/internal/director"
+	"shunt/internal/logs"
 )
 
 func runCmd() *cobra.Command {
@@ -57,7 +57,7 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 		return err
 	}
 	level := new(slog.LevelVar)
-	log := newLogger(stderr, cfg.Log, level)
+	log := logs.New(stderr, cfg.Log.Format, level)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before the start, so that an early one does not end us
 	defer signal.Stop(hup)
@@ -154,14 +154,4 @@ func tell(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("systemd was not told", "state", state, "error", err)
 	}
-}
-
-// newLogger writes text on a terminal and JSON elsewhere, unless the configuration says which.
-func newLogger(w io.Writer, cfg config.Log, level *slog.LevelVar) *slog.Logger {
-	opt := &slog.HandlerOptions{Level: level}
-	f, isFile := w.(*os.File)
-	if cfg.Format == "json" || cfg.Format == "auto" && !(isFile && term.IsTerminal(int(f.Fd()))) {
-		return slog.New(slog.NewJSONHandler(w, opt))
-	}
-	return slog.New(slog.NewTextHandler(w, opt))
 }

@@ -55,6 +55,6 @@ func topCmd() *cobra.Command {
 		},
 	}
 	socketFlag(cmd.Flags(), &socket)
-	cmd.Flags().DurationVar(&interval, "interval", time.Second, "between two looks")
+	timeFlag(cmd.Flags(), &interval, "interval", time.Second, "between two looks")
 	return cmd
 }

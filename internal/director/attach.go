@@ -2,7 +2,6 @@ package director
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -100,7 +99,7 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	l.link.SetAddrs(l.addr, l.addr6)
 	l.link.SetMAC(l.mac)
 	l.link.Again()
-	d.log.Warn("the interface is there again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", fmt.Sprint(l.nets), "up", l.up)
+	d.log.Warn("the interface is there again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", l.nets, "up", l.up)
 	d.placeAnew()
 	return nil
 }

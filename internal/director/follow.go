@@ -215,7 +215,7 @@ func (d *Director) followAddresses(l *leg) {
 	if l.addresses.equal(&old) {
 		return
 	}
-	d.log.Info("the interface has other addresses", "interface", l.ifi.Name, "networks", fmt.Sprint(l.nets), "was", fmt.Sprint(old.nets))
+	d.log.Info("the interface has other addresses", "interface", l.ifi.Name, "networks", l.nets, "was", old.nets)
 	l.link.SetAddrs(l.addr, l.addr6)
 	d.placeAnew()
 }

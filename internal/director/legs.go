@@ -3,7 +3,6 @@ package director
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -98,7 +97,7 @@ func (d *Director) findLegs() error {
 			return d.cfg.LegError(i, "interface", "leg %s: its addresses cannot be read: %v", c.Name, err)
 		}
 		d.legs = append(d.legs, l)
-		d.log.Info("interface", "leg", c.Name, "interface", ifi.Name, "mac", l.mac.String(), "networks", fmt.Sprint(l.nets), "public", c.Public, "vlan", c.VLAN)
+		d.log.Info("interface", "leg", c.Name, "interface", ifi.Name, "mac", l.mac.String(), "networks", l.nets, "public", c.Public, "vlan", c.VLAN)
 		if ifi.Flags&net.FlagUp == 0 {
 			d.log.Warn("the interface is down: nothing is forwarded by it until it is up", "interface", ifi.Name)
 		}

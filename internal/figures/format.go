@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+// Plural writes a number of things: 1 flow, 2 flows. The plural has an s.
+func Plural[N int | int32 | uint64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // Count writes a whole number with sep between thousands.
 func Count(x any, sep string) string {
 	s := fmt.Sprint(x)

@@ -19,7 +19,7 @@ const manyServers = 8
 // Print tells how a director is on one screen: `shunt status`. With all, every realserver is shown.
 func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 	p := &printer{w: w}
-	p.line("shunt %s on %s, up %s, %d worker%s, %s", o.Version, host, Ago(o.Now.Sub(o.Started)), o.Workers, plural(o.Workers), reloads(o))
+	p.line("shunt %s on %s, up %s, %s, %s", o.Version, host, Ago(o.Now.Sub(o.Started)), Plural(o.Workers, "worker"), reloads(o))
 	for _, w := range Warnings(o) {
 		p.line("! %s. %s", api.Printable(w.Title), api.Printable(w.Text))
 	}
@@ -61,13 +61,6 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-func plural(n int) string {
-	if n == 1 {
-		return ""
-	}
-	return "s"
-}
-
 func reloads(o *api.Overview) string {
 	file := api.Printable(o.Config)
 	if o.Reload.Taken.IsZero() {
@@ -83,9 +76,9 @@ func DriftTitle(o *api.Overview) string {
 	case n == 0 && o.Changes == 0:
 		return ""
 	case n == 0:
-		return fmt.Sprintf("%d change%s since the file was read, after which all is as in the file", o.Changes, plural(int(o.Changes)))
+		return Plural(o.Changes, "change") + " since the file was read, after which all is as in the file"
 	}
-	return fmt.Sprintf("%d difference%s from the file, by %d change%s since it was read", n, plural(n), o.Changes, plural(int(o.Changes)))
+	return fmt.Sprintf("%s from the file, by %s since it was read", Plural(n, "difference"), Plural(o.Changes, "change"))
 }
 
 // fewDrift is how many differences from the file Print shows.
