@@ -48,7 +48,7 @@ func Reason(s Scheduler, i int) string {
 	case c.load.Unreachable():
 		return "nobody answers for its address: its MAC is not known"
 	case c.load.Overloaded():
-		return fmt.Sprintf("overloaded: %d connections, and the upper threshold is %d", active+inactive, upper)
+		return fmt.Sprintf("overloaded: connections %d, upper threshold %d", active+inactive, upper)
 	}
 	switch s.Name() {
 	case "rr":
@@ -65,9 +65,9 @@ func Reason(s Scheduler, i int) string {
 		return fmt.Sprintf("weight %d", c.weight)
 	case "ovf":
 		if active > c.weight {
-			return fmt.Sprintf("full: %d active connections, weight %d", active, c.weight)
+			return fmt.Sprintf("full: active connections %d, weight %d", active, c.weight)
 		}
-		return fmt.Sprintf("room: %d active connections, weight %d", active, c.weight)
+		return fmt.Sprintf("room: active connections %d, weight %d", active, c.weight)
 	case "sh", "mh":
 		return "by the hash of the client"
 	case "dh":

@@ -217,7 +217,7 @@ func TestWrong(t *testing.T) {
 		{"choice", "legs:", "source_mac: mine\nlegs:", `shunt.yaml:1:13: source_mac is "mine": write auto, preserve or own`},
 		{"guard", "legs:", "guard: maybe\nlegs:", `shunt.yaml:1:8: guard is "maybe": write auto or off`},
 		{"flows", "legs:", "flows: 17000000\nlegs:", "shunt.yaml:1:8: flows is 17000000: it must be from 1024 to 16000000"},
-		{"processors", "legs:", "ring: {cpus: [0, 1]}\nlegs:", "shunt.yaml:1:14: cpus names 2 processors for 1 workers: name one for each worker"},
+		{"processors", "legs:", "ring: {cpus: [0, 1]}\nlegs:", "shunt.yaml:1:14: cpus names 2, and workers is 1: name one processor for each worker"},
 		{"processor", "legs:", "ring: {cpus: [1024]}\nlegs:", "shunt.yaml:1:15: processor 1024: it must be a whole number from 0 to 1023"},
 		{"spin", "legs:", "ring: {spin: 2s}\nlegs:", "shunt.yaml:1:14: spin is 2s: it must be from 0s to 100ms"},
 		{"gather", "legs:", "ring: {gather: 1s}\nlegs:", "shunt.yaml:1:16: gather is 1s: it must be from 0s to 10ms"},

@@ -135,7 +135,7 @@ const maxCPU = 1023
 // cpus reads the processors of the workers. Whether this host has them is seen at the start.
 func (v *validator) cpus(list []scalar, workers int) (cpus []int) {
 	if len(list) != 0 && len(list) != workers {
-		v.wrong("$.ring.cpus", "cpus names %d processors for %d workers: name one for each worker", len(list), workers)
+		v.wrong("$.ring.cpus", "cpus names %d, and workers is %d: name one processor for each worker", len(list), workers)
 	}
 	for i, x := range list {
 		n, ok := integer(x.text)

@@ -46,7 +46,7 @@ func Print(w io.Writer, x *api.Explanation) {
 		if x.Service != "" && x.Service != x.Key {
 			name = x.Service + ": " + x.Key
 		}
-		fmt.Fprintf(w, "service   %s, scheduler %s\n", name, x.Scheduler)
+		fmt.Fprintf(w, "service   %s, scheduler %s\n", api.Printable(name), x.Scheduler)
 	}
 	switch forwarder.Decider(x.Decider) {
 	case forwarder.ByFlow:
