@@ -106,6 +106,11 @@ type Neighbour struct {
 	Leg     string     `json:"leg"`
 	MAC     string     `json:"mac,omitempty"`
 	State   string     `json:"state"` // incomplete, resolved, stale, failed, static
+
+	Since    time.Time `json:"since,omitzero"`    // of the state
+	Disputes uint64    `json:"disputes,omitzero"` // how often another host answered for the address too
+	Disputed time.Time `json:"disputed,omitzero"` // the last time
+	Rival    string    `json:"rival,omitempty"`   // the MAC of who did
 }
 
 // Explanation tells where a packet would go, and why.

@@ -323,9 +323,17 @@ func TestResolverFindsAndKeeps(t *testing.T) {
 	r.Changes()
 	late := answer
 	late.SenderMAC = web1b
-	r.Handle(&late, now.Add(5*time.Millisecond))
-	if c := r.Changes(); len(c) != 1 || c[0].MAC != web1b {
-		t.Errorf("changes %+v after the neighbour moved", c)
+	now = now.Add(5 * time.Millisecond)
+	r.Handle(&late, now)
+	if c := r.Changes(); len(c) != 0 {
+		t.Errorf("changes %+v before the neighbour was asked at its MAC", c)
+	}
+	asked, changes := play(r, now, now.Add(3*time.Second))
+	if d := cmp.Diff([]string{"0s itself", "500ms itself"}, asked); d != "" {
+		t.Errorf("questions to the MAC from before: -want +got\n%s", d)
+	}
+	if len(changes) != 1 || changes[0].MAC != web1b || changes[0].Since.Sub(now) != time.Second {
+		t.Errorf("changes %+v after the neighbour moved", changes)
 	}
 	// With learn_gratuitous the announcement is enough.
 	r.LearnGratuitous = true
@@ -544,7 +552,7 @@ func TestResponderIPv6(t *testing.T) {
 
 func TestFilter(t *testing.T) {
 	frames := map[string][]byte{}
-	for name, m := range map[string]Message{"arp": self.request(rip, Broadcast), "solicitation": probe(own, vip6), "advertisement": announcement(own, vip6, true)} {
+	for name, m := range map[string]Message{"arp": self.request(rip, Broadcast), "reply": announcement(own, vip, true), "solicitation": probe(own, vip6), "advertisement": announcement(own, vip6, true)} {
 		b, err := m.Frame(0)
 		if err != nil {
 			t.Fatal(err)
@@ -570,29 +578,35 @@ func TestFilter(t *testing.T) {
 			{5, 5, 1, true, 0x8100}, {5, 0, 0, false, 0x8100}, {5, 6, 0, false, 0x8100}, {5, 5, 0, false, 0x88a8},
 			{0, 0xe000, 0, true, 0x8100}, {5, 0xe005, 0, true, 0x8100}, // with a priority
 		} {
-			prog := filter(c.vlan, c.tpid)
-			for i, in := range prog {
-				if e, ok := in.(bpf.LoadExtension); ok {
-					v := uint32(c.tag)
-					switch e.Num {
-					case bpf.ExtType:
-						v = c.typ
-					case bpf.ExtVLANProto:
-						v = 0x8100
+			for which := everything; which <= answersOnly; which++ {
+				prog := filter(c.vlan, c.tpid, which)
+				for i, in := range prog {
+					if e, ok := in.(bpf.LoadExtension); ok {
+						v := uint32(c.tag)
+						switch e.Num {
+						case bpf.ExtType:
+							v = c.typ
+						case bpf.ExtVLANProto:
+							v = 0x8100
+						}
+						prog[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v}
 					}
-					prog[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v}
 				}
-			}
-			vm, err := bpf.NewVM(prog)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n, err := vm.Run(b)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := c.ours && !strings.HasPrefix(name, "no "); (n > 0) != want {
-				t.Errorf("%s, leg of VLAN %d, frame of VLAN %d, kind %d: let in is %v", name, c.vlan, c.tag, c.typ, n > 0)
+				vm, err := bpf.NewVM(prog)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n, err := vm.Run(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := c.ours && !strings.HasPrefix(name, "no ")
+				if answer := (name == "reply" || name == "advertisement") && c.typ == 0; which != everything {
+					want = want && answer == (which == answersOnly)
+				}
+				if (n > 0) != want {
+					t.Errorf("%s, leg of VLAN %d, frame of VLAN %d, kind %d, filter %d: let in is %v", name, c.vlan, c.tag, c.typ, which, n > 0)
+				}
 			}
 		}
 	}

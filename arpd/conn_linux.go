@@ -19,6 +19,7 @@ import (
 // packetConn is a packet(7) socket as a Conn.
 type packetConn struct {
 	*packet.Conn
+	answers  *packet.Conn // nil unless they are read apart
 	everyone packet.Addr
 	index    int
 
@@ -35,7 +36,34 @@ func Dial(ifi *net.Interface, vlan uint16) (Conn, error) {
 
 // DialTagged is Dial for a VLAN whose tags are of the type tpid: 0x8100 for 802.1Q, 0x88a8 for 802.1ad.
 func DialTagged(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
-	prog, err := bpf.Assemble(filter(vlan, tpid))
+	c, err := listen(ifi, filter(vlan, tpid, everything))
+	if err != nil {
+		return nil, err
+	}
+	return &packetConn{Conn: c, everyone: packet.Addr{HardwareAddr: Broadcast[:]}, index: ifi.Index, groups: -1}, nil
+}
+
+// DialSplit is DialTagged for a Conn that is a Splitter: it has two sockets, and so two queues in the kernel.
+func DialSplit(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
+	c, err := listen(ifi, filter(vlan, tpid, butAnswers))
+	if err != nil {
+		return nil, err
+	}
+	answers, err := listen(ifi, filter(vlan, tpid, answersOnly))
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &splitConn{packetConn{Conn: c, answers: answers, everyone: packet.Addr{HardwareAddr: Broadcast[:]}, index: ifi.Index, groups: -1}}, nil
+}
+
+// splitConn is a packetConn whose answers are read apart.
+type splitConn struct{ packetConn }
+
+// ReadAnswer reads the next answer to this host alone.
+func (c *splitConn) ReadAnswer(b []byte) (int, error) { return readFrom(c.answers, b) }
+
+func listen(ifi *net.Interface, program []bpf.Instruction) (*packet.Conn, error) {
+	prog, err := bpf.Assemble(program)
 	if err != nil {
 		return nil, fmt.Errorf("ARP on %s: %w", ifi.Name, err)
 	}
@@ -48,13 +76,20 @@ func DialTagged(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ARP on %s: %w", ifi.Name, err)
 	}
-	return &packetConn{Conn: c, everyone: packet.Addr{HardwareAddr: Broadcast[:]}, index: ifi.Index, groups: -1}, nil
+	return c, nil
 }
+
+// What a filter lets in: an answer is an ARP reply or a neighbour advertisement that is for this host alone.
+const (
+	everything = iota
+	butAnswers
+	answersOnly
+)
 
 // filter lets in ARP and neighbour solicitations and advertisements that are for this host or a group, of one VLAN: the
 // kernel takes the tag out of the frame, but tells the filter (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TPID in
 // linux/filter.h). A tag of VLAN 0 has a priority, and is of no VLAN.
-func filter(vlan, tpid uint16) []bpf.Instruction {
+func filter(vlan, tpid uint16, which int) []bpf.Instruction {
 	accept, reject := bpf.RetConstant{Val: 0xffff}, bpf.RetConstant{Val: 0}
 	p := []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtType},
@@ -71,16 +106,32 @@ func filter(vlan, tpid uint16) []bpf.Instruction {
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(tpid), SkipTrue: 1}, reject,
 		)
 	}
+	// What becomes of a question, of an answer to a group, and of one to this host alone.
+	question, group, alone := accept, accept, accept
+	switch which {
+	case butAnswers:
+		alone = reject
+	case answersOnly:
+		question, group = reject, reject
+	}
 	return append(p,
 		bpf.LoadAbsolute{Off: 12, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeARP, SkipTrue: 6},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeIPv6, SkipFalse: 6},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeARP, SkipFalse: 3},
+		bpf.LoadAbsolute{Off: frame.HeaderLen + 6, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 2, SkipTrue: 8}, // a reply (RFC 826)
+		question,
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: frame.EtherTypeIPv6, SkipFalse: 5},
 		bpf.LoadAbsolute{Off: frame.HeaderLen + 6, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmpv6, SkipFalse: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmpv6, SkipFalse: 3},
 		bpf.LoadAbsolute{Off: frame.HeaderLen + ipv6Header, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 135, SkipTrue: 1}, // RFC 4861, 4.3 and 4.4
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 136, SkipFalse: 1},
-		accept, reject,
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 136, SkipTrue: 2}, // an advertisement (RFC 4861, 4.4)
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 135, SkipTrue: 4}, // a solicitation (4.3)
+		reject,
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_HOST, SkipFalse: 2},
+		alone,
+		question,
+		group,
 	)
 }
 
@@ -129,20 +180,31 @@ func (c *packetConn) Close() error {
 		_ = unix.Close(c.groups)
 		c.groups = -1
 	}
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	if c.answers != nil {
+		err = errors.Join(err, c.answers.Close())
+	}
+	return err
 }
 
 // Dropped is the number of frames that the kernel dropped because nobody had read those before.
 func (c *packetConn) Dropped() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s, err := c.Stats(); err == nil { // which sets the kernel's count to zero
-		c.dropped += uint64(s.Drops)
+	for _, conn := range []*packet.Conn{c.Conn, c.answers} {
+		if conn == nil {
+			continue
+		}
+		if s, err := conn.Stats(); err == nil { // which sets the kernel's count to zero
+			c.dropped += uint64(s.Drops)
+		}
 	}
 	return c.dropped
 }
 
-func (c *packetConn) Read(b []byte) (int, error) {
+func (c *packetConn) Read(b []byte) (int, error) { return readFrom(c.Conn, b) }
+
+func readFrom(c *packet.Conn, b []byte) (int, error) {
 	n, _, err := c.ReadFrom(b)
 	if errors.Is(err, os.ErrClosed) {
 		err = net.ErrClosed

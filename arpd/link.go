@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"net"
 	"net/netip"
 	"sync"
@@ -25,6 +26,12 @@ type Conn interface {
 type Joiner interface {
 	Join(addr netip.Addr) error
 	Leave(addr netip.Addr) error
+}
+
+// A Splitter is a Conn that has the answers to this host alone, among them those to its questions, for ReadAnswer, and all else
+// for Read: so no flood of the others keeps the answers from being read.
+type Splitter interface {
+	ReadAnswer(b []byte) (int, error)
 }
 
 // A Dropper is a Conn that knows how many frames came faster than they were read, since it was opened.
@@ -49,6 +56,8 @@ type LinkConfig struct {
 	Ours func(frame.MAC) bool
 	// Changed tells what became of neighbours, in order. The list is the callee's.
 	Changed func([]Neighbour)
+	// Disputed tells that somebody else answered for a neighbour too, which keeps the MAC that is known: see Neighbour.Rival.
+	Disputed func(Neighbour)
 	// Conflict tells that somebody else claims a VIP.
 	Conflict func(vip netip.Addr, mac frame.MAC)
 }
@@ -66,6 +75,8 @@ type Counters struct {
 	Conflicts uint64 // messages of somebody else who claims a VIP
 	Changed   uint64 // changes of a neighbour's state or MAC
 	Failures  uint64 // of these, neighbours that became unresolvable
+	Disputes  uint64 // answers of somebody else for a neighbour
+	Excess    uint64 // messages not looked at, as one MAC sent too many
 	Errors    uint64 // frames that could not be read or sent
 	Dropped   uint64 // frames that came faster than they are read, in a flood
 }
@@ -76,10 +87,13 @@ const (
 	answerBurst = 200
 )
 
-// What is read is bounded too, lest a flood use up a processor: the rest stays with the kernel, which drops it.
+// What is read is bounded too, lest a flood use up a processor: the rest stays with the kernel, which drops it. Of one MAC less is
+// looked at, so that one host does not use up what is for all; what is not looked at costs a part only.
 const (
-	readRate  = 20_000 // a second
-	readBurst = 4000
+	readRate   = 20_000 // a second
+	readBurst  = 4000
+	senderRate = 2000
+	unread     = 0.2 // of a message, for one that is not looked at
 )
 
 // allowance is a bucket that fills by rate a second, up to burst.
@@ -91,17 +105,48 @@ type allowance struct {
 
 // take reports whether there may be one more.
 func (a *allowance) take(now time.Time) bool {
+	a.fill(now)
+	return a.spend(1)
+}
+
+func (a *allowance) fill(now time.Time) {
 	if a.last.IsZero() {
 		a.left = a.burst
 	} else {
 		a.left = min(a.left+now.Sub(a.last).Seconds()*a.rate, a.burst)
 	}
 	a.last = now
-	if a.left < 1 {
+}
+
+// spend takes a cost, if there is as much.
+func (a *allowance) spend(cost float64) bool {
+	if a.left < cost {
 		return false
 	}
-	a.left--
+	a.left -= cost
 	return true
+}
+
+// A reader reads messages at a bounded rate, in all and of each MAC.
+type reader struct {
+	all     allowance
+	senders [256]allowance // of MACs by a hash, so that no flood of MACs fills the memory
+}
+
+func newReader() *reader { return &reader{all: allowance{rate: readRate, burst: readBurst}} }
+
+// may reports whether a frame is to be looked at, and whether to rest before the next.
+func (r *reader) may(b []byte, now time.Time) (look, rest bool) {
+	cost := unread
+	if len(b) >= frame.HeaderLen {
+		s := &r.senders[crc32.ChecksumIEEE(b[6:12])%uint32(len(r.senders))]
+		s.rate, s.burst = senderRate, senderRate
+		if look = s.take(now); look {
+			cost = 1
+		}
+	}
+	r.all.fill(now)
+	return look, !r.all.spend(cost)
 }
 
 // A Link runs Responder, Announcer and Resolver on one interface. All methods may be called from any goroutine.
@@ -111,9 +156,10 @@ type Link struct {
 	responder *Responder
 	kick      chan struct{}
 
-	mac     atomic.Pointer[frame.MAC]
-	answers allowance // the reader's, as is
-	reads   allowance
+	mac atomic.Pointer[frame.MAC]
+
+	handling sync.Mutex // one message at a time
+	answers  allowance  // guarded by handling
 
 	mu        sync.Mutex // guards what follows
 	v4, v6    netip.Addr // the director's own
@@ -123,7 +169,7 @@ type Link struct {
 
 	tell  sync.Mutex // one call of Changed and Conflict at a time, in order
 	count struct {
-		received, malformed, answered, limited, announced, probed, asked, learnt, conflicts, changed, failures, errors atomic.Uint64
+		received, malformed, answered, limited, announced, probed, asked, learnt, conflicts, changed, failures, disputes, excess, errors atomic.Uint64
 	}
 }
 
@@ -135,14 +181,17 @@ func NewLink(conn Conn, cfg LinkConfig) *Link {
 	if cfg.Ours == nil {
 		cfg.Ours = func(frame.MAC) bool { return false }
 	}
+	if cfg.Disputed == nil {
+		cfg.Disputed = func(Neighbour) {}
+	}
 	if cfg.Conflict == nil {
 		cfg.Conflict = func(netip.Addr, frame.MAC) {}
 	}
 	l := &Link{
 		cfg: cfg, conn: conn, responder: NewResponder(), kick: make(chan struct{}, 1),
 		announcer: NewAnnouncer(cfg.Announce), resolver: NewResolver(cfg.Refresh), joined: map[netip.Addr]bool{},
-		answers: allowance{rate: answerRate, burst: answerBurst}, reads: allowance{rate: readRate, burst: readBurst},
-		v4: cfg.Addr, v6: cfg.Addr6,
+		answers: allowance{rate: answerRate, burst: answerBurst},
+		v4:      cfg.Addr, v6: cfg.Addr6,
 	}
 	l.announcer.Watch, l.announcer.Silent, l.responder.Silent = cfg.Watch, cfg.Private, cfg.Private
 	l.mac.Store(&cfg.MAC)
@@ -261,6 +310,20 @@ func (l *Link) ChangeTargets(add map[netip.Addr]frame.MAC, remove []netip.Addr) 
 	l.wake()
 }
 
+// Suspect tells that frames to some neighbours seem to be lost: see Resolver.Suspect.
+func (l *Link) Suspect(addrs []netip.Addr) {
+	now := time.Now()
+	l.mu.Lock()
+	for _, a := range addrs {
+		l.resolver.Suspect(a, now)
+	}
+	hurried := l.resolver.Hurried()
+	l.mu.Unlock()
+	if hurried {
+		l.wake()
+	}
+}
+
 // Announce has all VIPs announced at once.
 func (l *Link) Announce() {
 	l.mu.Lock()
@@ -289,14 +352,17 @@ func (l *Link) Counters() Counters {
 	return Counters{
 		Probed: c.probed.Load(), Dropped: drops(l.conn), Received: c.received.Load(), Malformed: c.malformed.Load(), Answered: c.answered.Load(), Limited: c.limited.Load(), Announced: c.announced.Load(),
 		Asked: c.asked.Load(), Learnt: c.learnt.Load(), Conflicts: c.conflicts.Load(), Changed: c.changed.Load(),
-		Failures: c.failures.Load(), Errors: c.errors.Load(),
+		Failures: c.failures.Load(), Disputes: c.disputes.Load(), Excess: c.excess.Load(), Errors: c.errors.Load(),
 	}
 }
 
 // Run works until ctx is done. It may be called once.
 func (l *Link) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Go(func() { l.read(ctx) })
+	wg.Go(func() { l.read(ctx, l.conn.Read) })
+	if s, ok := l.conn.(Splitter); ok {
+		wg.Go(func() { l.read(ctx, s.ReadAnswer) })
+	}
 	l.work(ctx)
 	_ = l.conn.Close()
 	wg.Wait()
@@ -345,8 +411,12 @@ func (l *Link) report() {
 	l.tell.Lock()
 	defer l.tell.Unlock()
 	l.mu.Lock()
-	changes := l.resolver.Changes()
+	changes, disputes := l.resolver.Changes(), l.resolver.Disputes()
 	l.mu.Unlock()
+	l.count.disputes.Add(uint64(len(disputes)))
+	for _, n := range disputes {
+		l.cfg.Disputed(n)
+	}
 	for _, n := range changes {
 		l.count.changed.Add(1)
 		if n.State == Failed {
@@ -378,10 +448,11 @@ const readPause = 100 * time.Millisecond
 const readNap = 10 * time.Millisecond
 
 // read handles what comes. No frame ends it, whatever is in it.
-func (l *Link) read(ctx context.Context) {
+func (l *Link) read(ctx context.Context, next func([]byte) (int, error)) {
 	buf := make([]byte, 2048)
+	r := newReader()
 	for ctx.Err() == nil {
-		n, err := l.conn.Read(buf)
+		n, err := next(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -394,9 +465,16 @@ func (l *Link) read(ctx context.Context) {
 			continue
 		}
 		l.count.received.Add(1)
-		l.handle(buf[:n])
-		for !l.reads.take(time.Now()) && ctx.Err() == nil {
+		look, rest := r.may(buf[:n], time.Now())
+		if look {
+			l.handle(buf[:n])
+		} else {
+			l.count.excess.Add(1)
+		}
+		for rest && ctx.Err() == nil {
 			time.Sleep(readNap)
+			r.all.fill(time.Now())
+			rest = !r.all.spend(1)
 		}
 	}
 }
@@ -407,6 +485,8 @@ func (l *Link) handle(b []byte) {
 		l.count.malformed.Add(1)
 		return
 	}
+	l.handling.Lock()
+	defer l.handling.Unlock()
 	mac := *l.mac.Load()
 	if m.SenderMAC == mac || m.Source == mac || l.cfg.Ours(m.SenderMAC) {
 		return

@@ -122,32 +122,120 @@ func TestLink(t *testing.T) {
 	})
 }
 
-// A flood is read at a bounded rate, and what is read is handled.
+// A flood is read at a bounded rate, less of it is looked at if it is of one MAC, and an answer is not kept up by it.
 func TestReadingIsBounded(t *testing.T) {
+	for _, senders := range []int{1, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &splitter{newWire(), make(chan []byte)}
+			l := NewLink(w, LinkConfig{MAC: own, Addr: dip, Refresh: time.Hour})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { l.Run(ctx); close(done) }()
+			l.SetTargets(map[netip.Addr]frame.MAC{rip: {}})
+			l.SetVIPs([]netip.Addr{vip})
+			synctest.Wait()
+			var flood [][]byte
+			for i := range senders {
+				question := (&Self{MAC: frame.MAC{2, 0, 0, 0, 1, byte(i)}, V4: router}).request(vip, Broadcast)
+				b, err := question.Frame(0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				flood = append(flood, b)
+			}
+			began := time.Now()
+			const n = 50_000
+			for i := range n {
+				if i == n/2 {
+					b, err := answerOf(web1, rip).Frame(0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					w.answers <- b
+					synctest.Wait()
+					if got := l.Neighbours()[0]; got.MAC != web1 {
+						t.Errorf("in the flood the answer was lost: %+v", got)
+					}
+				}
+				w.in <- flood[i%senders]
+			}
+			took := time.Since(began)
+			looked := n - l.Counters().Excess
+			switch rate := float64(n-readBurst) / took.Seconds(); {
+			case senders == 1 && (rate < readRate || rate > 1.3*readRate/unread):
+				t.Errorf("of one MAC %d messages were read in %s", n, took)
+			case senders > 1 && (rate < readRate*0.9 || rate > readRate*1.1):
+				t.Errorf("of many MACs %d messages were read in %s", n, took)
+			case senders == 1 && float64(looked) > senderRate*(took.Seconds()+1)+10:
+				t.Errorf("%d messages of one MAC were looked at in %s", looked, took)
+			case senders > 1 && looked < n*9/10:
+				t.Errorf("of many MACs only %d messages were looked at", looked)
+			}
+			cancel()
+			<-done
+			if got := l.Counters().Received; got != n+1 {
+				t.Errorf("%d messages were received, not %d", got, n+1)
+			}
+		})
+	}
+}
+
+// splitter is a wire whose answers come apart.
+type splitter struct {
+	*wire
+	answers chan []byte
+}
+
+func (s *splitter) ReadAnswer(b []byte) (int, error) {
+	select {
+	case f := <-s.answers:
+		return copy(b, f), nil
+	case <-s.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+// A Link tells when somebody else answers for a neighbour.
+func TestLinkTellsDisputes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
-		l := NewLink(w, LinkConfig{MAC: own, Addr: dip})
+		var mu sync.Mutex
+		var told []Neighbour
+		l := NewLink(w, LinkConfig{MAC: own, Addr: dip, Refresh: time.Hour, Disputed: func(n Neighbour) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, n)
+		}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { l.Run(ctx); close(done) }()
-		question := (&Self{MAC: gw, V4: router}).request(vip, Broadcast)
-		b, err := question.Frame(0)
-		if err != nil {
-			t.Fatal(err)
+		l.SetTargets(map[netip.Addr]frame.MAC{rip: {}})
+		synctest.Wait()
+		w.put(t, *answerOf(web1, rip))
+		w.put(t, *answerOf(web1b, rip))
+		synctest.Wait()
+		mu.Lock()
+		if len(told) != 1 || told[0].MAC != web1 || told[0].Rival != web1b || l.Counters().Disputes != 1 {
+			t.Errorf("told of %+v, counted %+v", told, l.Counters())
 		}
-		began := time.Now()
-		const n = 50_000
-		for range n {
-			w.in <- b
+		mu.Unlock()
+		w.sent()
+		time.Sleep(staleGap)
+		synctest.Wait()
+		if out := w.sent(); len(out) != 1 || out[0].Destination != web1 {
+			t.Errorf("asked again: %+v", out)
 		}
-		if d := time.Since(began); d < (n-readBurst)*time.Second/readRate-time.Second || d > n*time.Second/readRate+time.Second {
-			t.Errorf("%d messages were read in %s", n, d)
+		w.put(t, *answerOf(web1, rip))
+		time.Sleep(2 * staleGap)
+		synctest.Wait()
+		w.sent()
+		l.Suspect([]netip.Addr{rip})
+		synctest.Wait()
+		if out := w.sent(); len(out) != 1 || out[0].Destination != web1 {
+			t.Errorf("suspected, it is asked %+v", out)
 		}
 		cancel()
 		<-done
-		if got := l.Counters().Received; got != n {
-			t.Errorf("%d messages were received, not %d", got, n)
-		}
 	})
 }
 

@@ -37,6 +37,10 @@ type Neighbour struct {
 	MAC   frame.MAC
 	State State
 	Since time.Time // of the state
+
+	Disputes uint64    // how often somebody else answered for it too
+	Disputed time.Time // the last time; zero is never
+	Rival    frame.MAC // who did then
 }
 
 // Times of resolution. The first questions come densely, so that a director starts within a second.
@@ -46,7 +50,15 @@ const (
 	staleTries   = 5 // questions for a stale neighbour: two to itself, then to all
 	staleUnicast = 2
 	staleGap     = time.Second
+	suspectGap   = 500 * time.Millisecond // if frames to it seem to be lost: see Suspect
 	longestGap   = 30 * time.Second
+)
+
+// A neighbour that seems to have another MAC is asked at the one that is known, checkTries times, checkGap apart. Only if it is silent
+// there, it has moved.
+const (
+	checkTries = 2
+	checkGap   = 500 * time.Millisecond
 )
 
 // answerWindow is how long after a question an answer to it is waited for; what comes later nobody asked for.
@@ -60,17 +72,20 @@ const (
 
 // A Resolver finds and keeps the MACs of neighbours. It is not safe for several goroutines.
 //
-// It believes answers to its questions only. What a neighbour says unasked, as a gratuitous announcement of another MAC, has
-// it ask again at once: so a change is known within the time of an answer, and a forged message alone moves nobody.
+// It believes answers to its questions only, and of several answers to one question the first. What a neighbour says unasked, as a
+// gratuitous announcement of another MAC, has it ask again at once. An answer from another MAC than the known one counts only
+// when the neighbour is silent at the known one: it is asked there, and the other is believed a second later. So a change is known
+// within about a second, and who forges messages moves nobody that is there; see Neighbour.Disputes.
 type Resolver struct {
 	// LearnGratuitous has it believe messages that nobody asked for, too.
 	LearnGratuitous bool
 
-	refresh time.Duration
-	targets map[netip.Addr]*target
-	due     queue // of those that are asked for, the next first
-	changed []Neighbour
-	hurried bool // something is to be asked sooner than Due said
+	refresh  time.Duration
+	targets  map[netip.Addr]*target
+	due      queue // of those that are asked for, the next first
+	changed  []Neighbour
+	disputes []Neighbour
+	hurried  bool // something is to be asked sooner than Due said
 
 	left map[netip.Addr]Neighbour // those that were removed lately with their MAC known; Since is when
 }
@@ -82,7 +97,13 @@ type target struct {
 	next  time.Time
 	asked time.Time // the last question
 	told  time.Time // the last time that something unasked had us ask
-	place int       // in the queue; -1 if it is not asked for
+	open  bool      // the last question has no answer yet
+
+	silent  int       // questions to its MAC alone that were not answered, one after the other
+	claimed frame.MAC // that of an answer while its own is checked; else zero
+	checks  int       // questions of the check
+	suspect bool      // it is asked for densely: see Suspect
+	place   int       // in the queue; -1 if it is not asked for
 }
 
 // queue is a heap of targets by the time of their next question: with tens of thousands of them nothing may look at all. Those
@@ -147,7 +168,7 @@ func (r *Resolver) Add(addr netip.Addr, mac frame.MAC, now time.Time) {
 		return
 	}
 	r.drop(addr)
-	t = &target{Neighbour: Neighbour{addr, mac, Static, now}, next: now, place: -1}
+	t = &target{Neighbour: Neighbour{Addr: addr, MAC: mac, State: Static, Since: now}, next: now, place: -1}
 	if mac.IsZero() {
 		t.State = Incomplete
 		if was, ok := r.left[addr]; ok && now.Sub(was.Since) < remembered {
@@ -207,29 +228,88 @@ func (r *Resolver) Handle(m *Message, now time.Time) bool {
 		return false
 	}
 	answer := m.Reply && !m.Destination.IsGroup() && !t.asked.IsZero() && now.Sub(t.asked) <= answerWindow
-	if !answer && !r.LearnGratuitous && t.MAC != m.SenderMAC {
-		if now.Sub(t.told) >= staleGap {
-			t.told, r.hurried = now, true
-			r.schedule(t, now)
-			if t.State == Resolved {
-				r.become(t, Stale, t.MAC, now)
-			}
-			t.tries = staleUnicast // the question is to go to all
+	switch first := answer && t.open; {
+	case r.LearnGratuitous, t.MAC.IsZero() && first:
+		r.believe(t, m.SenderMAC, now)
+	case t.MAC == m.SenderMAC:
+		r.same(t, answer, now)
+	case first && t.claimed.IsZero() && t.silent >= checkTries:
+		r.believe(t, m.SenderMAC, now)
+	case first && t.claimed.IsZero():
+		t.open, t.claimed, t.checks, r.hurried = false, m.SenderMAC, 0, true
+		r.schedule(t, now)
+	case answer && !t.MAC.IsZero():
+		if t.claimed != m.SenderMAC {
+			r.dispute(t, m.SenderMAC, now)
 		}
-		return true
+	default:
+		r.provoke(t, now)
 	}
-	if t.State != Resolved || t.MAC != m.SenderMAC {
-		r.become(t, Resolved, m.SenderMAC, now)
-	}
-	t.tries = 0
-	r.schedule(t, now.Add(r.refresh))
 	return true
+}
+
+// believe has a neighbour at a MAC.
+func (r *Resolver) believe(t *target, mac frame.MAC, now time.Time) {
+	t.open, t.suspect, t.claimed, t.tries, t.silent = false, false, frame.MAC{}, 0, 0
+	if t.State != Resolved || t.MAC != mac {
+		r.become(t, Resolved, mac, now)
+	}
+	r.schedule(t, now.Add(r.refresh))
+}
+
+// same has heard a neighbour at the MAC that is known. While that is checked only an answer counts, which shows that the other
+// one who answered is not the neighbour.
+func (r *Resolver) same(t *target, answer bool, now time.Time) {
+	other := t.claimed
+	if !other.IsZero() && !answer {
+		return
+	}
+	r.believe(t, t.MAC, now)
+	if !other.IsZero() {
+		r.dispute(t, other, now)
+	}
+}
+
+// dispute notes that somebody else answered for a neighbour too. It is asked again, at the MAC that is known.
+func (r *Resolver) dispute(t *target, other frame.MAC, now time.Time) {
+	t.Disputes++
+	t.Disputed, t.Rival = now, other
+	r.disputes = append(r.disputes, t.Neighbour)
+	if again := now.Add(staleGap); t.claimed.IsZero() && t.next.After(again) {
+		r.hurried = true
+		r.schedule(t, again)
+	}
+}
+
+// provoke asks for a neighbour at once, as something that nobody asked for tells of another MAC; but not more than once a second.
+func (r *Resolver) provoke(t *target, now time.Time) {
+	if now.Sub(t.told) < staleGap || !t.claimed.IsZero() {
+		return
+	}
+	t.told, r.hurried = now, true
+	r.schedule(t, now)
+	if t.State == Resolved {
+		r.become(t, Stale, t.MAC, now)
+	}
+	t.tries = staleUnicast // the question is to go to all
+}
+
+// Suspect asks for a neighbour at once, as it seems not to take frames any more: itself, and then all. It does nothing if it is
+// being asked for already, or was answered in the last second.
+func (r *Resolver) Suspect(addr netip.Addr, now time.Time) {
+	t := r.targets[addr]
+	if t == nil || t.State != Resolved || !t.claimed.IsZero() || now.Sub(t.asked) < staleGap {
+		return
+	}
+	t.suspect, r.hurried = true, true
+	r.schedule(t, now)
 }
 
 // Again has all neighbours asked for at once, as when the interface is another one. Those that failed are as new; the others'
 // MACs are believed until they fail.
 func (r *Resolver) Again(now time.Time) {
 	for _, t := range r.targets {
+		t.claimed, t.silent = frame.MAC{}, 0
 		switch t.State {
 		case Static:
 		case Resolved, Stale:
@@ -254,7 +334,16 @@ func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {
 func (r *Resolver) Due(self *Self, now time.Time) (out []Message, next time.Time) {
 	for len(out) < portion && len(r.due) > 0 && !r.due[0].next.After(now) {
 		t := r.due[0]
-		out = append(out, self.request(t.Addr, r.ask(t, now)))
+		if !t.claimed.IsZero() && t.checks == checkTries {
+			r.believe(t, t.claimed, now) // the other was silent
+			continue
+		}
+		to := r.ask(t, now)
+		t.asked, t.open = now, true
+		if to != Broadcast {
+			t.silent++
+		}
+		out = append(out, self.request(t.Addr, to))
 		heap.Fix(&r.due, 0)
 	}
 	if len(r.due) == 0 {
@@ -269,8 +358,12 @@ func (r *Resolver) Due(self *Self, now time.Time) (out []Message, next time.Time
 
 // ask moves t on by one question, and returns to whom it goes.
 func (r *Resolver) ask(t *target, now time.Time) frame.MAC {
+	if !t.claimed.IsZero() {
+		t.checks++
+		t.next = now.Add(checkGap)
+		return t.MAC
+	}
 	to := Broadcast
-	t.asked = now
 	switch t.State {
 	case Resolved:
 		r.become(t, Stale, t.MAC, now)
@@ -284,6 +377,9 @@ func (r *Resolver) ask(t *target, now time.Time) frame.MAC {
 			to = t.MAC // RFC 1122, 2.3.2.1: a unicast poll
 		}
 		t.next = now.Add(staleGap)
+		if t.suspect {
+			t.next = now.Add(suspectGap)
+		}
 	case Incomplete:
 		if t.tries == len(firstGaps) {
 			t.gap = staleGap
@@ -298,6 +394,13 @@ func (r *Resolver) ask(t *target, now time.Time) frame.MAC {
 		t.next = now.Add(t.gap)
 	}
 	return to
+}
+
+// Disputes returns, since the last call and in order, the neighbours for whom somebody else answered too: see Neighbour.Rival.
+func (r *Resolver) Disputes() []Neighbour {
+	out := r.disputes
+	r.disputes = nil
+	return out
 }
 
 // Changes returns what changed since the last call, in order.

@@ -10,6 +10,9 @@ import (
 // errNoInterface is the error of writing while there is no Conn in a Slot.
 var errNoInterface = errors.New("there is no interface at present")
 
+// errNoSplitter tells that the Conn in a Slot has no answers apart.
+var errNoSplitter = errors.New("all messages are read together")
+
 // A Slot is a Conn into which others are put, one after the other: those of an interface that may be deleted and come
 // again, while the Link over it goes on. Without one in it, Read waits and Write fails. It may be used by any goroutines.
 type Slot struct {
@@ -57,6 +60,21 @@ func (s *Slot) Put(c Conn) error {
 
 // Read waits for a Conn and for a frame of it.
 func (s *Slot) Read(b []byte) (int, error) {
+	return s.read(func(c Conn) (int, error) { return c.Read(b) })
+}
+
+// ReadAnswer waits for a Conn that is a Splitter, and for an answer of it.
+func (s *Slot) ReadAnswer(b []byte) (int, error) {
+	return s.read(func(c Conn) (int, error) {
+		if sp, ok := c.(Splitter); ok {
+			return sp.ReadAnswer(b)
+		}
+		return 0, errNoSplitter
+	})
+}
+
+// read has fn read from the Conn that is in it, until one read something or failed while it was in it.
+func (s *Slot) read(fn func(Conn) (int, error)) (int, error) {
 	for {
 		s.mu.Lock()
 		c, turn, changed, closed := s.conn, s.turn, s.changed, s.closed
@@ -68,9 +86,13 @@ func (s *Slot) Read(b []byte) (int, error) {
 			<-changed
 			continue
 		}
-		n, err := c.Read(b)
+		n, err := fn(c)
 		if err == nil {
 			return n, nil
+		}
+		if err == errNoSplitter {
+			<-changed
+			continue
 		}
 		s.mu.Lock()
 		other := s.turn != turn || s.closed

@@ -65,7 +65,7 @@ func (c *Control) commit() error {
 		}
 	}
 	for _, m := range c.touchedMACs {
-		s.edits.macs = append(s.edits.macs, macEdit{m, c.macs[m] > 0})
+		s.edits.macs = append(s.edits.macs, macEdit{m, c.macs[m] > 0 && !c.fromClients(m)})
 	}
 	if c.reshape {
 		c.fillTables(s)

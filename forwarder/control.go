@@ -43,7 +43,8 @@ type Control struct {
 	groupIDs  map[ServiceKey]uint16
 	vipAddrs  []frame.Addr
 	hops      map[hop]*hopState
-	macs      map[frame.MAC]int // how many hops that are in use, and legs, have it
+	macs      map[frame.MAC]int       // how many hops that are in use, and legs, have it
+	clients   map[frame.MAC]time.Time // see noteClients
 	loads     scheduler.Loads
 	snap      *snapshot
 	clock     func() time.Time
@@ -129,7 +130,7 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 	c := &Control{
 		workers: workers, legs: legs, settings: settings, clock: clock,
 		services: map[ServiceKey]*serviceState{}, gone: map[goneKey]*destState{},
-		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, hops: map[hop]*hopState{}, macs: map[frame.MAC]int{},
+		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, hops: map[hop]*hopState{}, macs: map[frame.MAC]int{}, clients: map[frame.MAC]time.Time{},
 		reshape: true,
 	}
 	for _, l := range legs {
@@ -186,6 +187,9 @@ func (c *Control) SetNeighbours(list []Neighbour) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	changed := false
+	if slices.ContainsFunc(list, func(n Neighbour) bool { return !n.MAC.IsZero() && c.macs[n.MAC] == 0 }) {
+		c.noteClients()
+	}
 	for _, n := range list {
 		h := c.hop(hop{n.Leg, n.Addr})
 		asked := n.Asked && n.MAC.IsZero()

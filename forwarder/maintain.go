@@ -17,6 +17,7 @@ func (e *Engine) Maintain() error {
 	if now.Sub(c.estimated) >= EstimatePeriod {
 		c.estimated = now
 		c.estimate()
+		c.noteClients()
 		c.state.retry(c)
 	}
 	if forgot, moved := c.sweepGone(), c.progress(now); forgot || moved {

@@ -70,7 +70,7 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	err := l.readAddresses()
 	var conn arpd.Conn
 	if err == nil {
-		conn, err = arpd.DialTagged(ifi, l.vlan, l.tpid)
+		conn, err = arpd.DialSplit(ifi, l.vlan, l.tpid)
 	}
 	var fresh []*ring.Sockets
 	if err == nil {

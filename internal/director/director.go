@@ -66,9 +66,10 @@ type Director struct {
 	sockets []*control.Server
 	page    *statuspage.Server
 
-	neighbours sync.Mutex // guards known and claims
+	neighbours sync.Mutex // guards known, claims and rivals
 	known      map[place]arpd.Neighbour
 	claims     claims
+	rivals     claims // of realservers: see disputed
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

@@ -162,7 +162,7 @@ func (d *Director) isOurs(mac frame.MAC) bool { return (*d.macs.Load())[mac] }
 func (d *Director) openLinks(ctx context.Context) error {
 	d.noteMACs()
 	for _, l := range d.legs {
-		conn, err := arpd.DialTagged(l.ifi, l.vlan, l.tpid)
+		conn, err := arpd.DialSplit(l.ifi, l.vlan, l.tpid)
 		if err != nil {
 			return err
 		}
@@ -173,6 +173,7 @@ func (d *Director) openLinks(ctx context.Context) error {
 			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, TPID: l.tpid, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
 			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn, Ours: d.isOurs,
 			Changed:  func(list []arpd.Neighbour) { d.neighboursChanged(l.id, list) },
+			Disputed: func(n arpd.Neighbour) { d.disputed(l, n) },
 			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})
 		d.wg.Go(func() { l.link.Run(ctx) })

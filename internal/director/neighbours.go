@@ -72,6 +72,10 @@ func (d *Director) neighboursChanged(leg frame.Leg, list []arpd.Neighbour) {
 	}
 	for i, n := range list {
 		d.logNeighbour(leg, old[i], n, good)
+		if n.MAC != old[i].MAC && !n.MAC.IsZero() && d.engine.FromClients(n.MAC) {
+			d.log.Error("the realserver's MAC is one that clients' frames come from, as that of their router: the loop guard leaves it alone; "+
+				"does a router answer ARP for the realserver, or was its ARP forged?", "realserver", n.Addr, "mac", n.MAC, "leg", d.legs[leg].name)
+		}
 	}
 }
 
@@ -134,6 +138,17 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 		return
 	}
 	log.Error("another host claims the VIP by ARP: clients go there or here by chance; find it by its MAC")
+}
+
+// disputed warns of somebody else who answers for a realserver.
+func (d *Director) disputed(l *leg, n arpd.Neighbour) {
+	d.neighbours.Lock()
+	tell, _ := d.rivals.tell(claim{n.Addr, n.Rival}, n.Disputed)
+	d.neighbours.Unlock()
+	if tell {
+		d.log.Error("two hosts answer for the realserver: it keeps the MAC that is known; find the other by its MAC, or give the realserver's in the "+
+			"configuration (mac:)", "realserver", n.Addr, "mac", n.MAC, "other", n.Rival, "leg", l.name)
+	}
 }
 
 // logPlan tells what is served by whom.

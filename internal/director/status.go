@@ -59,6 +59,8 @@ func (d *Director) Status() api.Status {
 		add(arp+"conflicts", c.Conflicts)
 		add(arp+"changes", c.Changed)
 		add(arp+"failures", c.Failures)
+		add(arp+"disputes", c.Disputes)
+		add(arp+"excess", c.Excess)
 		add(arp+"errors", c.Errors)
 		add(arp+"dropped", c.Dropped)
 	}
@@ -113,9 +115,12 @@ func (d *Director) Neighbours() []api.Neighbour {
 	var out []api.Neighbour
 	for i, l := range d.legs {
 		for _, n := range l.link.Neighbours() {
-			a := api.Neighbour{Address: n.Addr, Leg: d.legs[i].name, State: n.State.String()}
+			a := api.Neighbour{Address: n.Addr, Leg: d.legs[i].name, State: n.State.String(), Since: n.Since}
 			if !n.MAC.IsZero() {
 				a.MAC = n.MAC.String()
+			}
+			if n.Disputes > 0 {
+				a.Disputes, a.Disputed, a.Rival = n.Disputes, n.Disputed, n.Rival.String()
 			}
 			out = append(out, a)
 		}

@@ -59,6 +59,7 @@ func Warnings(o *api.Overview) []Warning {
 		}
 	}
 	guardWarnings(o, say)
+	neighbourWarnings(o, say)
 	for i := range o.Legs {
 		if l := &o.Legs[i]; !l.Up {
 			say("Leg "+l.Name+" is down", "Nothing is forwarded by interface %s until it is up.", l.Interface)
@@ -113,6 +114,31 @@ func guardWarnings(o *api.Overview, say func(title, format string, args ...any))
 	for _, v := range g.Exposed {
 		say("The VIP "+v.String()+" is an address of this host", "Its kernel answers for it too, and refuses connections. The guard leaves it alone, "+
 			"lest the host be cut off. Remove the address (ip addr del) or the service.")
+	}
+}
+
+// mostNamed is how many realservers of a kind are warned of one by one.
+const mostNamed = 5
+
+// neighbourWarnings warn of realservers that do not answer, or for which another host answers too.
+func neighbourWarnings(o *api.Overview, say func(title, format string, args ...any)) {
+	silent := 0
+	for i := range o.Neighbours {
+		n := &o.Neighbours[i]
+		if n.Disputes > 0 && o.Now.Sub(n.Disputed) <= lossAge {
+			say("Two hosts answer for "+n.Address.String(), "The realserver keeps its MAC %s. Find the other, %s on %s, or give the MAC in the configuration (mac:).",
+				n.MAC, n.Rival, n.Leg)
+		}
+		if n.State != "failed" {
+			continue
+		}
+		if silent++; silent <= mostNamed {
+			say("Realserver "+n.Address.String()+" does not answer", "Since %s ago it answers neither ARP nor neighbour discovery on %s, and gets no new connections.",
+				Ago(o.Now.Sub(n.Since)), n.Leg)
+		}
+	}
+	if silent > mostNamed {
+		say(fmt.Sprintf("%d more realservers do not answer", silent-mostNamed), "They get no new connections.")
 	}
 }
 

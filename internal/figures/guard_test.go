@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -31,5 +32,28 @@ func TestGuardWarnings(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: the warnings are %q, not %q", c.name, got, c.want)
 		}
+	}
+}
+
+func TestNeighbourWarnings(t *testing.T) {
+	now := time.Unix(10_000, 0)
+	o := api.Overview{Now: now}
+	for i := range 7 {
+		o.Neighbours = append(o.Neighbours, api.Neighbour{Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Leg: "eth0", State: "failed", Since: now})
+	}
+	o.Neighbours = append(o.Neighbours, api.Neighbour{Address: netip.MustParseAddr("10.0.0.8"), State: "stale"},
+		api.Neighbour{Address: netip.MustParseAddr("10.0.0.9"), State: "resolved", Disputes: 1, Disputed: now.Add(-time.Minute)},
+		api.Neighbour{Address: netip.MustParseAddr("10.0.0.10"), State: "resolved", Disputes: 1, Disputed: now.Add(-time.Hour)})
+	var got []string
+	for _, w := range Warnings(&o) {
+		got = append(got, w.Title)
+	}
+	var want []string
+	for i := range 5 {
+		want = append(want, fmt.Sprintf("Realserver 10.0.0.%d does not answer", i))
+	}
+	want = append(want, "Two hosts answer for 10.0.0.9", "2 more realservers do not answer")
+	if !slices.Equal(got, want) {
+		t.Errorf("the warnings are %q, not %q", got, want)
 	}
 }

@@ -225,7 +225,7 @@ func (s *sink) legs(o *api.Overview) {
 		for _, state := range states {
 			s.gauge(neighbours, float64(known[[2]string{l.Name, state}]), l.Name, state)
 		}
-		for _, event := range []string{"received", "malformed", "answered", "limited", "announced", "probed", "asked", "learnt", "changes", "failures", "errors", "dropped"} {
+		for _, event := range []string{"received", "malformed", "answered", "limited", "announced", "probed", "asked", "learnt", "changes", "failures", "disputes", "excess", "errors", "dropped"} {
 			s.counter(arpEvents, o.Counters["arp."+l.Name+"."+event], l.Name, event)
 		}
 		s.counter(conflicts, o.Counters["arp."+l.Name+".conflicts"], l.Name)
