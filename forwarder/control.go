@@ -42,6 +42,7 @@ type Control struct {
 	vipIDs    map[frame.Addr]uint16
 	groupIDs  map[ServiceKey]uint16
 	vipAddrs  []frame.Addr
+	vipUse    map[netip.Addr]int // how many matches of services have it
 	hops      map[hop]*hopState
 	macs      map[frame.MAC]int       // how many hops that are in use, and legs, have it
 	clients   map[frame.MAC]time.Time // see noteClients
@@ -130,7 +131,8 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 	c := &Control{
 		workers: workers, legs: legs, settings: settings, clock: clock,
 		services: map[ServiceKey]*serviceState{}, gone: map[goneKey]*destState{},
-		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, hops: map[hop]*hopState{}, macs: map[frame.MAC]int{}, clients: map[frame.MAC]time.Time{},
+		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, vipUse: map[netip.Addr]int{}, hops: map[hop]*hopState{},
+		macs: map[frame.MAC]int{}, clients: map[frame.MAC]time.Time{},
 		reshape: true,
 	}
 	for _, l := range legs {
@@ -157,6 +159,9 @@ func (c *Control) Update(fn func(tx *Tx) error) error {
 	c.sweepGone()
 	tx := &Tx{c: c, services: len(c.touchedServices), dests: len(c.touchedDests), macs: len(c.touchedMACs)}
 	err := fn(tx)
+	if err == nil {
+		err = tx.checkMixed()
+	}
 	if err == nil {
 		err = c.commit()
 	}

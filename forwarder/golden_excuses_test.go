@@ -84,6 +84,7 @@ var excuseTable = []excuse{
 	{1, "14", "cmd", "errors on destinations", "-w 65536", "weights end at 65535, as ipvsadm's manual says"},
 	{1, "14", "cmd", "errors on destinations", "-w 2147483647", "weights end at 65535, as ipvsadm's manual says"},
 	{1, "14", "cmd", "errors on destinations", "-r 127.0.0.1:80", "the director is no realserver: there is no local node"},
+	{1, "14", "cmd", "errors on destinations", "-r 192.0.2.100:80 -g", "a realserver is reached by an address that is no VIP"},
 	{3, "14", "cmd", "errors on destinations", "--tun-type", option},
 	{5, "14", "cmd", "errors on destinations", "ipvsadm -Ln", "destinations of --tun-type and a weight above 65535"},
 	{1, "14", "cmd", "errors on destinations", "ipvsadm -S", forwarding},

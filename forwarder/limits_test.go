@@ -101,3 +101,46 @@ func TestEngineRefuses(t *testing.T) {
 		t.Errorf("something was taken: %+v, %+v", s, e.Settings())
 	}
 }
+
+// An address is a VIP or a realserver's, whichever comes first and in one transaction or two; one that was the other may become it.
+func TestVIPOrRealserver(t *testing.T) {
+	a, b, rip := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("10.0.0.1")
+	plan := func(vip, rip netip.Addr) forwarder.ServicePlan {
+		return forwarder.ServicePlan{
+			Service:      forwarder.Service{Scheduler: "rr", Matches: []forwarder.Match{{Addr: vip, Proto: frame.TCP, First: 80, Last: 80}}},
+			Destinations: []forwarder.Destination{{Addr: rip, Port: 80, Weight: 1}},
+		}
+	}
+	e, err := forwarder.New(forwarder.Config{Legs: []forwarder.Leg{{Name: "a"}, {Name: "b"}}, Flows: 1024})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	apply := func(services ...forwarder.ServicePlan) error {
+		return e.Update(func(tx *forwarder.Tx) error { return tx.Apply(forwarder.Plan{Services: services}) })
+	}
+	for i, step := range []struct {
+		services []forwarder.ServicePlan
+		ok       bool
+	}{
+		{[]forwarder.ServicePlan{plan(a, a)}, false},
+		{[]forwarder.ServicePlan{plan(a, rip)}, true},
+		{[]forwarder.ServicePlan{plan(a, rip), plan(b, a)}, false},
+		{[]forwarder.ServicePlan{plan(a, rip), plan(rip, b)}, false},
+		{[]forwarder.ServicePlan{plan(a, rip), plan(b, rip)}, true},
+		{[]forwarder.ServicePlan{plan(b, a)}, true}, // a was a VIP
+		{[]forwarder.ServicePlan{plan(a, b)}, true}, // and they change places
+		{[]forwarder.ServicePlan{plan(a, b), plan(b, rip)}, false},
+		{[]forwarder.ServicePlan{plan(rip, a), plan(b, a)}, true},
+		{nil, true},
+		{[]forwarder.ServicePlan{plan(a, rip)}, true},
+	} {
+		before := len(e.Services())
+		if err := apply(step.services...); (err == nil) != step.ok || err != nil && !errors.Is(err, forwarder.ErrInvalid) {
+			t.Errorf("step %d: %v", i, err)
+		}
+		if now := len(e.Services()); !step.ok && now != before {
+			t.Errorf("step %d: %d services, there were %d", i, now, before)
+		}
+	}
+}

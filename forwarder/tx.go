@@ -18,6 +18,9 @@ type Tx struct {
 	undo []func()
 
 	services, dests, macs int // how many were touched before it
+
+	newVIPs []netip.Addr // of services, and
+	newHops []hop        // of realservers that came: see checkMixed
 }
 
 func (tx *Tx) rollback() {
@@ -54,6 +57,7 @@ func (tx *Tx) AddService(s Service) error {
 	if err != nil {
 		return err
 	}
+	tx.useVIPs(s.Matches, 1)
 	svc := &serviceState{id: uint16(id), spec: s, vips: vips, dirty: true}
 	c.byID[id], c.services[key] = svc, svc
 	c.touchedServices = append(c.touchedServices, svc.id)
@@ -171,6 +175,8 @@ func (tx *Tx) EditService(s Service) error {
 	tx.save(svc)
 	svc.vips = vips
 	if !slices.Equal(s.Matches, svc.spec.Matches) {
+		tx.useVIPs(svc.spec.Matches, -1)
+		tx.useVIPs(s.Matches, 1)
 		reshape := tx.c.reshape
 		tx.undo = append(tx.undo, func() { tx.c.reshape = reshape })
 		tx.c.reshape = true
@@ -200,6 +206,7 @@ func (tx *Tx) DeleteService(key ServiceKey) error {
 	}
 	c := tx.c
 	reshape := c.reshape
+	tx.useVIPs(svc.spec.Matches, -1)
 	delete(c.services, key)
 	c.byID[svc.id] = nil
 	c.freeID = min(c.freeID, int(svc.id))
@@ -217,6 +224,44 @@ func (tx *Tx) Flush() error {
 		if svc != nil {
 			if err := tx.DeleteService(svc.spec.Key()); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+// useVIPs counts the matches that come with a service, or go.
+func (tx *Tx) useVIPs(matches []Match, by int) {
+	c := tx.c
+	count := func(by int) {
+		for _, m := range matches {
+			if c.vipUse[m.Addr] += by; c.vipUse[m.Addr] == 0 {
+				delete(c.vipUse, m.Addr)
+			}
+		}
+	}
+	count(by)
+	tx.undo = append(tx.undo, func() { count(-by) })
+	for _, m := range matches {
+		if by > 0 && c.vipUse[m.Addr] == 1 {
+			tx.newVIPs = append(tx.newVIPs, m.Addr)
+		}
+	}
+}
+
+// checkMixed refuses a transaction after which an address would be a VIP and a realserver's.
+func (tx *Tx) checkMixed() error {
+	c := tx.c
+	both := func(h hop) bool { return c.hops[h] != nil && c.hops[h].inUse() && c.vipUse[h.addr] > 0 }
+	for _, h := range tx.newHops {
+		if both(h) {
+			return fmt.Errorf("realserver %s is a VIP: a realserver is reached by an address of its own, and has the VIP on lo: %w", h.addr, ErrInvalid)
+		}
+	}
+	for _, vip := range tx.newVIPs {
+		for leg := range c.legs {
+			if both(hop{frame.Leg(leg), vip}) {
+				return fmt.Errorf("the VIP %s is a realserver's address: a realserver is reached by an address of its own: %w", vip, ErrInvalid)
 			}
 		}
 	}
@@ -280,6 +325,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		tx.undo = append(tx.undo, func() { c.leave(state); c.dests[id] = nil; c.freeDests = append(c.freeDests, id) })
 	}
 	tx.place(state, d)
+	tx.newHops = append(tx.newHops, hop{d.Leg, d.Addr})
 	if d.Weight > 0 {
 		state.lastWeight = d.Weight
 		c.arrives(state)

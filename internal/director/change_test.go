@@ -110,7 +110,7 @@ func TestAddressesOfChanges(t *testing.T) {
 	}
 	for vip, want := range map[string]string{
 		"127.0.0.1": "is not an address that a host", "::1": "is not an address that a host", "224.0.0.1": "is not an address that a host", "0.0.0.0": "is not an address that a host",
-		"::ffff:192.0.2.1": "write the IPv4 address as such", "fe80::1%eth0": "an address with a zone", "192.0.2.7": "is an address of this host",
+		"::ffff:192.0.2.1": "write the IPv4 address as such", "fe80::1%eth0": "an address with a zone", "192.0.2.7": "is an address of this host", "10.0.0.1": "is a realserver's",
 	} {
 		e := d.try(api.Change{Op: api.OpAddService, Service: service(vip)})
 		if e == nil || !strings.Contains(e.Message, want) || (e.Code == api.CodeOwnAddress) != (vip == "192.0.2.7") {
@@ -121,7 +121,7 @@ func TestAddressesOfChanges(t *testing.T) {
 	web.Port = 80
 	for rip, want := range map[string]string{
 		"127.0.0.1": "is not an address that a host", "::ffff:10.0.0.2": "write the IPv4 address as such", "fe80::1%eth0": "an address with a zone",
-		"192.0.2.7": "this host", "2001:db8::1": "is of another family",
+		"192.0.2.7": "this host", "192.0.2.1": "is a VIP", "2001:db8::1": "is of another family",
 	} {
 		d.cfg.Legs[0].Networks = append(d.cfg.Legs[0].Networks, netip.MustParsePrefix("192.0.2.0/24"))
 		e := d.try(api.Change{Op: api.OpAddServer, Service: web, Server: &api.VirtualServer{Address: netip.MustParseAddr(rip), Port: 80, Weight: 1}})
