@@ -98,8 +98,9 @@ package-version:
 package-files: build
 	rm -rf $(BIN)/package && mkdir -p $(BIN)/package/completion
 	cp $(BIN)/shunt $(BIN)/package/shunt
+	cp -r docs $(BIN)/package/docs && rm $(BIN)/package/docs/docs.go
 	sed 's,/usr/local/,/usr/,g' packaging/shunt.service > $(BIN)/package/shunt.service
-	$(BIN)/shunt man $(BIN)/package/man && gzip -9n $(BIN)/package/man/*
+	$(BIN)/shunt man $(BIN)/package/man && gzip -9n $(BIN)/package/man/*/*
 	for s in bash zsh fish; do $(BIN)/shunt completion $$s > $(BIN)/package/completion/$$s; done
 
 deb: package-files

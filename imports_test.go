@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"arpd":             {"forwarder/frame"},
 	"internal/config":  {"api", "internal/readfile", "forwarder", "forwarder/ring", "forwarder/frame", "scheduler"},
 	"api":              {},
-	"cmd/shunt":        {"api", "internal/..."},
+	"cmd/shunt":        {"api", "docs", "internal/..."},
 }
 
 // goList runs go list on this module, for which it needs neither the network nor a compiler.
