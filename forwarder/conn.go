@@ -303,14 +303,15 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 	next := e.State
 	switch kind {
 	case flow.TCP:
-		seq := tcpSeq(f, p)
+		seq := upper(f, p)
 		if next = flow.NextTCP(e.State, p.TCPFlags, w.pressed.secure); next != e.State {
 			next = w.step(s, e, next, p.TCPFlags, seq)
 		}
 		e.Follow(seq)
 	case flow.SCTP:
-		if next = flow.NextSCTP(e.State, sctpChunk(f, p)); next != e.State {
-			w.move(s, e, next)
+		chunk := sctpChunk(f, p)
+		if next = flow.NextSCTP(e.State, chunk); next != e.State {
+			next = w.stepSCTP(s, e, next, chunk, upper(f, p))
 		}
 	}
 	w.table.Extend(id, e, s.timeouts.Of(kind, next))
@@ -340,10 +341,24 @@ func ends(flags uint8) bool {
 	return flags&frame.RST != 0 || flags&frame.SYN == 0 && flags&(frame.FIN|frame.ACK) != frame.ACK
 }
 
-// tcpSeq is the upper half of the sequence number of a TCP segment.
-func tcpSeq(f *frame.Frame, p *frame.Packet) uint16 {
-	return binary.BigEndian.Uint16(f.Data()[p.L4+4:])
+// stepSCTP is step for an association. Here tag is the upper half of the verification tag, which is the same in all packets of a client
+// but its first.
+func (w *Worker) stepSCTP(s *snapshot, e *flow.Entry, next flow.State, chunk uint8, tag uint16) flow.State {
+	switch chunk {
+	case flow.ChunkAbort, flow.ChunkError, flow.ChunkShutdown, flow.ChunkShutdownAck, flow.ChunkShutdownComplete:
+		if s.settings.StrictRST && !e.Is(tag) {
+			return e.State
+		}
+	}
+	if next == flow.SCTPEstablished {
+		e.Learn(tag)
+	}
+	w.move(s, e, next)
+	return next
 }
+
+// upper is the upper half of the sequence number of a TCP segment, or of the verification tag of an SCTP packet.
+func upper(f *frame.Frame, p *frame.Packet) uint16 { return binary.BigEndian.Uint16(f.Data()[p.L4+4:]) }
 
 // move changes the state of a flow, and the counts of active and inactive connections with it.
 func (w *Worker) move(s *snapshot, e *flow.Entry, next flow.State) {

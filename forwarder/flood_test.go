@@ -266,6 +266,28 @@ func TestStrictRST(t *testing.T) {
 	}
 }
 
+// TestStrictAbort: an association ends by its own verification tag, and without the option by any.
+func TestStrictAbort(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		for _, chunk := range []uint8{6, 7, 8} {
+			r := start(t)
+			r.set(func(s *forwarder.Settings) { s.StrictRST = strict })
+			r.serve(service("SCTP "+vip4+":80", "rr"), 1)
+			k := talk4(40000, 80)
+			tagged := func(chunk uint8, tag byte) frame.Frame { return changed(k.sctp(chunk), 38, tag, tag) }
+			state := func() string { return r.conns()[0].State }
+			r.give(k.sctp(1), tagged(10, 7), tagged(0, 7))
+			r.expect(tagged(chunk, 8), forwarder.Forwarded)
+			if got := state(); (got == "ESTABLISHED") != strict {
+				t.Errorf("strict %v, chunk %d: after a blind one it is %s", strict, chunk, got)
+			}
+			if r.give(tagged(chunk, 7)); state() == "ESTABLISHED" {
+				t.Errorf("strict %v, chunk %d: after its own it is established", strict, chunk)
+			}
+		}
+	}
+}
+
 // TestStrictRSTFollows: the numbers that fit move on with the client, over the end of the number space, and neither a retransmission nor
 // what others send moves them.
 func TestStrictRSTFollows(t *testing.T) {

@@ -170,7 +170,7 @@ type Settings struct {
 	// by hash names for it, without making a flow; the kernel drops it. ScheduleICMP comes before it.
 	StrayICMP bool
 	// StrictRST has a TCP segment end a connection only if its sequence number fits what the client has sent before: one with RST or
-	// FIN, or without flags. It goes to the realserver in any case.
+	// FIN, or without flags; and an SCTP packet only with the client's verification tag. They go to the realserver in any case.
 	StrictRST bool
 	// Silent keeps the director from answering for the VIP: echo replies, unreachables and resets.
 	Silent bool

@@ -63,3 +63,6 @@ func (e *Entry) Learn(seq uint16) {
 // Fits reports whether a segment whose sequence number has this upper half can be the client's: it begins at most 64 to 128 KiB before
 // and a mebibyte after what the client has sent. Of a client of which no number is known any fits.
 func (e *Entry) Fits(seq uint16) bool { return e.Flags&Sequenced == 0 || seq-e.seq+1 <= reach+1 }
+
+// Is reports whether this is what was learnt, or nothing was.
+func (e *Entry) Is(seq uint16) bool { return e.Flags&Sequenced == 0 || e.seq == seq }

@@ -42,9 +42,11 @@ var (
 	quiet = int32(Ticks(5 * time.Second))
 	// idleTime is how long a proven flow keeps its place in a full table without a packet: as long as in the kernel's drop_entry.
 	idleTime = int32(Ticks(time.Minute))
-	// young is up to how long an unproven flow has been silent that may be a handshake: the second bucket is asked for an older one.
-	young = int32(Ticks(time.Second / 4))
 )
+
+// enough is how many flows of a bucket are unproven, or single datagrams, that the one silent longest has been so long enough: where there
+// are fewer it may be a handshake, and the second bucket is asked for an older one.
+const enough = 6
 
 // fewPackets is up to how many packets a flow has few, as in the kernel's drop_entry.
 const fewPackets = 8
@@ -67,12 +69,12 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 }
 
 // victim is who makes room in one of two buckets: what is past its deadline, or if evict allows it the entry of the lowest rank, of
-// the first bucket if that is over, a single datagram, or unproven and not young; else of both. A rank needs the entries, which
+// the first bucket if that is over, a single datagram, or one of enough unproven ones; else of both. A rank needs the entries, which
 // Search has fetched for the first bucket; it is known to nobody else, so that nothing has to be kept about it while frames pass.
 func (t *Table) victim(b1, b2 uint64, evict bool) ID {
-	rank, id := t.first16(b1)
-	if rank >= rankOf(unproven, young) {
-		if r, other := t.first16(b2); r < rank {
+	rank, id, loose := t.first16(b1)
+	if rank >= unproven<<classShift && loose < enough {
+		if r, other, _ := t.first16(b2); r < rank {
 			rank, id = r, other
 		}
 	}
@@ -82,8 +84,9 @@ func (t *Table) victim(b1, b2 uint64, evict bool) ID {
 	return id
 }
 
-// first16 is the entry of the lowest rank in a bucket, the first of equals, and its rank; that is kept if none makes room.
-func (t *Table) first16(b uint64) (rank uint32, id ID) {
+// first16 is the entry of the lowest rank in a bucket, the first of equals, and its rank; that is kept if none makes room. loose is how
+// many are unproven, or single datagrams.
+func (t *Table) first16(b uint64) (rank uint32, id ID, loose int) {
 	bk := &t.all[b]
 	best := uint64(kept) << 4
 	for i := range bk.entries {
@@ -93,6 +96,7 @@ func (t *Table) first16(b uint64) (rank uint32, id ID) {
 		e := &bk.entries[i]
 		var r uint32
 		if left := int32(e.deadline - t.now); left > 0 && e.Flags&Proven == 0 && e.kind < Template { // what a flood leaves
+			loose++
 			r = rankOf(unproven, t.silent(e, left))
 			if e.kind == UDP && e.Packets <= 1 {
 				r -= (unproven - single) << classShift
@@ -102,7 +106,7 @@ func (t *Table) first16(b uint64) (rank uint32, id ID) {
 		}
 		best = min(best, uint64(r)<<4|uint64(i))
 	}
-	return uint32(best >> 4), ID(b*bucketSlots + best&15)
+	return uint32(best >> 4), ID(b*bucketSlots + best&15), loose
 }
 
 // silent is how long a flow has been silent that has so much time left.

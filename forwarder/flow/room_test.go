@@ -44,6 +44,7 @@ func modelClass(tab *Table, e *Entry, to *Timeouts) (class int, silent time.Dura
 func modelVictim(tab *Table, b1, b2 uint64, evict bool) ID {
 	to := DefaultTimeouts()
 	victim, least, longest := None, 5, time.Duration(0)
+	loose := 0
 	look := func(b uint64) {
 		for i := range uint64(bucketSlots) {
 			id := ID(b*bucketSlots + i)
@@ -51,13 +52,16 @@ func modelVictim(tab *Table, b1, b2 uint64, evict bool) ID {
 				continue
 			}
 			class, silent := modelClass(tab, tab.Entry(id), to)
+			if (class == 1 || class == 2) && !tab.Entry(id).kind.IsTemplate() && tab.Entry(id).Flags&Proven == 0 {
+				loose++
+			}
 			if class >= 0 && (class < least || class == least && silent > longest) {
 				victim, least, longest = id, class, silent
 			}
 		}
 	}
 	look(b1)
-	if least > 2 || least == 2 && longest <= time.Duration(Ticks(time.Second/4))*Tick {
+	if least > 2 || least == 2 && loose < 6 {
 		look(b2)
 	}
 	if least == 5 || !evict && least > 0 {

@@ -80,7 +80,7 @@ const (
 	Assured                     // a template that has had an established connection
 	Invalid                     // a template that no new flow may use
 	Proven                      // a flow that has proved to be a conversation, or a template that had one: see Prove
-	Sequenced                   // a TCP flow of which a sequence number is known: see Follow
+	Sequenced                   // a sequence number, or verification tag, is known: see Follow
 
 	allFlags = Inactive | V6 | Assured | Invalid | Proven | Sequenced
 )
@@ -98,7 +98,7 @@ type Entry struct {
 	Control  uint32 // in a flow: 1 + slot of its template, or 0; in a template: number of flows that depend on it
 	Flags    uint8
 	born     uint8  // when it was made, in ticks
-	seq      uint16 // upper half of a sequence number, if Sequenced
+	seq      uint16 // upper half of a sequence number or verification tag, if Sequenced
 }
 
 // Kind returns the protocol of the entry and whether it is a template.
