@@ -328,6 +328,38 @@ func TestDoctorWayBack(t *testing.T) {
 	}
 }
 
+// Where the VIP is in the realservers' own network no gateway brings an answer to the doctor. A default route by the director or by a dead
+// gateway is found nevertheless, and all else is neither wrong nor well.
+func TestDoctorFlat(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			w := buildFor(t, f, "one-arm", 2)
+			web := w.http("rr")
+			web.vip = map[string]string{"IPv4": "10.10.0.100", "IPv6": "fd00:10::100"}[f.name]
+			for _, h := range w.Webs {
+				w.must(h.Addr("lo", web.vip+f.alone))
+			}
+			w.start(w.config("state_dir: off", web))
+			for _, c := range []struct {
+				gateway string
+				want    []string
+				unknown int
+				status  int
+			}{
+				{f.gateway, nil, 2, 5},
+				{f.dip, []string{"error way-back-director"}, 1, 4},
+				{"", nil, 2, 5},
+				{map[string]string{"IPv4": "10.10.0.99", "IPv6": "fd00:10::99"}[f.name], []string{"error way-back-gateway"}, 1, 4},
+			} {
+				w.route(1, c.gateway)
+				if r, status := w.doctor(); !slices.Equal(ids(r), c.want) || len(r.Unknown) != c.unknown || status != c.status {
+					t.Errorf("default route by %q: status %d, %+v, not looked at: %+v", c.gateway, status, r.Findings, r.Unknown)
+				}
+			}
+		})
+	}
+}
+
 // What the director's table tells is found too: clients of one realserver repeat their SYNs. Without an address from which to ping, the
 // other one is well by what the table tells of it.
 func TestDoctorHalfOpen(t *testing.T) {
