@@ -44,6 +44,8 @@ type Status struct {
 	Verdicts map[string]uint64 `json:"verdicts"` // frames by what became of them, names as in the report of a replay
 	Counters map[string]uint64 `json:"counters"` // everything else that is counted: ring drops, ARP, conflicts
 	Unkept   Unkept            `json:"unkept"`
+	// Confinement is missing if the configuration has confine: off.
+	Confinement *Confinement `json:"confinement,omitzero"`
 }
 
 // Unkept says what of a director will not be there after a restart though the configuration has a state_dir, and why. Empty

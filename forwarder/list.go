@@ -156,8 +156,12 @@ func (e *Engine) Connections(fn func(ConnectionInfo) bool) {
 			page = page[:0]
 			w.Do(func() {
 				for id := flow.ID(start); int(id) < min(start+listStep, slots); id++ {
-					if w.table.InUse(id) {
-						page = append(page, w.describe(id, names))
+					if !w.table.InUse(id) {
+						continue
+					}
+					// The destination of a flow that began meanwhile may have come meanwhile, too.
+					if c := w.describe(id, names); c.Destination.Addr().IsValid() {
+						page = append(page, c)
 					}
 				}
 			})

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/internal/config"
+	"shunt/internal/confine"
 	"shunt/internal/director"
 	"shunt/internal/logs"
 )
@@ -62,7 +63,7 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 	signal.Notify(hup, syscall.SIGHUP) // before the start, so that an early one does not end us
 	defer signal.Stop(hup)
 	asked := make(chan chan<- error) // by the control socket
-	d, err := director.Start(cfg, director.Options{Log: log, Level: level, Version: version, Reload: func(ctx context.Context) error {
+	d, err := director.Start(cfg, director.Options{Log: log, Level: level, Version: version, Confine: confine.Apply, Reload: func(ctx context.Context) error {
 		return askReload(ctx, asked)
 	}})
 	if err != nil {
@@ -141,6 +142,7 @@ func reload(ctx context.Context, d *director.Director, path string, log *slog.Lo
 	if err == nil {
 		err = d.Reload(cfg)
 	} else {
+		err = d.Refused(err)
 		d.Reread(err)
 	}
 	if err != nil {

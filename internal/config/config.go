@@ -25,6 +25,7 @@ type Config struct {
 	Services []Service
 	Settings forwarder.Settings
 	ARP      ARP
+	Confine  bool // give up the privileges that a running director does not need
 	Guard    bool // install the nftables rule, where that is possible
 	Flows    int  // connections that the tables of all workers hold together
 	Workers  int

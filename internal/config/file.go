@@ -9,6 +9,7 @@ type file struct {
 	Legs      []legFile     `yaml:"legs"`
 	Services  []serviceFile `yaml:"services"`
 	SourceMAC string        `yaml:"source_mac"`
+	Confine   scalar        `yaml:"confine"`
 	Guard     scalar        `yaml:"guard"`
 	ARP       arpFile       `yaml:"arp"`
 	Flows     scalar        `yaml:"flows"`

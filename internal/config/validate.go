@@ -71,13 +71,7 @@ func (v *validator) config(f *file) *Config {
 		v.wrong("$.ring.slots", "%d slots of %d bytes are %d MiB: a ring may have %d MiB", c.Ring.Slots, c.Ring.SlotSize,
 			c.Ring.Slots*c.Ring.SlotSize>>20, ring.MaxRing>>20)
 	}
-	switch f.Guard.text {
-	case "", "auto":
-		c.Guard = true
-	case "off", "false":
-	default:
-		v.wrong("$.guard", "guard is %q: write auto or off", f.Guard.text)
-	}
+	c.Guard, c.Confine = v.auto("guard", f.Guard), v.auto("confine", f.Confine)
 	c.Control = v.control(&f.Control)
 	c.HTTP.Listen = v.listen("$.http.listen", f.HTTP.Listen)
 	if c.HTTP.WebConfig = f.HTTP.WebConfig; c.HTTP.WebConfig != "" && !strings.HasPrefix(c.HTTP.WebConfig, "/") {
@@ -414,4 +408,16 @@ func either(words []string) string {
 		return words[0]
 	}
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+// auto reads a key that is auto, which is the default, or off.
+func (v *validator) auto(key string, value scalar) bool {
+	switch value.text {
+	case "", "auto":
+		return true
+	case "off", "false":
+	default:
+		v.wrong("$."+key, "%s is %q: write auto or off", key, value.text)
+	}
+	return false
 }

@@ -21,8 +21,10 @@ import (
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
 	"shunt/internal/config"
+	"shunt/internal/confine"
 	"shunt/internal/control"
 	"shunt/internal/guard"
+	"shunt/internal/ipvsadm"
 	"shunt/internal/owndir"
 	"shunt/internal/statuspage"
 )
@@ -32,6 +34,8 @@ type Options struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar // set by the configuration, at the start and when it is read again; may be nil
 	Version string
+	// Confine gives up privileges that a running director does not need; nil keeps them. It acts on the whole process.
+	Confine func(confine.Policy) api.Confinement
 	// Reload has the file read again, for who asks by the control socket, and waits for what becomes of it. Nil: it cannot be.
 	Reload func(context.Context) error
 }
@@ -47,10 +51,12 @@ type Director struct {
 	kept kept
 	// unkeptWhy says why the connections end with the process, from the start on; "" if they do not.
 	unkeptWhy string
-	reloads   atomic.Uint64
-	changes   atomic.Uint64                 // by the control socket, since the configuration was read
-	read      atomic.Pointer[config.Config] // cfg, for who does not wait for a change under way
-	warned    map[netip.Addr]time.Time      // VIPs that are this host's: see warnOwnVIPs
+	// confinement is what was given up at the start; nil: nothing.
+	confinement atomic.Pointer[api.Confinement]
+	reloads     atomic.Uint64
+	changes     atomic.Uint64                 // by the control socket, since the configuration was read
+	read        atomic.Pointer[config.Config] // cfg, for who does not wait for a change under way
+	warned      map[netip.Addr]time.Time      // VIPs that are this host's: see warnOwnVIPs
 
 	outcomes outcomes
 	drift    drift
@@ -115,6 +121,9 @@ func (d *Director) start(ctx context.Context) error {
 		if err := owndir.Check(filepath.Join(dir, "net"), owndir.Private); err != nil {
 			return fmt.Errorf("proc_dir: %w", err)
 		}
+		if err := ipvsadm.MakeProc(dir); err != nil {
+			return fmt.Errorf("proc_dir: %w", err)
+		}
 	}
 	plan, neighbours, err := d.cfg.Plan(d.networks())
 	if err != nil {
@@ -167,6 +176,7 @@ func (d *Director) start(ctx context.Context) error {
 	for _, r := range d.rings {
 		memory += r.Memory()
 	}
+	d.giveUp()
 	for i, r := range d.rings {
 		d.wg.Go(func() { d.work(ctx, i, r, cpus) })
 	}

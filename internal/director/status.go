@@ -24,7 +24,7 @@ func (d *Director) Status() api.Status {
 			"table.cut":   s.Cut,
 			"table.bytes": uint64(s.Memory),
 		},
-		Unkept: d.lost(),
+		Unkept: d.lost(), Confinement: d.confinement.Load(),
 	}
 	for v := range forwarder.NumVerdicts {
 		out.Verdicts[v.String()] = s.Verdicts[v]

@@ -24,6 +24,9 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 		p.line("! %s. %s", api.Printable(w.Title), api.Printable(w.Text))
 	}
 	p.drift(o)
+	if c := o.Confinement; c != nil {
+		p.line("%s", privileges(c))
+	}
 	for i := range o.Services {
 		p.service(&o.Services[i], all)
 	}
@@ -47,6 +50,25 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 		p.line("latency  half of %s sampled frames below %s, 99 %% below %s", Count(n, " "), Seconds(o.Latency.Quantile(0.5)), Seconds(o.Latency.Quantile(0.99)))
 	}
 	return p.err
+}
+
+// privileges tells what a director has left, and what keeps it from more.
+func privileges(c *api.Confinement) string {
+	parts := []string{"may use " + cmp.Or(strings.Join(c.Capabilities, " "), "no capability")}
+	if c.NoNewPrivs {
+		parts = append(parts, "no_new_privs")
+	}
+	if c.Landlock > 0 {
+		parts = append(parts, fmt.Sprintf("landlock (version %d)", c.Landlock))
+	}
+	if c.Seccomp {
+		parts = append(parts, "seccomp")
+	}
+	text := strings.Join(parts, ", ")
+	if len(c.Missing) > 0 {
+		text += "; missing: " + strings.Join(c.Missing, "; ")
+	}
+	return text
 }
 
 // printer keeps the first error.

@@ -26,17 +26,8 @@ func WriteProc(dir string, d Director, files ...string) (err error) {
 	if len(files) == 0 {
 		files = ProcFiles
 	}
-	for _, dir := range []string{dir, filepath.Join(dir, "net")} {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-			return err
-		}
-		err := os.Mkdir(dir, 0o755)
-		if err == nil {
-			err = os.Chmod(dir, 0o755) // others are to read it, whatever the umask is
-		}
-		if err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
+	if err := MakeProc(dir); err != nil {
+		return err
 	}
 	dir = filepath.Join(dir, "net")
 	var ready []string // names of temporary files
@@ -59,6 +50,23 @@ func WriteProc(dir string, d Director, files ...string) (err error) {
 			return err
 		}
 		ready = ready[1:]
+	}
+	return nil
+}
+
+// MakeProc makes the directories for them.
+func MakeProc(dir string) error {
+	for _, dir := range []string{dir, filepath.Join(dir, "net")} {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return err
+		}
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			err = os.Chmod(dir, 0o755) // others are to read it, whatever the umask is
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
 	}
 	return nil
 }
