@@ -299,7 +299,7 @@ func (m *Model) footer() []string {
 		return append(lines, bold.Render("Show what contains: ")+m.input+"█"+dim.Render("   enter keeps it, esc too"))
 	case m.mode == draining && r != nil:
 		return append(lines, yellow.Bold(true).Render(fmt.Sprintf("Drain %s of %s?", r.rs.Address, r.service.Name))+
-			" "+bold.Render("y")+" does, any other key does not"+dim.Render("; its connections go on: "+figures.Plural(r.rs.Active, "active connection")))
+			" "+bold.Render("y")+" does, any other key does not"+dim.Render("; its "+figures.Plural(r.rs.Active, "active connection")+" may go on"))
 	case m.mode == weighing && r != nil:
 		return append(lines, bold.Render(fmt.Sprintf("Weight of %s (now %d): ", r.rs.Address, r.rs.Weight))+m.input+"█"+dim.Render("   enter sets it, esc does not"))
 	case m.note != "":
