@@ -20,7 +20,7 @@ const (
 	maxChanging = 4
 
 	headTime  = 5 * time.Second  // for the head of a question
-	bodyTime  = 30 * time.Second // and for all of it
+	bodyTime  = 60 * time.Second // and for all of it
 	idleTime  = 30 * time.Second // until another question on the same connection
 	writeTime = 30 * time.Second // for an answer to make progress
 )

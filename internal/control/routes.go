@@ -103,11 +103,14 @@ func explain(w http.ResponseWriter, r *http.Request, q *question) error {
 
 // body reads the body of a question.
 func body(w http.ResponseWriter, r *http.Request, name string, v any) error {
-	err := api.Decode(http.MaxBytesReader(w, r.Body, maxBody), name, v)
+	large := &http.MaxBytesError{Limit: maxBody}
+	err := error(large)
+	if r.ContentLength <= maxBody { // which is negative if it is not told
+		err = api.Decode(http.MaxBytesReader(w, r.Body, maxBody), name, v)
+	}
 	if err != nil { // a client that still writes would see a broken pipe, and not the answer
 		_, _ = io.CopyN(io.Discard, r.Body, maxBody)
 	}
-	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return &api.FieldError{Field: name, Message: fmt.Sprintf("the body is larger than %d MiB", maxBody>>20)}
 	}

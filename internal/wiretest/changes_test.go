@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"shunt/api"
 	"shunt/internal/config"
@@ -145,7 +146,7 @@ func TestLargeTransaction(t *testing.T) {
 		}
 		done <- err
 	}()
-	answers := 0
+	answers, slowest := 0, time.Duration(0)
 	for {
 		select {
 		case err := <-done:
@@ -156,11 +157,46 @@ func TestLargeTransaction(t *testing.T) {
 			if answers == 0 {
 				t.Error("status has not answered meanwhile")
 			}
+			t.Logf("status answered %d times meanwhile, the slowest took %s", answers, slowest)
 			w.shunt(0, "ipvsadm", "-C")
 			return
 		default:
+			began := time.Now()
 			w.status()
+			slowest = max(slowest, time.Since(began))
 			answers++
 		}
+	}
+}
+
+// The read-only socket of a running director tells what the other tells, and changes nothing.
+func TestReadOnlySocket(t *testing.T) {
+	w := build(t, "one-arm", 1)
+	other := strings.TrimSuffix(w.socket, ".sock") + "-ro.sock"
+	text := w.config("", w.http("rr"))
+	with := strings.Replace(text, "{socket: "+w.socket+"}", "{socket: "+w.socket+", read_only: {socket: "+other+", mode: \"0644\"}}", 1)
+	if with == text {
+		t.Fatalf("the configuration has no socket: %s", text)
+	}
+	w.start(with)
+	if info, err := os.Stat(other); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if got, want := w.shunt(0, "config", "--socket", other), w.shunt(0, "config"); got != want {
+		t.Errorf("by the read-only socket the configuration is\n%s\nand by the other\n%s", got, want)
+	}
+	w.shunt(0, "status", "--socket", other)
+	for _, args := range [][]string{{"drain", w.family.rip(1)}, {"enable", w.family.rip(1)}, {"reload"}, {"conns", "kill", "--all"}} {
+		if out := w.shunt(1, append(args, "--socket", other)...); !strings.Contains(out, "read-only") {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	if n := w.overview().Changes; n != 0 {
+		t.Errorf("%d changes were made", n)
+	}
+	w.pages(1, 1)
+	w.stop()
+	if _, err := os.Stat(other); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
 	}
 }
