@@ -156,7 +156,8 @@ func TestForgottenClients(t *testing.T) {
 			}
 			flows := r.Stats().Flows
 			for _, flags := range []uint8{frame.ACK, frame.ACK | frame.PSH, frame.FIN | frame.ACK} {
-				before := r.Stats().Answered
+				before, foreseen := r.Stats().Answered, r.ExplainFrame(0, victim.tcp(flags)).Verdict
+				r.expect(victim.tcp(flags), foreseen)
 				out := r.give(victim.tcp(flags))
 				switch {
 				case sched != "rr" && (len(out) != 1 || serverOf(out[0]) != home):
@@ -193,6 +194,9 @@ func TestFullByHash(t *testing.T) {
 		if sched == "rr" {
 			r.expect(k.tcp(frame.SYN), forwarder.TableFull)
 			continue
+		}
+		if x := r.ExplainFrame(0, k.tcp(frame.SYN)); x.Verdict != forwarder.Forwarded {
+			t.Errorf("explained as %v", x.Verdict)
 		}
 		home := serverOf(r.give(k.tcp(frame.SYN))[0])
 		r.goesTo(k.tcp(frame.ACK), home)

@@ -60,6 +60,7 @@ func Attacks(to Target) []*Attack {
 		{"SYN, ACK and FIN", func(a *Attack, n uint64) {
 			segment(80, [3]uint8{flagSYN, flagACK, flagFIN | flagACK}[n%3])(a, n/3)
 		}},
+		{"forged conversations", conversation},
 		{"UDP, one packet", datagram(53)},
 		{"UDP, two packets", pair(datagram(53), datagram(53))},
 		{"forged RST", forged(flagRST)},
@@ -77,6 +78,16 @@ func Attacks(to Target) []*Attack {
 		all = append(all, &Attack{Name: k.name, to: to, frame: k.make})
 	}
 	return all
+}
+
+// crowd is how many flows take each step together, so that time passes between the packets of each.
+const crowd = 2000
+
+// conversation writes what looks like a handshake and requests: four packets of each flow, a tenth of a second apart at 20,000 a second.
+func conversation(a *Attack, n uint64) {
+	flags := [4]uint8{flagSYN, flagACK, flagACK, flagACK}[n/crowd%4]
+	who := n/(4*crowd)*crowd + n%crowd
+	a.tcp(spoofed(who), source(who), 80, flags, 1)
 }
 
 const (

@@ -48,8 +48,16 @@ type AttackRow struct {
 	Survived
 }
 
-// The ports of the victim, which the attacker knows.
-var victimPorts = [2]uint16{40000, 40999}
+// The ports of the connections that are there before the attack, which the attacker knows, and of those opened beside it.
+var (
+	victimPorts = [2]uint16{40000, 40999}
+	freshPorts  = [2]uint16{41000, 65000}
+)
+
+// localPorts is where the client's connections come from, from now on.
+func (l *lab) localPorts(p [2]uint16) error {
+	return l.client.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprint(p[0], " ", p[1]))
+}
 
 // RunAttack lets real clients and one attacker after the other at the director, with a table that is full and one that is not.
 func RunAttack(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
@@ -98,7 +106,7 @@ func attackOnce(opt AttackOptions, dir string, target traffic.Target, a *traffic
 		return row, err
 	}
 	defer l.net.Close()
-	if err := l.client.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprint(victimPorts[0], " ", victimPorts[1])); err != nil {
+	if err := l.localPorts(victimPorts); err != nil {
 		return row, err
 	}
 	flows := 1_000_000
@@ -119,6 +127,9 @@ func attackOnce(opt AttackOptions, dir string, target traffic.Target, a *traffic
 	}
 	if err != nil {
 		return row, fmt.Errorf("before the attack: %w: %s", err, run.out.b)
+	}
+	if err := l.localPorts(freshPorts); err != nil {
+		return row, err
 	}
 	var s *afpacket.Sender
 	if err := l.client.Do(func() (err error) { s, err = afpacket.NewSender("c0"); return err }); err != nil {

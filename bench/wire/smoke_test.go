@@ -57,3 +57,32 @@ func TestSmoke(t *testing.T) {
 		t.Errorf("%g connections a second", n)
 	}
 }
+
+// TestAttackSmoke: two attacks of a moment each on a small table, and the real clients beside them survive.
+func TestAttackSmoke(t *testing.T) {
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "shunt"), "shunt/cmd/shunt")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	r, err := RunAttack(t.Context(), AttackOptions{
+		Shunt: filepath.Join(dir, "shunt"), Flows: 5000, Rate: 5000, Window: time.Second, Only: []string{"SYN and bare ACK", "forged RST"}, Log: t.Output(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 4 {
+		t.Fatalf("%d rows, want 4", len(r.Rows))
+	}
+	for _, row := range r.Rows {
+		for kind, n := range map[string][2]int{"keep-alives": row.Keep, "silent connections": row.Idle, "half-closed downloads": row.Half} {
+			if n[0] != n[1] || n[1] == 0 {
+				t.Errorf("%s, full %v: %d of %d %s survived: %s", row.Attack, row.Full, n[0], n[1], kind, row.First)
+			}
+		}
+		if row.Fresh[0] == 0 || row.Rate < 100 {
+			t.Errorf("%s, full %v: %d new connections, %.0f frames a second", row.Attack, row.Full, row.Fresh[0], row.Rate)
+		}
+	}
+}
