@@ -56,5 +56,5 @@ func segmentLen(f *frame.Frame, p *frame.Packet) uint32 {
 	case gsoTCP4, gsoTCP6:
 		head = uint32(f.Data()[p.L4+12]>>4) * 4
 	}
-	return min(uint32(p.L4-p.L3)+head+uint32(binary.NativeEndian.Uint16(f.Buf[vnetGSOSize:])), p.Len)
+	return min(uint32(p.L4-p.L3)-uint32(frame.JumboLen(f.Data()[p.L3:]))+head+uint32(binary.NativeEndian.Uint16(f.Buf[vnetGSOSize:])), p.Len)
 }

@@ -223,6 +223,16 @@ func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 	}
 }
 
+// JumboLen is the length of the hop-by-hop header, in bytes, that a super-frame of BIG TCP has between its IPv6 header, which says that
+// it has no length, and TCP; 0 if it has none. The kernel puts it there to say how long the packet is (RFC 2675), and takes it away
+// again before the packet is cut, so that no packet on a wire has it.
+func JumboLen(ip []byte) int {
+	if len(ip) >= 48 && ip[0]>>4 == 6 && ip[4]|ip[5] == 0 && ip[6] == 0 && Proto(ip[40]) == TCP && ip[41] == 0 && ip[42] == 0xc2 {
+		return 8
+	}
+	return 0
+}
+
 // parse4th reads the transport header at b[at:], within a packet that ends at end.
 func parse4th(b []byte, at, end int, p *Packet) Problem {
 	var need int

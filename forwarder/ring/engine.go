@@ -116,7 +116,7 @@ func (e *Engine) open() error {
 	r.fds = append(r.fds, fd)
 	e.event = fd
 	e.fds = append(e.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-	mem, err := unix.Mmap(-1, 0, giantCount*giantSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	mem, err := unix.Mmap(-1, 0, giantBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("ring: memory for large frames: %w", err)
 	}

@@ -12,8 +12,13 @@ import (
 const (
 	// giantSize holds the largest frame of GSO without BIG TCP, with its header and two VLAN tags.
 	giantSize = 68 << 10
-	// giantCount is how many are lent in one batch at most; a batch ends before the next.
+	// hugeSize holds the largest frame of BIG TCP: GSO_MAX_SIZE of the kernel is 8*65535 bytes (linux/netdevice.h).
+	hugeSize = 516 << 10
+	// giantCount is how many giants of giantSize are lent in one batch at least; a batch ends before there may be no room for the
+	// next.
 	giantCount = 64
+	// giantBytes is the memory for them. The kernel gives only what is touched.
+	giantBytes = giantCount*giantSize + hugeSize
 	// queueBytes bounds what waits in the socket's queue, by the kernel's reckoning of memory (SO_RCVBUF).
 	queueBytes = 16 << 20
 )
@@ -24,13 +29,13 @@ type giants struct {
 	used int
 }
 
-// left reports whether there is a buffer.
-func (g *giants) left() bool { return (g.used+1)*giantSize <= len(g.mem) }
+// left reports whether there is room for any frame.
+func (g *giants) left() bool { return g.used+hugeSize <= len(g.mem) }
 
 // fetch reads from the queue of socket fd the frame that slot s holds the start of, and returns it with its
-// virtio_net_hdr, or nil if it cannot be had whole. There must be a buffer left.
+// virtio_net_hdr, or nil if it cannot be had whole. There must be room left.
 func (g *giants) fetch(fd int, s *slot, ring []byte) []byte {
-	buf := g.mem[g.used*giantSize:][:giantSize:giantSize]
+	buf := g.mem[g.used:][:hugeSize:hugeSize]
 	n, err := readFrame(fd, buf)
 	if err != nil {
 		return nil
@@ -38,8 +43,8 @@ func (g *giants) fetch(fd int, s *slot, ring []byte) []byte {
 	// If ever a frame was lost from the queue, its neighbours must not be taken for each other.
 	start := ring[s.start:s.end]
 	if n == vnetLen+s.wire && bytes.HasPrefix(buf[vnetLen:n], start[vnetLen:]) {
-		g.used++
-		return buf[:n]
+		g.used += (n + 63) &^ 63 // the next one begins at a cache line
+		return buf[:n:n]
 	}
 	if n < len(buf) {
 		// Slots whose frame is thrown away here are truncated, and the two are in step again after them.

@@ -28,13 +28,10 @@ type out struct {
 	stuck bool  // the device took nothing for all of our patience, and nothing since
 	msgs  [burst]mmsghdr
 	iov   [burst][parts]unix.Iovec
-	heads [burst][headLen]byte // virtio_net_hdr and VLAN tag, where they are not the frame's own
+	heads [burst][pieceHead]byte // virtio_net_hdr and what follows it, where they are not the frame's own
 	wait  [1]unix.PollFd
 	ts    unix.Timespec
 }
-
-// headLen is the space for a virtio_net_hdr and a VLAN tag.
-const headLen = vnetLen + frame.VLANTagLen
 
 // noHeader goes before frames that bring none: no offloads.
 var noHeader [vnetLen]byte
@@ -87,6 +84,7 @@ func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 			l.out.left = 0
 		}
 	}
+	var c cut
 	for i := range batch {
 		f := &batch[i]
 		l := e.byLeg[f.Out]
@@ -102,11 +100,14 @@ func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 		case l.tooLong(f):
 			lost.TooBig++
 			l.count.tooBig.Add(1)
+		case c.cutting(f):
+			for last := false; !last; {
+				last = l.out.queuePiece(&c)
+				e.flushFull(l, &lost)
+			}
 		default:
 			l.out.queue(f)
-			if l.out.n == burst {
-				e.flush(l, &lost)
-			}
+			e.flushFull(l, &lost)
 		}
 	}
 	for _, l := range e.legs {
@@ -148,7 +149,7 @@ func (o *out) queue(f *frame.Frame) {
 		if f.Head == vnetLen {
 			own = f.Buf[:vnetLen]
 		}
-		head := head[:]
+		head := head[:vnetLen+frame.VLANTagLen]
 		copy(head, own)
 		if n := hostOrder.Uint16(head[vnetHdrLen:]); n > maxLinear {
 			hostOrder.PutUint16(head[vnetHdrLen:], maxLinear)
@@ -168,6 +169,29 @@ func (o *out) queue(f *frame.Frame) {
 	}
 	o.msgs[i].hdr.SetIovlen(used)
 	o.n++
+}
+
+// queuePiece describes the next piece of a frame to the kernel, without copying its payload, and reports whether it is the last.
+func (o *out) queuePiece(c *cut) (last bool) {
+	iov := &o.iov[o.n]
+	head, payload, last := c.next(&o.heads[o.n])
+	o.msgs[o.n].hdr.SetIovlen(1)
+	iov[0].Base = &head[0]
+	iov[0].SetLen(len(head))
+	if len(payload) > 0 {
+		iov[1].Base = &payload[0]
+		iov[1].SetLen(len(payload))
+		o.msgs[o.n].hdr.SetIovlen(2)
+	}
+	o.n++
+	return last
+}
+
+// flushFull sends what is queued for l if no more can be.
+func (e *Engine) flushFull(l *leg, lost *forwarder.Lost) {
+	if l.out.n == burst {
+		e.flush(l, lost)
+	}
 }
 
 // flush sends what is queued for l, and counts what could not be sent.

@@ -53,7 +53,7 @@ func segmentLen(f *frame.Frame) int {
 	if typ := h[vnetGSOType] &^ gsoECN; typ == gsoTCP4 || typ == gsoTCP6 {
 		head = int(data[l4+12]>>4) * 4
 	}
-	return min(l4-l3+head+size, len(data)-l3)
+	return min(l4-l3-frame.JumboLen(data[l3:])+head+size, len(data)-l3)
 }
 
 // shift corrects a header for a frame that grows by a VLAN tag behind its MAC addresses.

@@ -317,3 +317,24 @@ func (h *Host) moveAddrs(from netlink.Link, to string) error {
 	}
 	return nil
 }
+
+// BigTCP has every interface of the network give and take TCP packets of up to size bytes in one piece, above the 64 KiB of an
+// IP packet (Linux 6.3).
+func (n *Net) BigTCP(size int) error {
+	for _, h := range n.hosts {
+		links, err := h.nl.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			for _, set := range []func(netlink.Link, int) error{
+				h.nl.LinkSetGSOMaxSize, h.nl.LinkSetGROMaxSize, h.nl.LinkSetGSOIPv4MaxSize, h.nl.LinkSetGROIPv4MaxSize,
+			} {
+				if err := set(l, size); err != nil {
+					return fmt.Errorf("%s: %w", l.Attrs().Name, err)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -2,11 +2,14 @@ package wiretest
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"testing"
+
+	"shunt/internal/netlab"
 )
 
 // uploads has a realserver take uploads, and say how long each was and what its SHA-256 is.
@@ -70,4 +73,41 @@ func TestUpload(t *testing.T) {
 		}
 		w.upload(size)
 	})
+}
+
+// TestBigTCP is TestUpload with packets longer than an IP packet can say (BIG TCP). The kernel hands them out with a length of
+// 0, those of IPv6 with a jumbo payload option. It takes back those of IPv4 as they are, and those of IPv6 in pieces.
+func TestBigTCP(t *testing.T) {
+	size := int64(512 << 20)
+	if testing.Short() || race {
+		size = 64 << 20
+	}
+	eachFamily(t, 1, func(t *testing.T, w *world) {
+		w.must(w.BigTCP(185_000))
+		in, err := w.Director.Capture("eth0", "")
+		w.must(err)
+		out, err := w.Webs[0].Capture("eth0", "")
+		w.must(err)
+		w.start(w.config("", w.http("rr")))
+		w.upload(size)
+		w.must(errors.Join(in.Close(), out.Close()))
+		took, gave := bigPackets(in), bigPackets(out)
+		t.Logf("the director got %d packets of more than 64 KiB, the realserver %d", took, gave)
+		if took == 0 || gave == 0 && w.family.name == "IPv4" {
+			t.Error("BIG TCP was not at work")
+		}
+		if n := w.status().Verdicts["fragmentation needed"]; n != 0 {
+			t.Errorf("%d packets: fragmentation needed", n)
+		}
+	})
+}
+
+// bigPackets counts the packets of more than 64 KiB that came to the interface of a capture.
+func bigPackets(c *netlab.Capture) (n int) {
+	for _, r := range c.Records() {
+		if !r.ToHost && r.Length > 66_000 {
+			n++
+		}
+	}
+	return n
 }
