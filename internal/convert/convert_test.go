@@ -234,6 +234,7 @@ func TestNotes(t *testing.T) {
 		{"virtual_server_group g {\n 10.0.0.1-300 80\n}\n", "k:2: 10.0.0.1-300 80: it is no range of addresses upwards"},
 		{"virtual_server 10.0.0.1 80 {\n lvs_method DR\n protocol GRE\n}\n", "k:3: note: protocol GRE: there are TCP, UDP and SCTP: keepalived ignores the line"},
 		{"static_routes {\n}\n", "k:1: static_routes: no counterpart"},
+		{"virtual_server 10.0.0.1 80 {\n real_server 10.0.0.2 80 {\n  weight\n }\n}\n", "weight: it lacks its value: keepalived would not start"},
 		{"virtual_server 10.0.0.1 http {\n}\n", "k:1: virtual_server 10.0.0.1 http: it is no address and port"},
 		{"$A=$B\n$B=$A\nvirtual_server $A 80 {\n}\n", "k:3: the definitions in this line have no end"},
 		{"~SEQ(N, 1, 1000000) 10.0.0.$N\n", "definitions and sequences make too many lines"},

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"math"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -102,9 +101,22 @@ const checkers = " HTTP_GET SSL_GET TCP_CHECK SMTP_CHECK MISC_CHECK DNS_CHECK BF
 const ofChecks = " delay_loop retry delay_before_retry connect_timeout warmup inhibit_on_failure virtualhost ha_suspend alpha omega " +
 	"smtp_alert snmp_name hysteresis "
 
+// withValue are statements that need one, else keepalived does not start.
+const withValue = " lb_algo lvs_sched lb_kind lvs_method protocol ip_family persistence_granularity persistence_engine weight real_server" +
+	" uthreshold lthreshold quorum hysteresis delay_loop retry delay_before_retry connect_timeout warmup sorry_server "
+
+func (v *virtualServer) lacksValue(c *node) bool {
+	lacks := len(c.words) == 1 && strings.Contains(withValue, " "+c.word(0)+" ")
+	if lacks {
+		v.lose(c.place, "%s: %s: it lacks its value: keepalived would not start", v.n, c)
+	}
+	return lacks
+}
+
 func (v *virtualServer) statement(c *node) {
 	key := c.word(0)
 	switch handle := serverKeywords[key]; {
+	case v.lacksValue(c):
 	case handle != nil:
 		handle(v, c)
 	case strings.Contains(ofChecks, " "+key+" "):
@@ -192,15 +204,27 @@ func granularity(s string, family int) (uint32, bool) {
 		n, ok := kaNumber(s, 1, 128, false)
 		return uint32(n), ok
 	}
-	if n, ok := kaNumber(s, 0, math.MaxUint32, false); ok {
-		return uint32(n), true
+	return dotted(s)
+}
+
+// dotted reads an IPv4 address as inet_aton(3) does: up to four decimal numbers, of which the last fills what is left.
+func dotted(s string) (mask uint32, ok bool) {
+	parts := strings.Split(s, ".")
+	for i, p := range parts {
+		high := uint64(255)
+		if i == len(parts)-1 {
+			high = math.MaxUint32 >> (8 * i)
+		}
+		n, ok := kaNumber(p, 0, high, false)
+		if !ok || len(parts) > 4 {
+			return 0, false
+		}
+		if i < len(parts)-1 {
+			n <<= 24 - 8*i
+		}
+		mask |= uint32(n)
 	}
-	a, err := netip.ParseAddr(s)
-	if err != nil || !a.Is4() {
-		return 0, false
-	}
-	b := a.As4()
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]), true
+	return mask, true
 }
 
 // namedFlag reads a flag that counts only after the scheduler that it is named after.
@@ -264,6 +288,7 @@ func (v *virtualServer) realStatement(x *realServer, c *node) {
 		return true
 	}
 	switch key := c.word(0); {
+	case v.lacksValue(c):
 	case key == "weight":
 		x.weighted = number(&x.Weight, math.MaxInt32) || x.weighted
 	case key == "uthreshold":
