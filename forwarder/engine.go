@@ -53,6 +53,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Workers < 0 || cfg.Workers > 64 {
 		return nil, fmt.Errorf("a director has 1 to 64 workers, not %d", cfg.Workers)
 	}
+	if err := cfg.Settings.Check(); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
 	if cfg.Flows == 0 {
 		cfg.Flows = 1_000_000
 	}

@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
+
+	"shunt/forwarder"
 )
 
 // spaces are what C's isspace takes for blanks.
@@ -45,8 +48,8 @@ func atoi(s string) int64 {
 	return n
 }
 
-// maxTimeout is 31 days, in seconds.
-const maxTimeout = 86400 * 31
+// maxTimeout is 31 days, in seconds: ipvsadm's bound, which is the engine's too.
+var maxTimeout = int64(forwarder.Timeouts.High / time.Second)
 
 // parseTimeout reads a number of seconds.
 func parseTimeout(s string, low int64) (int, error) {

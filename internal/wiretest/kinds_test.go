@@ -1,7 +1,9 @@
 package wiretest
 
 import (
+	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"shunt/api"
 	"shunt/internal/lab"
 	"shunt/internal/netlab"
 )
@@ -257,5 +260,19 @@ func localRealserverIsRefused(t *testing.T, w *world) {
 		t.Errorf("ipvsadm -a says %q", out)
 	}
 	w.logged("level=WARN", "a change by the control socket is refused", dip+" is this host") // ipvsadm has the kernel's words only
+	// Nor can it be a VIP, unless that is forced.
+	if out := w.shunt(255, "ipvsadm", "-A", "-t", w.family.at(dip, "81")); !strings.Contains(out, "the VIP "+dip+" is an address of this host") {
+		t.Errorf("ipvsadm -A of the director's address says %q", out)
+	}
+	client := api.NewClient(w.socket)
+	add := []api.Change{{Op: api.OpAddService, Service: &api.VirtualService{Protocol: "TCP", Address: netip.MustParseAddr(dip), Port: 81, Scheduler: "rr"}}}
+	var refused *api.Error
+	if err := client.Apply(w.ctx, add); !errors.As(err, &refused) || refused.Code != api.CodeOwnAddress {
+		t.Errorf("the director's address as VIP: %v", err)
+	}
+	add[0].Force = true
+	w.must(client.Apply(w.ctx, add))
+	add[0].Op = api.OpDeleteService
+	w.must(client.Apply(w.ctx, add))
 	w.pages(2, 1)
 }

@@ -54,6 +54,23 @@ func stopAndStart(t *testing.T, w *world) {
 	}
 }
 
+// It ends while it reads a configuration that never comes, and forwards meanwhile.
+func TestStopDuringReload(t *testing.T) {
+	w := build(t, "one-arm", 2)
+	w.start(w.config("", w.http("rr")))
+	d, path := w.director, w.director.ConfigPath
+	w.must(os.Remove(path))
+	w.must(unix.Mkfifo(path, 0o600)) // which nobody writes to
+	for range 3 {
+		w.must(w.director.Signal(unix.SIGHUP))
+		w.pages(4, 2)
+	}
+	w.stop()
+	if log := d.Log(); !strings.Contains(log, "the reload is given up") {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
 // It ends in the midst of traffic, too.
 func TestStopUnderLoad(t *testing.T) {
 	eachFamily(t, 2, stopUnderLoad, "two-arm")
