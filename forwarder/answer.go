@@ -28,8 +28,9 @@ type answers struct {
 
 const (
 	tokenPrice = int64(1e9) / answerRate
-	// refusalPrice is what a frame costs that is not answered because of the rate: in a flood of 16,000 a second and more nothing is
-	// answered, so that the director never sends more than a small part of what it is sent.
+	// refusalPrice is what a frame costs that is not answered because of the rate: in a flood of
+	// 16,000 a second and more nothing is answered, so that the director never sends more than a
+	// small part of what it is sent.
 	refusalPrice = tokenPrice / 16
 )
 

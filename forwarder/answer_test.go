@@ -290,7 +290,8 @@ func TestAnswerRate(t *testing.T) {
 	}
 }
 
-// TestAnswersInAFlood: whatever a flood consists of, few answers come of it; a second after it everything is answered again.
+// TestAnswersInAFlood: whatever a flood consists of, few answers come of it; a second after it
+// everything is answered again.
 func TestAnswersInAFlood(t *testing.T) {
 	for name, f := range map[string]frame.Frame{
 		"pings": talk4(0, 0).icmp(8, 0, 0, 0, 0, 0), "closed TCP port": talk4(40000, 8080).tcp(frame.SYN), "closed UDP port": talk4(40000, 8080).udp(),

@@ -33,7 +33,8 @@ func schedulable(s *snapshot, p *frame.Packet) bool {
 	return true
 }
 
-// unscheduled returns why a packet of an unknown flow may not make a new one, or Forwarded. served tells whether a service has its port.
+// unscheduled returns why a packet of an unknown flow may not make a new one, or Forwarded. served
+// tells whether a service has its port.
 func unscheduled(s *snapshot, p *frame.Packet, served bool) Verdict {
 	switch {
 	case !served:
@@ -149,8 +150,8 @@ func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now in
 	return w.forward(s, id, w.table.Entry(id), f, p)
 }
 
-// unkept decides about a packet of a new flow to destination d for which the table has no room: it goes on if template or hash lead the
-// packets that follow to the same realserver.
+// unkept decides about a packet of a new flow to destination d for which the table has no room: it
+// goes on if template or hash lead the packets that follow to the same realserver.
 func (w *Worker) unkept(s *snapshot, sid uint16, d uint32, template flow.ID, f *frame.Frame, p *frame.Packet, now int64) Verdict {
 	if template == flow.None && !s.services[sid].hashed {
 		return TableFull
@@ -159,9 +160,10 @@ func (w *Worker) unkept(s *snapshot, sid uint16, d uint32, template flow.ID, f *
 	return w.sendAlone(s, d, f, p)
 }
 
-// forgotten decides about a segment of a connection that is not known while the table is short of room: it may be one that had to
-// make room. It goes where it went before, if that can be told. If not, the director says nothing, since with a RST it would end a
-// connection that client and realserver still have.
+// forgotten decides about a segment of a connection that is not known while the table is short of
+// room: it may be one that had to make room. It goes where it went before, if that can be told. If
+// not, the director says nothing, since with a RST it would end a connection that client and
+// realserver still have.
 func (w *Worker) forgotten(s *snapshot, sid uint16, k *flow.Key, f *frame.Frame, p *frame.Packet, now int64) Verdict {
 	if id, ok := w.homeOf(s, sid, k, p, now); ok {
 		return w.sendAlone(s, id, f, p)
@@ -320,9 +322,10 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 	}
 }
 
-// step moves a TCP flow to the state that follows by a segment, of whose sequence number seq is the upper half, and returns the
-// state that it has then. With StrictRST a segment that ends a connection but cannot be the client's changes nothing: the
-// realserver refuses it as well (RFC 5961, 3), and would have to be believed gone otherwise.
+// step moves a TCP flow to the state that follows by a segment, of whose sequence number seq is the
+// upper half, and returns the state that it has then. With StrictRST a segment that ends a
+// connection but cannot be the client's changes nothing: the realserver refuses it as well (RFC
+// 5961, 3), and would have to be believed gone otherwise.
 func (w *Worker) step(s *snapshot, e *flow.Entry, next flow.State, flags uint8, seq uint16) flow.State {
 	if s.settings.StrictRST && ends(flags) && !e.Fits(seq) {
 		return e.State
@@ -335,14 +338,14 @@ func (w *Worker) step(s *snapshot, e *flow.Entry, next flow.State, flags uint8, 
 	return next
 }
 
-// ends reports whether a segment ends a connection, or one sense of it: one with RST or FIN, or without any of the flags that
-// tell what it is.
+// ends reports whether a segment ends a connection, or one sense of it: one with RST or FIN, or
+// without any of the flags that tell what it is.
 func ends(flags uint8) bool {
 	return flags&frame.RST != 0 || flags&frame.SYN == 0 && flags&(frame.FIN|frame.ACK) != frame.ACK
 }
 
-// stepSCTP is step for an association. Here tag is the upper half of the verification tag, which is the same in all packets of a client
-// but its first.
+// stepSCTP is step for an association. Here tag is the upper half of the verification tag, which is
+// the same in all packets of a client but its first.
 func (w *Worker) stepSCTP(s *snapshot, e *flow.Entry, next flow.State, chunk uint8, tag uint16) flow.State {
 	switch chunk {
 	case flow.ChunkAbort, flow.ChunkError, flow.ChunkShutdown, flow.ChunkShutdownAck, flow.ChunkShutdownComplete:
@@ -357,7 +360,8 @@ func (w *Worker) stepSCTP(s *snapshot, e *flow.Entry, next flow.State, chunk uin
 	return next
 }
 
-// upper is the upper half of the sequence number of a TCP segment, or of the verification tag of an SCTP packet.
+// upper is the upper half of the sequence number of a TCP segment, or of the verification tag of an
+// SCTP packet.
 func upper(f *frame.Frame, p *frame.Packet) uint16 { return binary.BigEndian.Uint16(f.Data()[p.L4+4:]) }
 
 // move changes the state of a flow, and the counts of active and inactive connections with it.

@@ -10,9 +10,11 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Each of these floods fills the table, or closes what others have. What the real clients do beside it has to go on.
+// Each of these floods fills the table, or closes what others have. What the real clients do beside
+// it has to go on.
 
-// converse has a client open a connection, ask and acknowledge, and returns the realserver that it has. provenBy has to follow.
+// converse has a client open a connection, ask and acknowledge, and returns the realserver that it
+// has. provenBy has to follow.
 func (r *rig) converse(k talk) (home int) {
 	out := r.give(k.tcp(frame.SYN), k.tcp(frame.ACK), k.tcp(frame.ACK|frame.PSH, 1))
 	if len(out) != 3 {
@@ -21,7 +23,8 @@ func (r *rig) converse(k talk) (home int) {
 	return serverOf(out[0])
 }
 
-// provenBy lets a moment pass, after which the first n clients that have conversed prove that they do.
+// provenBy lets a moment pass, after which the first n clients that have conversed prove that they
+// do.
 func (r *rig) provenBy(n int) {
 	r.after(200 * time.Millisecond)
 	for i := range n {
@@ -69,9 +72,9 @@ func target(t testing.TB, sched string, change ...func(*forwarder.Service)) *rig
 	return r
 }
 
-// TestFloods: a full table and 1000 new flows a second into its 1024 places. Connections with traffic go on, half-closed downloads
-// too, those that are silent for less than a minute are there when they are needed, every handshake of 200 ms is completed, and
-// nobody is reset.
+// TestFloods: a full table and 1000 new flows a second into its 1024 places. Connections with
+// traffic go on, half-closed downloads too, those that are silent for less than a minute are there
+// when they are needed, every handshake of 200 ms is completed, and nobody is reset.
 func TestFloods(t *testing.T) {
 	for name, frames := range floods {
 		for _, persistence := range []time.Duration{0, time.Minute} {
@@ -143,8 +146,9 @@ func (r *rig) consistent() {
 	}
 }
 
-// TestForgottenClients: whose connection had to make room is not reset by the director. With a hash the connection goes on; else
-// the director is silent, and once there has been room for a minute it answers as ever.
+// TestForgottenClients: whose connection had to make room is not reset by the director. With a hash
+// the connection goes on; else the director is silent, and once there has been room for a minute it
+// answers as ever.
 func TestForgottenClients(t *testing.T) {
 	for _, sched := range []string{"rr", "sh", "mh"} {
 		t.Run(sched, func(t *testing.T) {
@@ -181,8 +185,8 @@ func TestForgottenClients(t *testing.T) {
 	}
 }
 
-// TestFullByHash: where all that is in the table has traffic, a new connection finds no room; one that a hash can name a realserver
-// for goes on without.
+// TestFullByHash: where all that is in the table has traffic, a new connection finds no room; one
+// that a hash can name a realserver for goes on without.
 func TestFullByHash(t *testing.T) {
 	for _, sched := range []string{"rr", "sh"} {
 		r := target(t, sched)
@@ -217,8 +221,8 @@ func forged(k talk, seq uint32, flags uint8) frame.Frame {
 	return changed(f, at, binary.BigEndian.AppendUint32(nil, seq)...)
 }
 
-// TestStrictRST: a RST, FIN or segment without flags closes a connection only where the client may be; without the option any
-// does, as in the kernel.
+// TestStrictRST: a RST, FIN or segment without flags closes a connection only where the client may
+// be; without the option any does, as in the kernel.
 func TestStrictRST(t *testing.T) {
 	const at = 1000 // where talk.tcp has its clients
 	for _, six := range []bool{false, true} {
@@ -292,8 +296,8 @@ func TestStrictAbort(t *testing.T) {
 	}
 }
 
-// TestStrictRSTFollows: the numbers that fit move on with the client, over the end of the number space, and neither a retransmission nor
-// what others send moves them.
+// TestStrictRSTFollows: the numbers that fit move on with the client, over the end of the number
+// space, and neither a retransmission nor what others send moves them.
 func TestStrictRSTFollows(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1)
@@ -319,7 +323,8 @@ func TestStrictRSTFollows(t *testing.T) {
 	}
 }
 
-// TestDropEntryAtOnce: while the table is nearly full, drop_entry ends what has proved nothing within seconds, and nothing else.
+// TestDropEntryAtOnce: while the table is nearly full, drop_entry ends what has proved nothing
+// within seconds, and nothing else.
 func TestDropEntryAtOnce(t *testing.T) {
 	for _, flood := range []string{"SYN, ACK", "two datagrams", "SYN, RST", "INIT, COOKIE ECHO"} {
 		for mode := 1; mode <= 3; mode++ {

@@ -8,9 +8,10 @@ import (
 	"shunt/scheduler"
 )
 
-// An explainer goes the way of Process for one frame and changes nothing. Each question on that way is answered by the function that
-// Process asks too: read, unscheduled, reuse, whenGone, excludes, leads, untaken, fits, quoted, echoes, firstOf. Only the order of the
-// questions stands here once more, and a test compares both for every frame that it can think of.
+// An explainer goes the way of Process for one frame and changes nothing. Each question on that way
+// is answered by the function that Process asks too: read, unscheduled, reuse, whenGone, excludes,
+// leads, untaken, fits, quoted, echoes, firstOf. Only the order of the questions stands here once
+// more, and a test compares both for every frame that it can think of.
 type explainer struct {
 	w *Worker
 	c *Control
@@ -149,7 +150,8 @@ func (x *explainer) choose(sid uint16, p *frame.Packet, old flow.ID) (uint32, Ve
 	return svc.list[n], Forwarded
 }
 
-// room reports whether the table has room for a flow, or can do without: for the template with the key made, unless that is nil.
+// room reports whether the table has room for a flow, or can do without: for the template with the
+// key made, unless that is nil.
 func (x *explainer) room(svc *service, old flow.ID, made *flow.Key) bool {
 	t, evict := x.w.table, !x.s.settings.RefuseWhenFull
 	switch {
@@ -221,7 +223,8 @@ func (x *explainer) stray(sid uint16, inner *frame.Packet) Verdict {
 	return x.home(sid, inner, NoICMPFlow)
 }
 
-// home foresees that a packet goes to where homeOf finds its flow, or else what it is if that cannot be told.
+// home foresees that a packet goes to where homeOf finds its flow, or else what it is if that
+// cannot be told.
 func (x *explainer) home(sid uint16, p *frame.Packet, lost Verdict) Verdict {
 	svc := &x.s.services[sid]
 	if svc.persistent {

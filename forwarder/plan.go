@@ -121,7 +121,8 @@ type Destination struct {
 	// Drain is how long flows may go on after Weight became 0; from then on they are treated as those of a realserver that
 	// was removed (GonePolicy). 0 is for as long as they like.
 	Drain time.Duration
-	// Restore is the weight that it had before Weight became 0, for who gives it back; nothing here looks at it.
+	// Restore is the weight that it had before Weight became 0, for who gives it back; nothing here
+	// looks at it.
 	Restore int32 `json:",omitempty"`
 }
 
@@ -164,13 +165,15 @@ type Settings struct {
 
 	Source SourcePolicy
 	Gone   GonePolicy
-	// RefuseWhenFull drops new flows when the table is full, instead of ending the one that has proved least.
+	// RefuseWhenFull drops new flows when the table is full, instead of ending the one that has
+	// proved least.
 	RefuseWhenFull bool
 	// StrayICMP sends an ICMP error about a flow that is not known to the realserver that the client's template or a scheduler
 	// by hash names for it, without making a flow; the kernel drops it. ScheduleICMP comes before it.
 	StrayICMP bool
-	// StrictRST has a TCP segment end a connection only if its sequence number fits what the client has sent before: one with RST or
-	// FIN, or without flags; and an SCTP packet only with the client's verification tag. They go to the realserver in any case.
+	// StrictRST has a TCP segment end a connection only if its sequence number fits what the client
+	// has sent before: one with RST or FIN, or without flags; and an SCTP packet only with the
+	// client's verification tag. They go to the realserver in any case.
 	StrictRST bool
 	// Silent keeps the director from answering for the VIP: echo replies, unreachables and resets.
 	Silent bool

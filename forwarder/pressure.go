@@ -23,13 +23,15 @@ type pressure struct {
 	until   int64 // the table is short of room until then: see strained
 }
 
-// strainTime is how long the table counts as short of room after a TCP flow had to make room, or found none.
+// strainTime is how long the table counts as short of room after a TCP flow had to make room, or
+// found none.
 const strainTime = int64(time.Minute)
 
 // strain notes that a TCP flow is not in the table because there is no room.
 func (p *pressure) strain(now int64) { p.until = now + strainTime }
 
-// strained reports whether the table is, or was in the last minute, so short of room that TCP flows are missing there.
+// strained reports whether the table is, or was in the last minute, so short of room that TCP flows
+// are missing there.
 func (p *pressure) strained(now int64) bool { return now < p.until }
 
 // advance looks once a second at how full the table is, and drops entries in bounded steps.
@@ -81,9 +83,10 @@ func (p *pressure) drop(s *snapshot) bool {
 // dropsNext reports whether drop_packet drops the next new flow.
 func (p *pressure) dropsNext() bool { return p.rate != 0 && p.counter <= 1 }
 
-// dropEntries looks at the next n slots and ends what the kernel ends (todrop_entry): embryonic connections, templates that never
-// had an established one, and at random established connections with few packets that have been idle for a minute. In a table
-// that is nearly full unproven flows wait for neither the minute nor chance.
+// dropEntries looks at the next n slots and ends what the kernel ends (todrop_entry): embryonic
+// connections, templates that never had an established one, and at random established connections
+// with few packets that have been idle for a minute. In a table that is nearly full unproven flows
+// wait for neither the minute nor chance.
 func (p *pressure) dropEntries(w *Worker, n int) {
 	t := w.table
 	for ; n > 0; n-- {

@@ -49,8 +49,8 @@ func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	return w.sendAlone(s, w.table.Entry(id).Dest, f, p)
 }
 
-// quoted reads which flow an ICMP message is about, into inner and k. It returns Forwarded then, Echoed of an echo request, or why the
-// message goes nowhere.
+// quoted reads which flow an ICMP message is about, into inner and k. It returns Forwarded then,
+// Echoed of an echo request, or why the message goes nowhere.
 func (s *snapshot) quoted(f *frame.Frame, p, inner *frame.Packet, k *flow.Key) Verdict {
 	switch {
 	case p.V6 != (p.Proto == frame.ICMPv6):
@@ -81,8 +81,9 @@ func (w *Worker) sendAlone(s *snapshot, id uint32, f *frame.Frame, p *frame.Pack
 	return w.send(s, d, f, p)
 }
 
-// stray sends an ICMP error about a flow that is not known to the realserver that has it nevertheless, if that can be told.
-// After a restart, and for datagrams of one-packet scheduling, of which no flow is remembered, path-MTU discovery needs it.
+// stray sends an ICMP error about a flow that is not known to the realserver that has it
+// nevertheless, if that can be told. After a restart, and for datagrams of one-packet scheduling,
+// of which no flow is remembered, path-MTU discovery needs it.
 func (w *Worker) stray(s *snapshot, sid uint16, k *flow.Key, f *frame.Frame, p, inner *frame.Packet, now int64) Verdict {
 	if s.settings.StrayICMP {
 		if id, ok := w.homeOf(s, sid, k, inner, now); ok {
@@ -92,8 +93,8 @@ func (w *Worker) stray(s *snapshot, sid uint16, k *flow.Key, f *frame.Frame, p, 
 	return NoICMPFlow
 }
 
-// homeOf is the destination of a flow that is not known, of which p is a packet, if it can be told: by the client's template, or
-// by a hash of addresses and ports.
+// homeOf is the destination of a flow that is not known, of which p is a packet, if it can be told:
+// by the client's template, or by a hash of addresses and ports.
 func (w *Worker) homeOf(s *snapshot, sid uint16, k *flow.Key, p *frame.Packet, now int64) (id uint32, ok bool) {
 	svc := &s.services[sid]
 	if svc.persistent {

@@ -15,7 +15,8 @@ type Target struct {
 	Ports    [2]uint16  // from where to where the victim's ports are
 }
 
-// An Attack writes one forged frame after the other, each of 60 bytes, with valid checksums. It is used by one goroutine.
+// An Attack writes one forged frame after the other, each of 60 bytes, with valid checksums. It is
+// used by one goroutine.
 type Attack struct {
 	Name  string
 	to    Target
@@ -83,7 +84,8 @@ func Attacks(to Target) []*Attack {
 // crowd is how many flows take each step together, so that time passes between the packets of each.
 const crowd = 2000
 
-// conversation writes what looks like a handshake and requests: four packets of each flow, a tenth of a second apart at 20,000 a second.
+// conversation writes what looks like a handshake and requests: four packets of each flow, a tenth
+// of a second apart at 20,000 a second.
 func conversation(a *Attack, n uint64) {
 	flags := [4]uint8{flagSYN, flagACK, flagACK, flagACK}[n/crowd%4]
 	who := n/(4*crowd)*crowd + n%crowd
@@ -108,8 +110,8 @@ func (a *Attack) Next(b []byte) {
 	copy(b, a.b[:])
 }
 
-// spoofed is one of the 131,072 addresses of 198.18.0.0/15, which nobody has (RFC 2544); source is a port, so that tuples
-// are repeated after a few billion only.
+// spoofed is one of the 131,072 addresses of 198.18.0.0/15, which nobody has (RFC 2544); source is
+// a port, so that tuples are repeated after a few billion only.
 func spoofed(n uint64) uint32 { return 198<<24 | 18<<16 | uint32(n&0x1ffff) }
 func source(n uint64) uint16  { return 1024 + uint16(n>>17%64000) }
 

@@ -28,7 +28,8 @@ func Send(name string, f Stream, rate float64, d time.Duration) (uint64, error) 
 	return SendBy(s, f, rate, d), nil
 }
 
-// SendBy is Send by a ring that is open already, maybe in another network namespace than the caller's.
+// SendBy is Send by a ring that is open already, maybe in another network namespace than the
+// caller's.
 func SendBy(s *afpacket.Sender, f Stream, rate float64, d time.Duration) uint64 {
 	start := time.Now()
 	sent := uint64(0)

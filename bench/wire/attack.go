@@ -48,7 +48,8 @@ type AttackRow struct {
 	Survived
 }
 
-// The ports of the connections that are there before the attack, which the attacker knows, and of those opened beside it.
+// The ports of the connections that are there before the attack, which the attacker knows, and of
+// those opened beside it.
 var (
 	victimPorts = [2]uint16{40000, 40999}
 	freshPorts  = [2]uint16{41000, 65000}
@@ -59,7 +60,8 @@ func (l *lab) localPorts(p [2]uint16) error {
 	return l.client.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprint(p[0], " ", p[1]))
 }
 
-// RunAttack lets real clients and one attacker after the other at the director, with a table that is full and one that is not.
+// RunAttack lets real clients and one attacker after the other at the director, with a table that
+// is full and one that is not.
 func RunAttack(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
 	dir, err := os.MkdirTemp("", "shuntattack")
 	if err != nil {
@@ -200,7 +202,8 @@ services:
 	return peer{name: shuntName, program: program, args: []string{"run", "-c", base + ".yaml"}, cpu: -1, shunt: true}
 }
 
-// deafen has the realserver drop what comes from forged addresses, so that the director is what is measured.
+// deafen has the realserver drop what comes from forged addresses, so that the director is what is
+// measured.
 func (l *lab) deafen() error {
 	return l.realHost.Do(func() error {
 		c, err := nftables.New()

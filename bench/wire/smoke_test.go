@@ -58,7 +58,8 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// TestAttackSmoke: two attacks of a moment each on a small table, and the real clients beside them survive.
+// TestAttackSmoke: two attacks of a moment each on a small table, and the real clients beside them
+// survive.
 func TestAttackSmoke(t *testing.T) {
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-o", filepath.Join(dir, "shunt"), "shunt/cmd/shunt")

@@ -55,40 +55,48 @@ func openVictims(l *lab) (*victims, error) {
 		return nil, err
 	}
 	go v.serve()
+	var greetings sync.WaitGroup
+	failed := make(chan error, keepAlives+silents+downloads) // room for all
 	for _, k := range []struct {
 		list *[]net.Conn
 		n    int
-		ask  byte
-	}{{&v.keep, keepAlives, 'e'}, {&v.idle, silents, 'e'}, {&v.half, downloads, 'd'}} {
+	}{{&v.keep, keepAlives}, {&v.idle, silents}, {&v.half, downloads}} {
 		for range k.n {
 			c, err := v.dial()
 			if err != nil {
 				return v, err
 			}
 			*k.list = append(*k.list, c)
-			for range 3 { // so that it is a conversation, and has more than a few packets
-				if err := ask(c, 'e'); err != nil {
-					return v, err
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
-			if k.ask == 'd' {
-				if _, err := c.Write([]byte{'d'}); err != nil {
-					return v, err
-				}
-				if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-					return v, err
-				}
-			}
+			greetings.Go(func() { failed <- greet(c) })
 		}
 	}
-	time.Sleep(200 * time.Millisecond)
-	for _, c := range v.idle {
-		if err := ask(c, 'e'); err != nil {
+	greetings.Wait()
+	close(failed)
+	for err := range failed {
+		if err != nil {
+			return v, err
+		}
+	}
+	for _, c := range v.half {
+		if _, err := c.Write([]byte{'d'}); err != nil {
+			return v, err
+		}
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 			return v, err
 		}
 	}
 	return v, nil
+}
+
+// greet makes a conversation of a connection, of more than a few packets.
+func greet(c net.Conn) error {
+	for range 5 {
+		if err := ask(c, 'e'); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
 }
 
 func (v *victims) dial() (net.Conn, error) {

@@ -115,8 +115,9 @@ func (s *Search) slot(i int) ID {
 	return s.Hints[i]
 }
 
-// Absent reports whether flow i of the last Search is certainly not in the table; if not, Lookup has to tell. The spot is the
-// free slot that it would get now, for PutAt, or None if that has to be looked for again.
+// Absent reports whether flow i of the last Search is certainly not in the table; if not, Lookup
+// has to tell. The spot is the free slot that it would get now, for PutAt, or None if that has to
+// be looked for again.
 func (t *Table) Absent(s *Search, i int) (spot ID, certainly bool) {
 	i &= Batch - 1
 	if h := s.Hashes[i]; s.absent>>i&1 != 0 && t.untouched(t.first(h)) && t.untouched(t.second(h)) {

@@ -1,17 +1,18 @@
 package flow
 
-// A director of direct routing sees only what clients send, and whoever forges clients' addresses can send all of that: nothing in
-// one frame proves that somebody hears the answers. What can be asked for is effort. A flow is Proven when it has had more
-// than three packets over more than 17 to 34 ms, and of TCP and SCTP only once it is established. What is
-// not Proven makes room first in a full table: see makeRoom.
+// A director of direct routing sees only what clients send, and whoever forges clients' addresses
+// can send all of that: nothing in one frame proves that somebody hears the answers. What can be
+// asked for is effort. A flow is Proven when it has had more than three packets over more than 17
+// to 34 ms, and of TCP and SCTP only once it is established. What is not Proven makes room first in
+// a full table: see makeRoom.
 
 const (
 	provenPackets = 4 // with that many packets a flow can be proven
 	provenTicks   = 2 // that must have begun since the flow was made: 17 to 34 ms
 )
 
-// Prove notes that one packet more of flow e, which is not Proven, has come and moved its state. It is called before the packet is
-// counted.
+// Prove notes that one packet more of flow e, which is not Proven, has come and moved its state. It
+// is called before the packet is counted.
 func (t *Table) Prove(e *Entry) {
 	if e.Packets < provenPackets-1 || uint8(t.now)-e.born < provenTicks || !e.proves() {
 		return
@@ -22,7 +23,8 @@ func (t *Table) Prove(e *Entry) {
 	}
 }
 
-// proves reports whether packets in the state of e count as proof: SYNs that come again and again do not.
+// proves reports whether packets in the state of e count as proof: SYNs that come again and again
+// do not.
 func (e *Entry) proves() bool {
 	switch e.kind {
 	case TCP:
@@ -37,11 +39,12 @@ func (e *Entry) proves() bool {
 	return true
 }
 
-// reach is how far ahead of what a client has sent a segment of its may begin, in units of 64 KiB: a mebibyte.
+// reach is how far ahead of what a client has sent a segment of its may begin, in units of 64 KiB:
+// a mebibyte.
 const reach = 16
 
-// Follow notes the upper half of the sequence number of a client's segment. Retransmissions, and numbers that can hardly be
-// the client's, change nothing.
+// Follow notes the upper half of the sequence number of a client's segment. Retransmissions, and
+// numbers that can hardly be the client's, change nothing.
 func (e *Entry) Follow(seq uint16) {
 	if seq != e.seq {
 		e.follow(seq)
@@ -54,14 +57,16 @@ func (e *Entry) follow(seq uint16) {
 	}
 }
 
-// Learn notes the upper half of the sequence number with which a connection begins, whatever was known of it.
+// Learn notes the upper half of the sequence number with which a connection begins, whatever was
+// known of it.
 func (e *Entry) Learn(seq uint16) {
 	e.seq = seq
 	e.Flags |= Sequenced
 }
 
-// Fits reports whether a segment whose sequence number has this upper half can be the client's: it begins at most 64 to 128 KiB before
-// and a mebibyte after what the client has sent. Of a client of which no number is known any fits.
+// Fits reports whether a segment whose sequence number has this upper half can be the client's: it
+// begins at most 64 to 128 KiB before and a mebibyte after what the client has sent. Of a client of
+// which no number is known any fits.
 func (e *Entry) Fits(seq uint16) bool { return e.Flags&Sequenced == 0 || seq-e.seq+1 <= reach+1 }
 
 // Is reports whether this is what was learnt, or nothing was.

@@ -48,7 +48,8 @@ func Resume(c Config, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Ta
 	return t, r, nil
 }
 
-// judge says why a file of so many bytes, with this head, cannot be taken over at time now; nil if it can.
+// judge says why a file of so many bytes, with this head, cannot be taken over at time now; nil if
+// it can.
 func (c *Config) judge(h *header, size, now int64) error {
 	want := layoutOf(int(h.Buckets)).header()
 	switch {
@@ -93,9 +94,10 @@ func readHeader(f io.ReaderAt) (*header, error) {
 	return headerOf(b), nil
 }
 
-// rebuild looks at every entry, and makes anew what is not in the memory or may be wrong there: the number of entries, the
-// times at which the sweep has to look, the numbers of flows that depend on a template. In a table of the version before, what is
-// established or has many packets is taken for Proven.
+// rebuild looks at every entry, and makes anew what is not in the memory or may be wrong there: the
+// number of entries, the times at which the sweep has to look, the numbers of flows that depend on
+// a template. In a table of the version before, what is established or has many packets is taken
+// for Proven.
 func (t *Table) rebuild(keep func(*Key, *Entry) bool, old bool) (r Resumed) {
 	t.lookAt(uint16(t.now>>dueShift) + horizon)
 	var dependent []ID // flows of templates
@@ -187,9 +189,11 @@ func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
 	return tag == want && (bucket == b1 || bucket == b2)
 }
 
-// ErrOwnMemory is wrapped by ReserveIPv6 when the file has no room. The table works, but nobody can take it over.
+// ErrOwnMemory is wrapped by ReserveIPv6 when the file has no room. The table works, but nobody can
+// take it over.
 var ErrOwnMemory = errors.New("IPv6 flows are in the process's own memory")
 
-// ReserveIPv6 makes sure that there is memory for IPv6 flows, before the first of them comes. Where the file has no room for
-// it, it is the process's own, and the error wraps ErrOwnMemory. It may be called from any goroutine, but not beside Close.
+// ReserveIPv6 makes sure that there is memory for IPv6 flows, before the first of them comes. Where
+// the file has no room for it, it is the process's own, and the error wraps ErrOwnMemory. It may be
+// called from any goroutine, but not beside Close.
 func (t *Table) ReserveIPv6() error { return t.arena.reserveIPv6() }

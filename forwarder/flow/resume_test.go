@@ -210,8 +210,9 @@ func ends(t *testing.T, tab *Table, now int64) {
 	}
 }
 
-// FuzzResume: whatever a file has in it, it is refused, or taken over such that the table works. The table is small and in memory, so
-// that there are many runs; that all entries end is looked at in some of them, as the year until then takes as long as a hundred runs.
+// FuzzResume: whatever a file has in it, it is refused, or taken over such that the table works.
+// The table is small and in memory, so that there are many runs; that all entries end is looked at
+// in some of them, as the year until then takes as long as a hundred runs.
 func FuzzResume(f *testing.F) {
 	c := Config{Flows: 100, Seed: [2]uint64{3, 4}, Epoch: 1000, Boot: [16]byte{1, 2, 3}}
 	a, err := mapArena(bucketsFor(c.Flows), nil)
@@ -409,7 +410,8 @@ func TestResumeRefuses(t *testing.T) {
 	}
 }
 
-// TestResumeBefore: a table of the version before is taken over, once: its established flows have proved what later ones prove.
+// TestResumeBefore: a table of the version before is taken over, once: its established flows have
+// proved what later ones prove.
 func TestResumeBefore(t *testing.T) {
 	c := fileConfig(t, MinFlows)
 	tab, err := New(c, &fakeOwner{})

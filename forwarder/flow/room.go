@@ -21,8 +21,8 @@ func (t *Table) place(b1, b2 uint64) ID {
 	return t.firstFree(b1)
 }
 
-// Classes of entries, in the order in which they make room for a new flow. Within a class the one goes first that has been
-// silent for the longest time. An entry of another class never makes room.
+// Classes of entries, in the order in which they make room for a new flow. Within a class the one
+// goes first that has been silent for the longest time. An entry of another class never makes room.
 const (
 	over     = iota // past its deadline
 	single          // a datagram flow of one packet
@@ -40,12 +40,14 @@ const classShift = 29 // a rank is a class, and below it how little an entry has
 var (
 	// quiet is how long a flow is silent that has no traffic at present.
 	quiet = int32(Ticks(5 * time.Second))
-	// idleTime is how long a proven flow keeps its place in a full table without a packet: as long as in the kernel's drop_entry.
+	// idleTime is how long a proven flow keeps its place in a full table without a packet: as long
+	// as in the kernel's drop_entry.
 	idleTime = int32(Ticks(time.Minute))
 )
 
-// enough is how many flows of a bucket are unproven, or single datagrams, that the one silent longest has been so long enough: where there
-// are fewer it may be a handshake, and the second bucket is asked for an older one.
+// enough is how many flows of a bucket are unproven, or single datagrams, that the one silent
+// longest has been so long enough: where there are fewer it may be a handshake, and the second
+// bucket is asked for an older one.
 const enough = 6
 
 // fewPackets is up to how many packets a flow has few, as in the kernel's drop_entry.
@@ -68,9 +70,11 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 	return id
 }
 
-// victim is who makes room in one of two buckets: what is past its deadline, or if evict allows it the entry of the lowest rank, of
-// the first bucket if that is over, a single datagram, or one of enough unproven ones; else of both. A rank needs the entries, which
-// Search has fetched for the first bucket; it is known to nobody else, so that nothing has to be kept about it while frames pass.
+// victim is who makes room in one of two buckets: what is past its deadline, or if evict allows it
+// the entry of the lowest rank, of the first bucket if that is over, a single datagram, or one of
+// enough unproven ones; else of both. A rank needs the entries, which Search has fetched for the
+// first bucket; it is known to nobody else, so that nothing has to be kept about it while frames
+// pass.
 func (t *Table) victim(b1, b2 uint64, evict bool) ID {
 	rank, id, loose := t.first16(b1)
 	if rank >= unproven<<classShift && loose < enough {
@@ -84,8 +88,8 @@ func (t *Table) victim(b1, b2 uint64, evict bool) ID {
 	return id
 }
 
-// first16 is the entry of the lowest rank in a bucket, the first of equals, and its rank; that is kept if none makes room. loose is how
-// many are unproven, or single datagrams.
+// first16 is the entry of the lowest rank in a bucket, the first of equals, and its rank; that is
+// kept if none makes room. loose is how many are unproven, or single datagrams.
 func (t *Table) first16(b uint64) (rank uint32, id ID, loose int) {
 	bk := &t.all[b]
 	best := uint64(kept) << 4
@@ -141,7 +145,8 @@ func (t *Table) rank(e *Entry) uint32 {
 	return rankProof(e.Flags, e.Packets <= fewPackets || !e.open(), silent)
 }
 
-// rankProof is the rank of what is no single datagram: soon says that it does not wait for idleTime.
+// rankProof is the rank of what is no single datagram: soon says that it does not wait for
+// idleTime.
 func rankProof(flags uint8, soon bool, silent int32) uint32 {
 	switch {
 	case flags&Proven == 0:
@@ -165,8 +170,9 @@ func (e *Entry) open() bool {
 	return true
 }
 
-// SetTimeouts tells the table the timeouts with which its flows are extended from now on, by which it tells how long a flow has
-// been silent. After a change that is a guess until the flow's next packet.
+// SetTimeouts tells the table the timeouts with which its flows are extended from now on, by which
+// it tells how long a flow has been silent. After a change that is a guess until the flow's next
+// packet.
 func (t *Table) SetTimeouts(to *Timeouts) {
 	for k := TCP; k <= SCTP; k++ {
 		for s := range State(16) {

@@ -70,7 +70,8 @@ func modelVictim(tab *Table, b1, b2 uint64, evict bool) ID {
 	return victim
 }
 
-// TestRoomAgainstModel: of a full table of any entries that one makes room which a naive walk chooses.
+// TestRoomAgainstModel: of a full table of any entries that one makes room which a naive walk
+// chooses.
 func TestRoomAgainstModel(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
@@ -197,7 +198,8 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// TestFits: a segment fits if it begins near where the client is, also where the numbers wrap around.
+// TestFits: a segment fits if it begins near where the client is, also where the numbers wrap
+// around.
 func TestFits(t *testing.T) {
 	for _, start := range []uint16{0, 5, 0x7fff, 0xfffa, 0xffff} {
 		e := &Entry{}
