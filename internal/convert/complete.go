@@ -7,7 +7,8 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// finish fills in what was not said, puts right what IPVS would not take, as keepalived does, and adds the services.
+// finish fills in what was not said, puts right what IPVS would not take, as keepalived does, and
+// adds the services.
 func (v *virtualServer) finish() {
 	if len(v.reals) == 0 {
 		v.lose(v.n.place, "%s: it has no realserver: keepalived leaves it out", v.n)
@@ -44,7 +45,8 @@ func (v *virtualServer) finish() {
 	}
 }
 
-// oneMark makes one service of all addresses of a group, as keepalived does with nftables_ipvs: by a mark that its rules set.
+// oneMark makes one service of all addresses of a group, as keepalived does with nftables_ipvs: by
+// a mark that its rules set.
 func (v *virtualServer) oneMark(entries []entry) {
 	proto := v.s.Protocol
 	if v.group.marks[proto] == 0 {
@@ -69,7 +71,8 @@ func (v *virtualServer) oneMark(entries []entry) {
 	v.add(&s)
 }
 
-// entries are the addresses, and then the marks, of which there will be services; nil if keepalived leaves the block out.
+// entries are the addresses, and then the marks, of which there will be services; nil if keepalived
+// leaves the block out.
 func (v *virtualServer) entries() []entry {
 	if v.group == nil {
 		return []entry{*v.named}
@@ -171,7 +174,8 @@ func (v *virtualServer) takePorts(s *service) {
 	}
 }
 
-// add adds a service. One that is there already gets the realservers, as the kernel refuses to add it and keepalived goes on.
+// add adds a service. One that is there already gets the realservers, as the kernel refuses to add
+// it and keepalived goes on.
 func (r *result) add(s *service) {
 	key := keyOf(&s.Service)
 	first := r.known[key]

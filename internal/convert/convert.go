@@ -46,8 +46,8 @@ func (r Result) Losses() (n int) {
 	return n
 }
 
-// File converts the file at path, and what it includes. It may be a pipe. An error says that there is nothing to serve, or that
-// the file cannot be read; the notes say why.
+// File converts the file at path, and what it includes. It may be a pipe. An error says that there
+// is nothing to serve, or that the file cannot be read; the notes say why.
 func File(path string, opt Options) (Result, error) {
 	text, err := readBounded(path)
 	if err != nil {
@@ -56,7 +56,8 @@ func File(path string, opt Options) (Result, error) {
 	return Text(path, text, opt)
 }
 
-// Text converts a text at hand; what it includes is read from the working directory. name stands for it in notes.
+// Text converts a text at hand; what it includes is read from the working directory. name stands
+// for it in notes.
 func Text(name string, text []byte, opt Options) (Result, error) {
 	return convert(name, text, opt, realDisk, ipvsadm.SystemNames())
 }

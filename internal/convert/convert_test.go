@@ -69,9 +69,10 @@ func converted(t *testing.T, name string) (Result, string) {
 	return result, strings.ReplaceAll(b.String(), here, "HERE")
 }
 
-// What becomes of whole files: the configuration, and the notes. Those of testdata/field went wrong once.
+// What becomes of whole files: the configuration, and the notes. Those of testdata/field went wrong
+// once.
 func TestGolden(t *testing.T) {
-	names := []string{"testdata/full.conf", "testdata/saved.ipvsadm", "testdata/ldirectord.cf"}
+	names := []string{"testdata/full.conf", "testdata/saved.ipvsadm", "testdata/ldirectord.cf", "testdata/flags.rules"}
 	for _, p := range []string{"testdata/field/*.conf", "testdata/field/*.cf", "testdata/field/*.rules", "testdata/field/*/*.conf"} {
 		found, err := filepath.Glob(p)
 		if err != nil || len(found) == 0 {
@@ -283,8 +284,8 @@ func TestBoundedReading(t *testing.T) {
 	}
 }
 
-// FuzzConvert: no text makes a parser panic or run away; what comes out without an error is a valid configuration, and every
-// note points into the text.
+// FuzzConvert: no text makes a parser panic or run away; what comes out without an error is a valid
+// configuration, and every note points into the text.
 func FuzzConvert(f *testing.F) {
 	for _, name := range []string{"full.conf", "saved.ipvsadm", "ldirectord.cf", "field/keepalived-multiline-def.conf", "field/keepalived-seq-lst.conf",
 		"field/keepalived-conditional.conf", "field/keepalived-vsg-ranges.conf", "field/ldirectord-schedflags-thresholds.cf"} {

@@ -58,7 +58,8 @@ func (x *textReader) standard() {
 	x.defs["_BANG"] = &definition{lines: []string{"!"}}
 }
 
-// random is a number that keepalived would have drawn: the least that it could be, so that every run is the same.
+// random is a number that keepalived would have drawn: the least that it could be, so that every
+// run is the same.
 func (x *textReader) random(args []string) string {
 	least := "0"
 	if len(args) > 0 {
@@ -102,8 +103,9 @@ func (x *textReader) define(line string) *definition {
 	return d
 }
 
-// reference reads $NAME or ${NAME} at i, and returns where it ends. A definition of several lines counts only where the line ends
-// with it; without braces, a blank, a comma, a parenthesis or the end of the line has to follow.
+// reference reads $NAME or ${NAME} at i, and returns where it ends. A definition of several lines
+// counts only where the line ends with it; without braces, a blank, a comma, a parenthesis or the
+// end of the line has to follow.
 func (x *textReader) reference(line string, i int) (d *definition, end int, args []string) {
 	braces := strings.HasPrefix(line[i+1:], "{")
 	from := i + 1
@@ -133,7 +135,8 @@ func (x *textReader) reference(line string, i int) (d *definition, end int, args
 	return d, end, args
 }
 
-// replace puts in what is defined. What was put in is looked at again. The further lines of a definition are read next.
+// replace puts in what is defined. What was put in is looked at again. The further lines of a
+// definition are read next.
 func (x *textReader) replace(line string) (out string, changed bool) {
 	count := 0
 	for i := 0; i < len(line)-1; {
@@ -172,7 +175,8 @@ func eachLine(lines []string) expansion {
 	}
 }
 
-// sequence takes ~SEQ(NAME, ...) TEXT and ~LST(NAMES, VALUES...) TEXT: TEXT is read for each of the values.
+// sequence takes ~SEQ(NAME, ...) TEXT and ~LST(NAMES, VALUES...) TEXT: TEXT is read for each of the
+// values.
 func (x *textReader) sequence(line string) error {
 	var next expansion
 	var err error

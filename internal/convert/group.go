@@ -75,7 +75,8 @@ func (r *result) groupMark(n *node) *entry {
 	return e
 }
 
-// groupAddresses reads ADDRESS, FIRST-LAST or ADDRESS/PREFIX, and a port. LAST is an address, or its last part.
+// groupAddresses reads ADDRESS, FIRST-LAST or ADDRESS/PREFIX, and a port. LAST is an address, or
+// its last part.
 func (r *result) groupAddresses(n *node) *entry {
 	leftOut := func(why string) *entry {
 		r.lose(n.place, "%s: %s: keepalived leaves it out", n, why)
@@ -113,7 +114,8 @@ func (r *result) groupAddresses(n *node) *entry {
 	return e
 }
 
-// rangeEnd reads the end of a range: an address, or its last part, of IPv4 in decimal, of IPv6 in hexadecimal.
+// rangeEnd reads the end of a range: an address, or its last part, of IPv4 in decimal, of IPv6 in
+// hexadecimal.
 func rangeEnd(first netip.Addr, s string) (netip.Addr, bool) {
 	if strings.ContainsAny(s, ".:") {
 		last, err := netip.ParseAddr(s)
@@ -131,7 +133,8 @@ func rangeEnd(first netip.Addr, s string) (netip.Addr, bool) {
 	return netip.AddrFrom16(b), ok
 }
 
-// members is how many addresses an entry has; beyond the most that there may be it does not count on.
+// members is how many addresses an entry has; beyond the most that there may be it does not count
+// on.
 func (e *entry) members(most int) int {
 	n := 1
 	for a := e.first; a != e.last && n <= most; a = a.Next() {
@@ -187,7 +190,8 @@ func hexadecimal(s string) (n uint64, ok bool) {
 	return n, s != "" && n <= 0xffff
 }
 
-// kaEndpoint reads an address and a port, of which none and 0 are the same. What follows - or / in the address is not looked at.
+// kaEndpoint reads an address and a port, of which none and 0 are the same. What follows - or / in
+// the address is not looked at.
 func kaEndpoint(text, port string) (addr netip.Addr, number uint16, ok bool) {
 	if strings.Trim(port, "0") != "" {
 		n, ok := kaNumber(port, 1, 65535, true)

@@ -19,7 +19,8 @@ type disk struct {
 
 var realDisk = disk{read: readIncluded, glob: filepath.Glob}
 
-// readIncluded reads a file that another one includes: a regular one that is no program, as keepalived wants it.
+// readIncluded reads a file that another one includes: a regular one that is no program, as
+// keepalived wants it.
 func readIncluded(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	switch {
@@ -52,7 +53,8 @@ func ReadAll(r io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// include carries out an include statement: include, includea, includeb, includem, includer or includew.
+// include carries out an include statement: include, includea, includeb, includem, includer or
+// includew.
 func (x *textReader) include(line string) bool {
 	i := strings.IndexAny(line, " \t")
 	if i < 0 || !strings.HasPrefix(line, "include") || i > 8 || i == 8 && !strings.Contains("abmrw", line[7:8]) {
@@ -81,7 +83,8 @@ func (x *textReader) include(line string) bool {
 	return true
 }
 
-// match are the files of a pattern. A name that begins with a dot is matched only by a pattern that does.
+// match are the files of a pattern. A name that begins with a dot is matched only by a pattern that
+// does.
 func (x *textReader) match(pattern string) (names []string, err error) {
 	if !filepath.IsAbs(pattern) {
 		pattern = filepath.Join(x.directory(), pattern)
@@ -96,7 +99,8 @@ func (x *textReader) match(pattern string) (names []string, err error) {
 	return names, err
 }
 
-// missing notes a pattern without files. keepalived goes on after include; the other kinds keep it from starting.
+// missing notes a pattern without files. keepalived goes on after include; the other kinds keep it
+// from starting.
 func (x *textReader) missing(word, pattern string, err error) {
 	wild := strings.ContainsAny(pattern, "*?[")
 	switch {
@@ -111,7 +115,8 @@ func (x *textReader) missing(word, pattern string, err error) {
 	}
 }
 
-// ready opens the innermost file if it is not yet begun, or else takes it away. It returns false if there are no more.
+// ready opens the innermost file if it is not yet begun, or else takes it away. It returns false if
+// there are no more.
 func (x *textReader) ready() bool {
 	for len(x.files) > 0 {
 		n := len(x.files) - 1
@@ -170,7 +175,8 @@ func braces(pattern string) []string {
 	return []string{pattern}
 }
 
-// alternatives are the parts of the braces with which s begins; end is what comes after them, or -1 if they are not closed.
+// alternatives are the parts of the braces with which s begins; end is what comes after them, or -1
+// if they are not closed.
 func alternatives(s string) (parts []string, end int) {
 	depth, from := 0, 1
 	for i := 0; i < len(s); i++ {

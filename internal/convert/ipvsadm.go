@@ -8,8 +8,8 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// ipvsadm reads what `ipvsadm -S` writes, and other lines that `ipvsadm -R` would read: each is carried out as shunt ipvsadm
-// does.
+// ipvsadm reads what `ipvsadm -S` writes, and other lines that `ipvsadm -R` would read: each is
+// carried out as shunt ipvsadm does.
 func (r *result) ipvsadm(name string, text string) {
 	c := &recorder{r: r}
 	for i, line := range strings.Split(text, "\n") {
@@ -26,7 +26,8 @@ func (r *result) ipvsadm(name string, text string) {
 	}
 }
 
-// otherPort notes a realserver's port that is not the service's: without masquerading ipvsadm takes the service's.
+// otherPort notes a realserver's port that is not the service's: without masquerading ipvsadm takes
+// the service's.
 func (r *result) otherPort(at place, words []string) {
 	var virtual, to string
 	proto := ipvsadm.TCP

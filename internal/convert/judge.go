@@ -9,7 +9,8 @@ import (
 	"shunt/scheduler"
 )
 
-// judge says of each service and realserver whether shunt can have it. What it cannot have becomes a comment and a note.
+// judge says of each service and realserver whether shunt can have it. What it cannot have becomes
+// a comment and a note.
 func (r *result) judge() {
 	vips := map[netip.Addr]bool{}
 	claimed := map[serviceKey]bool{}
@@ -29,7 +30,8 @@ func (r *result) judge() {
 	}
 }
 
-// judgeMatches leaves out what a service of a mark cannot have. Of two such services the first has an address and port.
+// judgeMatches leaves out what a service of a mark cannot have. Of two such services the first has
+// an address and port.
 func (r *result) judgeMatches(s *service, claimed map[serviceKey]bool) {
 	var kept []netip.AddrPort
 	for _, m := range s.matches {

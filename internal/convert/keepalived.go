@@ -9,7 +9,8 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// keepalived reads keepalived.conf from its statements. What they mean is what keepalived 2.2.7 makes of them.
+// keepalived reads keepalived.conf from its statements. What they mean is what keepalived 2.2.7
+// makes of them.
 func (r *result) keepalived(tree []*node) {
 	groups := map[string]*group{}
 	for _, n := range tree {
@@ -133,8 +134,8 @@ func (r *result) lvsTimeouts(n *node) {
 // maxSeconds is 31 days, the longest timeout.
 const maxSeconds = 86400 * 31
 
-// kaNumber reads a number as keepalived does: digits after blanks, in a range. Of a lenient one the digits at its beginning count,
-// or 0 if there are none.
+// kaNumber reads a number as keepalived does: digits after blanks, in a range. Of a lenient one the
+// digits at its beginning count, or 0 if there are none.
 func kaNumber(s string, low, high uint64, lenient bool) (uint64, bool) {
 	s = strings.TrimPrefix(strings.TrimLeft(s, blanks), "+")
 	var n uint64

@@ -24,7 +24,8 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// These tests are for .ci/convert, which unpacks Debian's packages of keepalived, ldirectord and strace under PROGRAMS_ROOT.
+// These tests are for .ci/convert, which unpacks Debian's packages of keepalived, ldirectord and
+// strace under PROGRAMS_ROOT.
 
 // root is where the packages are.
 func root(t *testing.T) string {
@@ -50,14 +51,16 @@ func libraries(dir string) string {
 	return strings.Join(dirs, ":")
 }
 
-// inNamespace runs a program in a network without interfaces and with processes of its own, so that all of them end with it.
+// inNamespace runs a program in a network without interfaces and with processes of its own, so that
+// all of them end with it.
 func inNamespace(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID}
 	return cmd
 }
 
-// What keepalived makes of each file, with a kernel that takes all that it is asked for, is what was recorded. strace is that
-// kernel, for IPv4; commands for IPv6 need netlink, and are taken from keepalived's own dump of what it read.
+// What keepalived makes of each file, with a kernel that takes all that it is asked for, is what
+// was recorded. strace is that kernel, for IPv4; commands for IPv6 need netlink, and are taken from
+// keepalived's own dump of what it read.
 func TestKeepalivedItself(t *testing.T) {
 	dir := root(t)
 	for _, name := range statements(t, "testdata/keepalived/*.conf") {

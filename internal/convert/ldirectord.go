@@ -11,7 +11,8 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// A virtual is a virtual= or virtual6= of ldirectord.cf with what belongs to it, as ldirectord 4.12 reads them.
+// A virtual is a virtual= or virtual6= of ldirectord.cf with what belongs to it, as ldirectord 4.12
+// reads them.
 type virtual struct {
 	place
 	v6         bool
@@ -39,8 +40,8 @@ type ldReal struct {
 	lower, upper   string
 }
 
-// ldirectord reads ldirectord.cf. A virtual= begins a service, and what is indented below belongs to it. Out of each ldirectord
-// makes command lines of ipvsadm, and so is done here.
+// ldirectord reads ldirectord.cf. A virtual= begins a service, and what is indented below belongs
+// to it. Out of each ldirectord makes command lines of ipvsadm, and so is done here.
 func (r *result) ldirectord(name, text string) {
 	l := &ldReader{r: r, commands: &recorder{r: r}, quiescent: "no"}
 	for i, line := range strings.Split(text, "\n") {
@@ -114,7 +115,8 @@ var (
 	noBlankAt = regexp.MustCompile(`\S+`)
 )
 
-// begin reads what a virtual= is: an address and a port, or a mark. Port 53 is UDP unless a protocol= says otherwise.
+// begin reads what a virtual= is: an address and a port, or a mark. Port 53 is UDP unless a
+// protocol= says otherwise.
 func (l *ldReader) begin(p place, v6 bool, value string) {
 	v := &virtual{place: p, v6: v6, protocol: "tcp", scheduler: "wrr", check: "negotiate", text: value}
 	l.now = v
@@ -141,7 +143,8 @@ func (l *ldReader) begin(p place, v6 bool, value string) {
 // ldServices are the services that can be checked.
 const ldServices = " dns ftp http https http_proxy imap imaps ldap ldaps nntp mysql none oracle pop pops radius pgsql sip smtp submission simpletcp "
 
-// ldCheckKeys are keys that say how to check, whom to tell, and what becomes of a realserver that fails: lost with the checks.
+// ldCheckKeys are keys that say how to check, whom to tell, and what becomes of a realserver that
+// fails: lost with the checks.
 const ldCheckKeys = " request receive checkcommand checktimeout negotiatetimeout checkcount failurecount checkinterval checkport login passwd" +
 	" database secret load httpmethod virtualhost emailalertfreq emailalertstatus cleanstop smtp servicename comment "
 

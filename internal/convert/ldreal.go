@@ -64,7 +64,8 @@ func (l *ldReader) addReal(v *virtual, x *ldReal, selector []string, address str
 	l.commands.line(x.place, words)
 }
 
-// has reports whether the service that was added last has a realserver by this address and port, so that ldirectord edits it.
+// has reports whether the service that was added last has a realserver by this address and port, so
+// that ldirectord edits it.
 func (l *ldReader) has(virtual place, endpoint string) bool {
 	at, err := netip.ParseAddrPort(endpoint)
 	last := len(l.r.services) - 1

@@ -29,7 +29,8 @@ type place struct {
 	line int
 }
 
-// service is a virtual service as IPVS would have it. A reader makes it; judge says whether shunt can have it, too.
+// service is a virtual service as IPVS would have it. A reader makes it; judge says whether shunt
+// can have it, too.
 type service struct {
 	place
 	ipvsadm.Service

@@ -11,8 +11,8 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// A recorder is a director that only remembers what ipvsadm makes of it. So lines are understood as `shunt ipvsadm` does, and
-// refused with its words.
+// A recorder is a director that only remembers what ipvsadm makes of it. So lines are understood as
+// `shunt ipvsadm` does, and refused with its words.
 type recorder struct {
 	r  *result
 	at place // of the line that is carried out
@@ -134,7 +134,8 @@ func (s *service) change(at place, ch *ipvsadm.Change) error {
 	return nil
 }
 
-// portNames knows names of ports, but not of hosts: what a file becomes must not depend on who answers at the moment.
+// portNames knows names of ports, but not of hosts: what a file becomes must not depend on who
+// answers at the moment.
 type portNames struct {
 	ipvsadm.Names
 	asked string

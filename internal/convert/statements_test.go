@@ -16,11 +16,13 @@ import (
 	"shunt/internal/ipvsadm"
 )
 
-// testdata/keepalived and testdata/ldirectord have a small file for each statement of the manuals, and beside it (.ipvs) what the
-// program makes of it in IPVS, as command lines of ipvsadm. .ci/convert records these from the programs themselves, and fails
-// if they are not what they were; here they are compared with what is read.
+// testdata/keepalived and testdata/ldirectord have a small file for each statement of the manuals,
+// and beside it (.ipvs) what the program makes of it in IPVS, as command lines of ipvsadm.
+// .ci/convert records these from the programs themselves, and fails if they are not what they were;
+// here they are compared with what is read.
 
-// A `# line N` in such a file is a line about which keepalived complains, `# file` a complaint about none.
+// A `# line N` in such a file is a line about which keepalived complains, `# file` a complaint
+// about none.
 var complaint = regexp.MustCompile(`^# (file|line (\d+))$`)
 
 func TestKeepalivedStatements(t *testing.T) {
@@ -41,7 +43,8 @@ func TestKeepalivedStatements(t *testing.T) {
 	}
 }
 
-// notedUpTo reports whether a note tells of a complaint: one about the line, or one before it that led to it.
+// notedUpTo reports whether a note tells of a complaint: one about the line, or one before it that
+// led to it.
 func notedUpTo(notes []Note, complaint string) bool {
 	line, err := strconv.Atoi(strings.TrimPrefix(complaint, "line "))
 	return slices.ContainsFunc(notes, func(n Note) bool { return err != nil || line == 0 || n.Line <= line })

@@ -17,9 +17,10 @@ const (
 	lineOfKA  = 1023    // bytes that keepalived reads at once
 )
 
-// textReader is keepalived's text level. It gives the text of a configuration in pieces, each of which is a brace or has none.
-// Before that it follows includes, takes away comments, leaves out lines of other hosts (@id), and puts in definitions, ~SEQ and
-// ~LST. All of that happens to text, before there are words. The order of things is that of keepalived 2.2.7.
+// textReader is keepalived's text level. It gives the text of a configuration in pieces, each of
+// which is a brace or has none. Before that it follows includes, takes away comments, leaves out
+// lines of other hosts (@id), and puts in definitions, ~SEQ and ~LST. All of that happens to text,
+// before there are words. The order of things is that of keepalived 2.2.7.
 type textReader struct {
 	r     *result
 	disk  disk
@@ -43,8 +44,8 @@ type textFile struct {
 	depth int
 }
 
-// An expansion gives lines that come before the rest of the file: of a definition of several lines, or of a sequence. more tells
-// whether there is another one after this.
+// An expansion gives lines that come before the rest of the file: of a definition of several lines,
+// or of a sequence. more tells whether there is another one after this.
 type expansion func() (line string, more bool)
 
 func newTextReader(r *result, d disk, name string, text []byte, id string) *textReader {
@@ -93,7 +94,8 @@ func (x *textReader) piece() (text string, at place, ok bool) {
 	}
 }
 
-// line returns the next line without its comment. blank is an empty line of a file, which ends a definition.
+// line returns the next line without its comment. blank is an empty line of a file, which ends a
+// definition.
 func (x *textReader) line() (line string, blank, ok bool) {
 	if x.rest != "" {
 		line, x.rest = x.rest, ""
@@ -142,8 +144,8 @@ func (x *textReader) stop(format string, args ...any) {
 	x.ended, x.stack, x.rest = true, nil, ""
 }
 
-// uncomment takes away the comment, and blanks at both ends; a backslash at the end stays. \# and \! are the characters
-// themselves; what is quoted has no comment.
+// uncomment takes away the comment, and blanks at both ends; a backslash at the end stays. \# and
+// \! are the characters themselves; what is quoted has no comment.
 func (x *textReader) uncomment(s string) string {
 	s = strings.TrimLeft(s, " \t")
 	var b []byte
@@ -180,8 +182,8 @@ func (x *textReader) uncomment(s string) string {
 	return s
 }
 
-// resolve carries out what a line means to the text level. It returns what is left of the line, or the definition that was
-// begun if that goes on.
+// resolve carries out what a line means to the text level. It returns what is left of the line, or
+// the definition that was begun if that goes on.
 func (x *textReader) resolve(line string) (left string, open *definition) {
 	for round := 0; ; round++ {
 		if round == maxInLine {

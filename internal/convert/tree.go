@@ -19,7 +19,8 @@ func (n *node) word(i int) string {
 
 func (n *node) String() string { return strings.Join(n.words, " ") }
 
-// needsBlock are the statements whose block keepalived reads whether there is an opening brace or not, by their depth.
+// needsBlock are the statements whose block keepalived reads whether there is an opening brace or
+// not, by their depth.
 func (n *node) needsBlock(depth int) bool {
 	switch n.word(0) {
 	case "virtual_server", "virtual_server_group":

@@ -10,7 +10,8 @@ import (
 	"shunt/scheduler"
 )
 
-// A virtualServer is a virtual_server block while it is read. What its statements mean depends on their order.
+// A virtualServer is a virtual_server block while it is read. What its statements mean depends on
+// their order.
 type virtualServer struct {
 	*result
 	n      *node
@@ -97,7 +98,8 @@ var serverKeywords = map[string]func(*virtualServer, *node){
 // checkers are the health checks of keepalived.
 const checkers = " HTTP_GET SSL_GET TCP_CHECK SMTP_CHECK MISC_CHECK DNS_CHECK BFD_CHECK UDP_CHECK PING_CHECK FILE_CHECK "
 
-// ofChecks are statements that say how to check, or what becomes of a realserver that fails. They are lost with the checks.
+// ofChecks are statements that say how to check, or what becomes of a realserver that fails. They
+// are lost with the checks.
 const ofChecks = " delay_loop retry delay_before_retry connect_timeout warmup inhibit_on_failure virtualhost ha_suspend alpha omega " +
 	"smtp_alert snmp_name hysteresis "
 
@@ -207,7 +209,8 @@ func granularity(s string, family int) (uint32, bool) {
 	return dotted(s)
 }
 
-// dotted reads an IPv4 address as inet_aton(3) does: up to four decimal numbers, of which the last fills what is left.
+// dotted reads an IPv4 address as inet_aton(3) does: up to four decimal numbers, of which the last
+// fills what is left.
 func dotted(s string) (mask uint32, ok bool) {
 	parts := strings.Split(s, ".")
 	for i, p := range parts {

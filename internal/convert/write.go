@@ -43,8 +43,8 @@ func (r *result) write(source, iface string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// sortNotes puts the notes in order of lines, and takes away those that say the same. Files are in the order in which they were
-// first spoken of.
+// sortNotes puts the notes in order of lines, and takes away those that say the same. Files are in
+// the order in which they were first spoken of.
 func (r *result) sortNotes() {
 	order := map[string]int{}
 	for _, n := range r.notes {
