@@ -94,9 +94,13 @@ func (w *Worker) refuse(s *snapshot, f *frame.Frame, p *frame.Packet) {
 
 // reset answers a TCP segment with a RST from the VIP.
 func (w *Worker) reset(s *snapshot, f *frame.Frame, p *frame.Packet) {
-	if p.TCPFlags&frame.RST != 0 || p.Proto != frame.TCP || !intact(f, p) {
-		return
+	if p.TCPFlags&frame.RST == 0 && p.Proto == frame.TCP && intact(f, p) {
+		w.sendReset(s, f, p)
 	}
+}
+
+// sendReset is reset of a segment that was looked at.
+func (w *Worker) sendReset(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	in := f.Data()
 	tcp := in[p.L4:]
 	b, at := w.reply(s, f, p)

@@ -37,6 +37,8 @@ type datagram struct {
 	verdict  Verdict
 	proto    uint8
 	held     uint8  // 1 + number of the first held frame
+	refusal  uint8  // 1 + number of the refusal; 0 if none is to be made
+	sum      uint16 // of the parts that have come, if they are added up
 	place    uint16 // in the table
 }
 
@@ -48,6 +50,7 @@ type fragments struct {
 	seed  [2]uint64
 	table []datagram // sets of datagramWays, by hash
 	holdings
+	refusals
 }
 
 func newFragments(seed [2]uint64) fragments {
@@ -132,12 +135,16 @@ func (w *Worker) fragment(s *snapshot, i int, f *frame.Frame, now int64) Verdict
 	if g.decided && g.verdict == Fragment {
 		return Fragment
 	}
-	switch g.add(extent(f, p)) {
+	from, to, more, limit := extent(f, p)
+	switch g.add(from, to, more, limit) {
 	case again:
 		return Fragment
 	case broken:
 		w.giveUp(g)
 		return Fragment
+	}
+	if g.refusing() {
+		g.addUp(f, p, to-from)
 	}
 	var v Verdict
 	switch {
@@ -149,6 +156,9 @@ func (w *Worker) fragment(s *snapshot, i int, f *frame.Frame, now int64) Verdict
 		return w.hold(g, f, p)
 	}
 	if g.total != 0 && g.got >= g.total {
+		if g.refusal != 0 {
+			w.answerRefused(s, g)
+		}
 		g.until = 0 // complete: another datagram may have its id
 	}
 	return v
@@ -158,8 +168,11 @@ func (w *Worker) fragment(s *snapshot, i int, f *frame.Frame, now int64) Verdict
 func (w *Worker) first(s *snapshot, i int, f *frame.Frame, now int64, g *datagram) Verdict {
 	v := w.decideFirst(s, i, f, now)
 	g.decided, g.verdict, g.dest = true, v, nowhere
-	if v == Forwarded || v == Unresolved {
+	switch v {
+	case Forwarded, Unresolved:
 		g.dest = w.chosen
+	case NoService:
+		w.keepRefused(g, f, &w.packets[i])
 	}
 	w.release(s, g)
 	return v

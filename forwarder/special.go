@@ -59,7 +59,12 @@ func (s *snapshot) quoted(f *frame.Frame, p, inner *frame.Packet, k *flow.Key) V
 		return Echoed
 	case p.V6 && p.ICMPType >= 128 || !p.V6 && p.ICMPType != 3 && p.ICMPType != 4 && p.ICMPType != 11:
 		return ICMPIgnored
-	case frame.ParseInner(f, p, inner) != frame.OK:
+	}
+	switch frame.ParseInner(f, p, inner) {
+	case frame.OK:
+	case frame.OtherProto: // about a ping of the VIP, for one
+		return NoICMPFlow
+	default:
 		return BadTransport
 	}
 	kind := flow.KindOf(inner.Proto)

@@ -195,6 +195,8 @@ func verdictTable() []verdictCase {
 			r.set(func(s *forwarder.Settings) { s.DropPacket, s.AmDroprate = 3, 1 })
 			r.after(time.Second)
 		}, syn},
+		{forwarder.NoICMPFlow, "an error about a ping of a VIP", nil, talk4(0, 0).icmpError(frame.ICMP)},
+		{forwarder.NoICMPFlow, "an ICMPv6 error about a ping of a VIP", nil, talk6(0, 0).icmpError(frame.ICMPv6)},
 		{forwarder.NoICMPFlow, "an error about no flow", nil, talk4(40000, 80).icmpError(frame.TCP)},
 		{forwarder.NoICMPFlow, "an error about another host's flow, of the same ports", with(syn), talk4(0, 0).icmp(3, 3,
 			append([]byte{0, 0, 0, 0}, from("203.0.113.99:80", client4+":40000").packet(frame.TCP, ack.Buf[34:38])...)...)},
