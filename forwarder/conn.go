@@ -308,6 +308,8 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 		seq := upper(f, p)
 		if next = flow.NextTCP(e.State, p.TCPFlags, w.pressed.secure); next != e.State {
 			next = w.step(s, e, next, p.TCPFlags, seq)
+		} else if next == flow.TCPSynRecv {
+			w.suspects.note(e.Dest)
 		}
 		e.Follow(seq)
 	case flow.SCTP:

@@ -76,6 +76,8 @@ type Worker struct {
 	answers answers
 	pressed pressure
 
+	suspects suspects
+
 	fragments fragments
 
 	// exact makes every Process end all flows that are due, instead of a bounded part.

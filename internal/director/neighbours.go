@@ -140,6 +140,17 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 	log.Error("another host claims the VIP by ARP: clients go there or here by chance; find it by its MAC")
 }
 
+// askSuspects asks for realservers that clients had to repeat a SYN to: their cable may have been pulled.
+func (d *Director) askSuspects() {
+	of := map[frame.Leg][]netip.Addr{}
+	for _, h := range d.engine.Suspects() {
+		of[h.Leg] = append(of[h.Leg], h.Addr)
+	}
+	for leg, addrs := range of {
+		d.legs[leg].link.Suspect(addrs)
+	}
+}
+
 // disputed warns of somebody else who answers for a realserver.
 func (d *Director) disputed(l *leg, n arpd.Neighbour) {
 	d.neighbours.Lock()

@@ -28,6 +28,7 @@ func (d *Director) watch(ctx context.Context) {
 			if err := d.engine.Maintain(); err != nil {
 				d.log.Error("the engine could not be maintained", "error", err)
 			}
+			d.askSuspects()
 			if err := d.engine.StateError(); (err != nil) != spoilt {
 				if spoilt = err != nil; spoilt {
 					d.log.Error("the connections of this director will not outlive it", "error", err)

@@ -182,3 +182,33 @@ func realserverGoes(t *testing.T, w *world) {
 		t.Errorf("10 connections were spread as %v, though both realservers are there", got)
 	}
 }
+
+// A realserver's cable is pulled while clients connect: their repeated SYNs have the director ask at once, and not when it would have
+// asked anyway. The operator is told, and new connections go to the other realserver.
+func TestCablePulled(t *testing.T) {
+	eachFamily(t, 2, cablePulled, "one-arm")
+}
+
+func cablePulled(t *testing.T, w *world) {
+	w.start(w.config("arp: {refresh: 1h, announce: 0}", w.http("rr")))
+	w.pages(4, 1)
+	for _, sw := range w.Switches() {
+		if l, err := sw.Netlink().LinkByName("web2"); err == nil {
+			w.must(sw.Netlink().LinkSetDown(l))
+		}
+	}
+	pulled := time.Now()
+	for range 2 { // one of the two is for the realserver that is gone
+		go func() {
+			if c, err := w.Client.Dial(dialer(5*time.Second), w.family.tcp, w.family.at(w.family.vip, "80")); err == nil {
+				c.Close()
+			}
+		}()
+	}
+	w.logged("level=WARN", "the realserver does not answer ARP", w.family.rip(2))
+	t.Logf("it was noticed within %s", time.Since(pulled))
+	w.warned("Realserver " + w.family.rip(2) + " does not answer")
+	if got := w.pages(6, 2); got["web1"] != 6 {
+		t.Errorf("6 connections were spread as %v, though web2 is gone", got)
+	}
+}
