@@ -150,7 +150,7 @@ func refuse(w http.ResponseWriter, err error) {
 	var refused *api.Error
 	switch {
 	case errors.As(err, &field):
-		status, err = http.StatusBadRequest, field
+		status, err = http.StatusBadRequest, &api.FieldError{Field: api.Excerpt(field.Field, 200), Message: api.Excerpt(field.Message, 1000)}
 	case errors.As(err, &refused):
 		status, err = http.StatusConflict, refused
 	default:

@@ -39,8 +39,10 @@ func (d *Director) policy() confine.Policy {
 	if dir := d.cfg.ProcDir; dir != "" {
 		p.Write = append(p.Write, dir)
 	}
-	if s := d.cfg.Control.Socket; s != "" {
-		p.Sockets = append(p.Sockets, filepath.Dir(s))
+	for _, s := range []string{d.cfg.Control.Socket, d.cfg.Control.ReadOnly.Socket} {
+		if s != "" {
+			p.Sockets = append(p.Sockets, filepath.Dir(s))
+		}
 	}
 	return p
 }

@@ -172,7 +172,9 @@ func TestLargeTransaction(t *testing.T) {
 // The read-only socket of a running director tells what the other tells, and changes nothing.
 func TestReadOnlySocket(t *testing.T) {
 	w := build(t, "one-arm", 1)
-	other := strings.TrimSuffix(w.socket, ".sock") + "-ro.sock"
+	dir := filepath.Join(w.dir, "monitor") // another directory than the control socket's
+	w.must(os.Mkdir(dir, 0o755))
+	other := filepath.Join(dir, "ro.sock")
 	text := w.config("", w.http("rr"))
 	with := strings.Replace(text, "{socket: "+w.socket+"}", "{socket: "+w.socket+", read_only: {socket: "+other+", mode: \"0644\"}}", 1)
 	if with == text {
