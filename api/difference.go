@@ -9,14 +9,16 @@ import (
 // A DifferenceKind says how one configuration differs from another in one place.
 type DifferenceKind string
 
-// The kinds. What is added is in the second configuration only, what is removed is in the first only.
+// The kinds. What is added is in the second configuration only, what is removed is in the first
+// only.
 const (
 	Added   DifferenceKind = "added"
 	Removed DifferenceKind = "removed"
 	Changed DifferenceKind = "changed"
 )
 
-// A Difference is one place where two configurations differ: a service, a realserver of a service, or a key.
+// A Difference is one place where two configurations differ: a service, a realserver of a service,
+// or a key.
 type Difference struct {
 	Kind       DifferenceKind `json:"kind"`
 	Service    string         `json:"service,omitempty"`   // name; empty for what is of no service

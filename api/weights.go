@@ -6,13 +6,15 @@ import (
 	"net/netip"
 )
 
-// Servers chooses realservers to be drained or enabled: POST /v1/realservers/drain, POST /v1/realservers/enable.
+// Servers chooses realservers to be drained or enabled: POST /v1/realservers/drain, POST
+// /v1/realservers/enable.
 type Servers struct {
 	Realserver netip.Addr `json:"realserver"`
 	Service    string     `json:"service,omitempty"` // a name, a VIP or VIP:port; empty: all services that have the realserver
 }
 
-// A WeightChange is what became of a realserver of one service. Old and New are the same if it was so already.
+// A WeightChange is what became of a realserver of one service. Old and New are the same if it was
+// so already.
 type WeightChange struct {
 	Service    string     `json:"service"`
 	Realserver netip.Addr `json:"realserver"`
@@ -26,14 +28,15 @@ func (c *Client) Drain(ctx context.Context, s Servers) (out []WeightChange, err 
 	return out, err
 }
 
-// Enable gives the realserver the weight that it had before it was drained, else that of the configuration, else 1.
+// Enable gives the realserver the weight that it had before it was drained, else that of the
+// configuration, else 1.
 func (c *Client) Enable(ctx context.Context, s Servers) (out []WeightChange, err error) {
 	err = c.do(ctx, http.MethodPost, "/v1/realservers/enable", s, &out)
 	return out, err
 }
 
-// Reload has the director read its file again, and waits until it is in force. The error is an *Error with all that is wrong
-// if the file was refused; the old configuration stays in force then.
+// Reload has the director read its file again, and waits until it is in force. The error is an
+// *Error with all that is wrong if the file was refused; the old configuration stays in force then.
 func (c *Client) Reload(ctx context.Context) (r Reload, err error) {
 	err = c.do(ctx, http.MethodPost, "/v1/reload", nil, &r)
 	return r, err

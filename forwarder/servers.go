@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// A service's list of realservers grows at its head, as the kernel's does. Lists may be long, and a transaction may change all of
-// one: so a step costs the same whatever the length, but for a removal in the middle.
+// A service's list of realservers grows at its head, as the kernel's does. Lists may be long, and a
+// transaction may change all of one: so a step costs the same whatever the length, but for a
+// removal in the middle.
 
 // fewServers is up to how many realservers are looked through one by one.
 const fewServers = 32

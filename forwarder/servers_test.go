@@ -11,8 +11,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A list of realservers is what a plain slice would be, and slices of it that somebody holds stay as they are; so does a service
-// that is saved and comes back.
+// A list of realservers is what a plain slice would be, and slices of it that somebody holds stay
+// as they are; so does a service that is saved and comes back.
 func TestListOfRealservers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		svc := &serviceState{}

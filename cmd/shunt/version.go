@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is the version of this source: MAJOR.MINOR.PATCH, and -dev before the release. The packages read the same file.
+// release is the version of this source: MAJOR.MINOR.PATCH, and -dev before the release. The
+// packages read the same file.
 //
 //go:embed version.txt
 var release string
@@ -24,7 +25,8 @@ func init() {
 	}
 }
 
-// builtFrom is the commit of which the binary was built as build metadata, such as +0123456789ab.dirty; "" if it is not known.
+// builtFrom is the commit of which the binary was built as build metadata, such as
+// +0123456789ab.dirty; "" if it is not known.
 func builtFrom(info *debug.BuildInfo, ok bool) string {
 	if !ok {
 		return ""

@@ -31,8 +31,9 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// The version of the packages follows from the same file, and upgrades sort upwards: from the versions of before, which began with
-// 0~ and a date, over builds before the release to the release.
+// The version of the packages follows from the same file, and upgrades sort upwards: from the
+// versions of before, which began with 0~ and a date, over builds before the release to the
+// release.
 func TestPackageVersion(t *testing.T) {
 	out, err := exec.Command("make", "-s", "-C", "../..", "package-version").Output()
 	if err != nil {

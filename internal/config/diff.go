@@ -15,8 +15,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Diff lists how configuration b differs from a in what they mean: that a default is written does not count, nor does the
-// order of services and realservers.
+// Diff lists how configuration b differs from a in what they mean: that a default is written does
+// not count, nor does the order of services and realservers.
 func Diff(a, b *Config) []api.Difference {
 	var out []api.Difference
 	for _, v := range valuesOf(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), "") {
@@ -237,7 +237,8 @@ func (l *Leg) text(networks bool) string {
 	return s
 }
 
-// reloaded are the keys, or the blocks of keys, that a reload changes; all others beside services need a start.
+// reloaded are the keys, or the blocks of keys, that a reload changes; all others beside services
+// need a start.
 var reloaded = []string{"ipvs.", "source_mac", "when_gone", "table_full", "stray_icmp", "answer", "log.level"}
 
 // restarts reports whether a change of a key takes effect at the next start only.

@@ -18,7 +18,8 @@ import (
 	"shunt/scheduler"
 )
 
-// With returns the configuration as it is when plan is in force: with its services and timeouts, and all else as in c.
+// With returns the configuration as it is when plan is in force: with its services and timeouts,
+// and all else as in c.
 func (c *Config) With(plan forwarder.Plan) *Config {
 	out := *c
 	out.Settings = plan.Settings
@@ -45,8 +46,8 @@ func (c *Config) With(plan forwarder.Plan) *Config {
 	return &out
 }
 
-// YAML writes the configuration as a file that Parse reads as the same. Comments and anchors are not kept, and what is not
-// written has its default.
+// YAML writes the configuration as a file that Parse reads as the same. Comments and anchors are
+// not kept, and what is not written has its default.
 func (c *Config) YAML() ([]byte, error) {
 	f := *c.written
 	f.IPVS.Timeouts.TCP = timeoutOf(c.Settings.TCPTimeout)

@@ -8,15 +8,18 @@ import (
 	"time"
 )
 
-// What a program may ask of the socket is bounded, so that one of them leaves the others their turns.
+// What a program may ask of the socket is bounded, so that one of them leaves the others their
+// turns.
 const (
-	// maxBody bounds what is read of a question, in bytes: 10,000 services with ten realservers each are some 20 MB.
+	// maxBody bounds what is read of a question, in bytes: 10,000 services with ten realservers
+	// each are some 20 MB.
 	maxBody = 64 << 20
 	// maxChanges bounds a transaction. One of a hundred thousand takes less than a second.
 	maxChanges = 200_000
 	// maxConns bounds the connections to a socket; more wait until one ends.
 	maxConns = 64
-	// maxChanging bounds how many questions with a body are read and carried out at a time: each may be large.
+	// maxChanging bounds how many questions with a body are read and carried out at a time: each
+	// may be large.
 	maxChanging = 4
 
 	headTime  = 5 * time.Second  // for the head of a question
@@ -25,7 +28,8 @@ const (
 	writeTime = 30 * time.Second // for an answer to make progress
 )
 
-// bounded lets maxConns connections be open at a time. netutil.LimitListener would hide the connection, whose peer is asked for.
+// bounded lets maxConns connections be open at a time. netutil.LimitListener would hide the
+// connection, whose peer is asked for.
 type bounded struct {
 	net.Listener
 	free   chan struct{}

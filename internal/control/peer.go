@@ -14,7 +14,8 @@ import (
 	"shunt/api"
 )
 
-// A Peer is the process that asked by the socket, as the kernel knows it. The zero Peer is not known.
+// A Peer is the process that asked by the socket, as the kernel knows it. The zero Peer is not
+// known.
 type Peer struct {
 	PID      int // 0: not known, or not of this PID namespace
 	UID, GID uint32

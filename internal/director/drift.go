@@ -16,8 +16,8 @@ type drift struct {
 	found   api.Drift
 }
 
-// Drift tells how the running configuration differs from the one that was read last. It is found anew after changes only: there
-// may be very many services.
+// Drift tells how the running configuration differs from the one that was read last. It is found
+// anew after changes only: there may be very many services.
 func (d *Director) Drift() api.Drift {
 	read, changes := d.read.Load(), d.changes.Load() // before the services: a change that comes meanwhile is looked at again
 	if changes == 0 {

@@ -79,7 +79,8 @@ func (d *Director) weigh(by control.Peer, c api.Servers, weight func(*forwarder.
 	return done, d.apply(by, changes)
 }
 
-// isCalled reports whether a service is meant by its name, a VIP, or a VIP and a port; by "" every one is.
+// isCalled reports whether a service is meant by its name, a VIP, or a VIP and a port; by "" every
+// one is.
 func isCalled(s *forwarder.Service, what string) bool {
 	if what == "" || what == s.Name {
 		return true

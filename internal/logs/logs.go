@@ -1,5 +1,5 @@
-// Package logs makes the director's logger: lines of text for a terminal or of JSON for machines, with the priorities of the journal
-// where that reads them.
+// Package logs makes the director's logger: lines of text for a terminal or of JSON for machines,
+// with the priorities of the journal where that reads them.
 package logs
 
 import (
@@ -16,8 +16,9 @@ import (
 	"golang.org/x/term"
 )
 
-// New returns a logger to w. format is text, json, or auto: text on a terminal and JSON elsewhere. If w is a stream of journald
-// each line begins with its priority as in sd-daemon(3), which journald takes off.
+// New returns a logger to w. format is text, json, or auto: text on a terminal and JSON elsewhere.
+// If w is a stream of journald each line begins with its priority as in sd-daemon(3), which
+// journald takes off.
 func New(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	asJSON := format == "json" || format == "auto" && !isTerminal(w)
 	if !isJournal(w, os.Getenv("JOURNAL_STREAM")) {
@@ -33,8 +34,8 @@ func handler(w io.Writer, asJSON bool, level slog.Leveler) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 }
 
-// asText has JSON say what text would: 1m30s and not a number of nanoseconds, the name of a state and not its number, a MAC and not
-// its bytes; and a list of such as a list.
+// asText has JSON say what text would: 1m30s and not a number of nanoseconds, the name of a state
+// and not its number, a MAC and not its bytes; and a list of such as a list.
 func asText(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindDuration:
@@ -68,7 +69,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// isJournal reports whether w is the stream that journald gave this process: systemd.exec(5), $JOURNAL_STREAM.
+// isJournal reports whether w is the stream that journald gave this process: systemd.exec(5),
+// $JOURNAL_STREAM.
 func isJournal(w io.Writer, stream string) bool {
 	f, ok := w.(*os.File)
 	var st unix.Stat_t
@@ -125,7 +127,8 @@ func (j *journal) WithGroup(name string) slog.Handler {
 	return j.with(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
 }
 
-// prefixed writes something before each line. A handler writes a line at once, and quotes line ends within it.
+// prefixed writes something before each line. A handler writes a line at once, and quotes line ends
+// within it.
 type prefixed struct {
 	w      io.Writer
 	prefix string

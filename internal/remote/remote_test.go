@@ -35,7 +35,8 @@ func refusing(t *testing.T, status int, answer any) *Director {
 	return New(context.Background(), path)
 }
 
-// ipvsadm's words come first, to the byte, and the reason that the director gives follows where they do not tell it.
+// ipvsadm's words come first, to the byte, and the reason that the director gives follows where
+// they do not tell it.
 func TestReasons(t *testing.T) {
 	const general = "Invalid operation.  Possibly wrong module version, address not unicast, ...\n"
 	for name, x := range map[string]struct {

@@ -56,7 +56,8 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 	return pool
 }
 
-// With a file of TLS and users, page and metrics are for those who know a password; and a certificate may change while it runs.
+// With a file of TLS and users, page and metrics are for those who know a password; and a
+// certificate may change while it runs.
 func TestTLSAndPasswords(t *testing.T) {
 	dir := t.TempDir()
 	pool := certificate(t, dir)

@@ -36,8 +36,9 @@ func (w *world) overview() (o api.Overview) {
 	return o
 }
 
-// What was changed at run time is seen: by whom, what, and how it differs from the file; it is written as a file that means the
-// same; and a realserver that was drained gets its weight of before, over a restart too.
+// What was changed at run time is seen: by whom, what, and how it differs from the file; it is
+// written as a file that means the same; and a realserver that was drained gets its weight of
+// before, over a restart too.
 func TestChangesAreSeen(t *testing.T) {
 	w := build(t, "one-arm", 3)
 	reals := w.all()
