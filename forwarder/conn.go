@@ -326,8 +326,8 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 
 // step moves a TCP flow to the state that follows by a segment, of whose sequence number seq is the
 // upper half, and returns the state that it has then. With StrictRST a segment that ends a
-// connection but cannot be the client's changes nothing: the realserver refuses it as well (RFC
-// 5961, 3), and would have to be believed gone otherwise.
+// connection but cannot be the client's changes nothing, as the realserver refuses it too (RFC 5961,
+// 3). Otherwise the entry would end, and the director would reset a connection that still exists.
 func (w *Worker) step(s *snapshot, e *flow.Entry, next flow.State, flags uint8, seq uint16) flow.State {
 	if s.settings.StrictRST && ends(flags) && !e.Fits(seq) {
 		return e.State

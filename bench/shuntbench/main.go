@@ -101,7 +101,7 @@ func attackCommand() *cobra.Command {
 	c.Flags().StringVar(&out, "out", "", "folder for the results; none: only the table on standard output")
 	c.Flags().IntVar(&opt.Flows, "flows", 20_000, "places of the table that is full")
 	c.Flags().IntVar(&opt.Rate, "rate", 20_000, "forged frames a second")
-	c.Flags().DurationVar(&opt.Window, "window", 6*time.Second, "length of each attack")
+	c.Flags().DurationVar(&opt.Window, "window", 5*time.Second, "length of each attack")
 	c.Flags().StringSliceVar(&opt.Only, "only", nil, "these attacks only, by a part of their names")
 	return c
 }

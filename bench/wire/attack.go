@@ -269,7 +269,7 @@ pairs of SYN and bare ACK before; the roomy one has 1,000,000. Each attack took 
 
 // Write writes the table, and all figures as JSON, to files in dir.
 func (r *AttackResult) Write(dir string) error {
-	r.Options.Log = nil
+	r.Options.Log, r.Options.Shunt = nil, filepath.Base(r.Options.Shunt)
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
