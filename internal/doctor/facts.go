@@ -58,6 +58,16 @@ func (l *legFacts) addr(v6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
+// addrFor is an address to which a realserver answers, and whether it does so without a router: that in its network, if there is one.
+func (l *legFacts) addrFor(rip netip.Addr) (a netip.Addr, direct bool) {
+	for _, p := range l.nets {
+		if p.Contains(rip) {
+			return p.Addr(), true
+		}
+	}
+	return l.addr(rip.Is6()), false
+}
+
 func (l *legFacts) usable() bool {
 	return l.err == nil && l.ifi.Flags&net.FlagUp != 0 && l.ifi.Flags&net.FlagRunning != 0
 }

@@ -64,9 +64,8 @@ type result struct {
 // prepare makes the probes of a pair; nil if this host has no address to which the realserver could answer.
 func (f *facts) prepare(x *prober, p *pair, far stranger) (*result, error) {
 	res := &result{pair: p, from: far}
-	src := f.legs[p.leg].addr(p.vip.Is6())
-	direct := src.IsValid()
-	if !direct && far.kind == own {
+	src, direct := f.legs[p.leg].addrFor(p.rip)
+	if !src.IsValid() && far.kind == own {
 		src = far.addr
 	}
 	if !src.IsValid() {

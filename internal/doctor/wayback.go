@@ -57,12 +57,11 @@ func (res *result) silent() bool { return res.far != nil && res.far.got == 0 && 
 type route int
 
 const (
-	routeUnknown route = iota
-	byGateway          // from another MAC than the realserver's
-	byDirector         // from the realserver itself, to this host
-	byDead             // not at all: it asks for a gateway that does not answer
-	byItself           // it has a route of its own to the stranger's network, so that nothing is known
-	byNobody           // not at all
+	byGateway  route = iota // from another MAC than the realserver's
+	byDirector              // from the realserver itself, to this host
+	byDead                  // not at all: it asks for a gateway that does not answer
+	byItself                // it has a route of its own to the stranger's network, so that nothing is known
+	byNobody                // not at all
 )
 
 func (e *ear) route(res *result, dead []netip.Addr) route {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"shunt/internal/doctor"
@@ -326,6 +327,29 @@ func TestDoctorWayBack(t *testing.T) {
 			}
 		}
 	}
+}
+
+// On the only leg the director may have an address of the VIP's network beside that of the realservers', and before it: the realservers
+// are pinged from either as it is right.
+func TestDoctorSecondAddress(t *testing.T) {
+	eachFamily(t, 2, func(t *testing.T, w *world) {
+		second := map[string]string{"IPv4": lab.PublicDIP, "IPv6": "2001:db8:10::2"}[w.family.name]
+		eth0, err := w.Director.Netlink().LinkByName("eth0")
+		w.must(err)
+		first, err := netlink.ParseAddr(w.family.dip + w.family.network)
+		w.must(err)
+		w.must(w.Director.Netlink().AddrDel(eth0, first))
+		w.must(w.Director.Addr("eth0", second+w.family.network, w.family.dip+w.family.network))
+		w.start(w.config("state_dir: off", w.http("rr")))
+		if r, status := w.doctor(); status != 0 || len(r.Well) == 0 {
+			t.Errorf("status %d, %+v, not looked at: %+v", status, r.Findings, r.Unknown)
+		}
+		w.route(1, "")
+		r, _ := w.doctor()
+		if !slices.Equal(ids(r), []string{"error way-back"}) || !strings.Contains(r.Findings[0].Evidence, "a ping from "+second) {
+			t.Errorf("findings %+v", r.Findings)
+		}
+	}, "one-arm")
 }
 
 // Where the VIP is in the realservers' own network no gateway brings an answer to the doctor. A default route by the director or by a dead
