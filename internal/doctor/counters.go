@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"shunt/internal/figures"
 )
 
 // checkCounters looks at what the running director has counted since its start.
@@ -36,6 +38,7 @@ func (f *facts) checkCounters(r *Report) {
 		}
 	}
 	f.checkConflicts(r)
+	f.checkConfinement(r)
 	if n := v["table full"] + c["table.evicted"]; n > 0 {
 		r.find(Warning, "table-full", "the connection table was full",
 			fmt.Sprintf("table.evicted is %d, table full is %d, of %d entries %d are used", c["table.evicted"], v["table full"], f.status.Capacity, f.status.Flows),
@@ -78,4 +81,19 @@ func times(n uint64) string {
 		return "once"
 	}
 	return fmt.Sprintf("%d times", n)
+}
+
+// checkConfinement tells what the running director has left of its privileges, if it gave any up. A kernel that cannot restrict
+// files or system calls is no fault of anybody's.
+func (f *facts) checkConfinement(r *Report) {
+	c := f.status.Confinement
+	if c == nil {
+		return
+	}
+	more := slices.ContainsFunc(c.Capabilities, func(name string) bool { return name != "cap_net_admin" && name != "cap_net_raw" })
+	if more || !c.NoNewPrivs {
+		r.find(Warning, "privileges", "the director has more privileges than it needs", figures.Privileges(c), "look at the log of its start; the unit of the package gives it no more")
+		return
+	}
+	r.well("the director's privileges: it %s", figures.Privileges(c))
 }

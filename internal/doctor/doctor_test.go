@@ -95,6 +95,12 @@ func TestHost(t *testing.T) {
 			evidence: "02:00:00:00:00:99 claimed 192.168.10.100, last 1m0s ago"},
 		{name: "conflicts of old", spoil: func(f *facts) { f.conflict(time.Hour) }},
 		{name: "table", spoil: func(f *facts) { f.status.Counters["table.evicted"] = 7 }, want: "warning table-full"},
+		{name: "confined", spoil: func(f *facts) {
+			f.status.Confinement = &api.Confinement{Capabilities: []string{"cap_net_raw"}, NoNewPrivs: true, Missing: []string{"landlock: no"}}
+		}},
+		{name: "not confined", spoil: func(f *facts) {
+			f.status.Confinement = &api.Confinement{Capabilities: []string{"cap_sys_admin"}, NoNewPrivs: true}
+		}, want: "warning privileges", evidence: "cap_sys_admin"},
 		{name: "too big", spoil: func(f *facts) { f.status.Verdicts["send: too big"] = 1 }, want: "warning too-big", evidence: "given once"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

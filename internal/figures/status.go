@@ -25,7 +25,7 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 	}
 	p.drift(o)
 	if c := o.Confinement; c != nil {
-		p.line("%s", privileges(c))
+		p.line("%s", Privileges(c))
 	}
 	for i := range o.Services {
 		p.service(&o.Services[i], all)
@@ -52,8 +52,8 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 	return p.err
 }
 
-// privileges tells what a director has left, and what keeps it from more.
-func privileges(c *api.Confinement) string {
+// Privileges tells what a director has left, and what keeps it from more.
+func Privileges(c *api.Confinement) string {
 	parts := []string{"may use " + cmp.Or(strings.Join(c.Capabilities, " "), "no capability")}
 	if c.NoNewPrivs {
 		parts = append(parts, "no_new_privs")
