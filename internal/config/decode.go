@@ -221,6 +221,7 @@ func (d *decoder) keys(n *yaml.Node, v reflect.Value, seen uint64, merges int) u
 	}
 	own := seen
 	var mine uint64
+	var firsts [64]*yaml.Node
 	for key, value := range pairs(n) {
 		if d.exhausted(key) {
 			return own
@@ -235,9 +236,10 @@ func (d *decoder) keys(n *yaml.Node, v reflect.Value, seen uint64, merges int) u
 		case !known:
 			d.unknown(key, v.Type())
 		case mine&(1<<i) != 0:
-			d.wrong(key, "key %q is there twice: first in line %d", key.Value, firstOf(n, key.Value).Line)
+			d.wrong(key, "key %q is there twice: first in line %d", key.Value, firsts[i].Line)
 		default:
 			mine |= 1 << i
+			firsts[i] = key
 			if seen&(1<<i) == 0 {
 				d.at(key.Value, value, v.Field(i))
 			}
@@ -250,15 +252,6 @@ func (d *decoder) keys(n *yaml.Node, v reflect.Value, seen uint64, merges int) u
 		}
 	}
 	return own
-}
-
-func firstOf(n *yaml.Node, key string) *yaml.Node {
-	for k := range pairs(n) {
-		if k.Value == key {
-			return k
-		}
-	}
-	return n
 }
 
 // merge reads the value of <<: a mapping, or a list of them of which the first that has a key counts.
@@ -304,6 +297,10 @@ func (d *decoder) at(key string, value *yaml.Node, v reflect.Value) {
 }
 
 func (d *decoder) unknown(key *yaml.Node, in reflect.Type) {
+	if d.src.full() {
+		d.src.problems.more++
+		return
+	}
 	hint, meant := keyHint(key.Value, in)
 	d.src.add(d.doc, key, "unknown key %q%s", key.Value, hint)
 	if meant != "" {

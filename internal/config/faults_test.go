@@ -165,6 +165,15 @@ func bomb(depth, times int) string {
 	return b.String() + fmt.Sprintf("legs: [{interface: eth0}]\nservices: [{<<: *a%d, address: 192.0.2.1, port: 80, realservers: [{address: 10.0.0.1}]}]\n", depth)
 }
 
+// manyKeys is so much that whatever looks at all of it for each of it does not end.
+func manyKeys(format string) string {
+	var b strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
 // Small and large files that would take for ever, or all memory.
 func TestBounds(t *testing.T) {
 	aliases := "x-templates: {a: &a [" + strings.Repeat("{address: 10.0.0.1}, ", 2000) + "]}\nlegs: [{interface: eth0}]\nservices:\n" +
@@ -180,6 +189,9 @@ func TestBounds(t *testing.T) {
 		"dashes":         {"legs: \n" + strings.Repeat("- ", 100_000), "x:2:1: this is not YAML: exceeded max depth"},
 		"many values":    {"legs: [" + strings.Repeat("a,", maxValues+1) + "]", "more than 4194304 values"},
 		"many lines":     {"legs:\n" + strings.Repeat("\n", maxValues+1), "more than 4194304 values"},
+		"many keys":      {good + manyKeys("k%d: 1\n"), `x:11:1: unknown key "k0"`},
+		"one key often":  {good + manyKeys("flows: 2048 # %d\n"), `x:12:1: key "flows" is there twice: first in line 11`},
+		"keys in braces": {"legs: [{interface: eth0}]\nservices: [{" + manyKeys("k%d: 1, ") + manyKeys("port: 80, #%d\n") + "}]\n", `x:2:13: unknown key "k0"`},
 		"a long value":   {strings.Replace(good, "web", strings.Repeat("x", 1<<20), 1), "the name has 1048576 bytes"},
 		"a long address": {strings.Replace(good, "10.10.0.11", strings.Repeat("x", 1<<20), 1), "is not an IP address"},
 		"a long number":  {strings.Replace(good, "weight: 2", "weight: "+strings.Repeat("9", 1<<20), 1), "it must be a whole number"},

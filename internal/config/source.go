@@ -52,6 +52,9 @@ type source struct {
 	values   int
 }
 
+// full reports whether so much is wrong that nothing more is noted.
+func (s *source) full() bool { return len(s.problems.list) >= maxNoted }
+
 // add notes what is wrong at a node.
 func (s *source) add(d *document, n *yaml.Node, format string, args ...any) {
 	s.problems.add(problem{d, n.Line, n.Column, sprintf(format, args...)})
@@ -203,51 +206,36 @@ func (d *document) place(err error) (line, column int, message string) {
 // merge sorts the keys of all files: lists of services are joined, all else is in one place only.
 func (s *source) merge() {
 	s.entries, s.services, s.items = nil, nil, 0
+	first := map[string]entry{} // where each key is
 	for _, d := range s.docs {
 		if d.root == nil {
 			continue
 		}
+		lists := len(s.services) // of the files before
 		for key, value := range pairs(d.root) {
 			e := entry{d, key, value}
-			if d.index > 0 && key.Value == "include" {
-				s.add(d, key, "include is for the main file, %s, only", s.docs[0].name)
-				continue
-			}
 			list, _ := follow(value)
-			if key.Value == "services" && list.Kind == yaml.SequenceNode {
-				if d.twice("services", key, s.services) == nil {
-					s.services = append(s.services, e)
-					s.items += len(list.Content)
-					continue
-				}
-			}
-			first := d.twice(key.Value, key, s.entries)
-			if first == nil {
-				first = d.twice(key.Value, key, s.services)
-			}
+			before, twice := first[key.Value]
 			switch {
-			case first == nil && key.Value == "services":
-				s.services = append(s.services, e) // no list: told when it is read
-			case first == nil || key.Value == "x-templates" && first.doc != d:
-				s.entries = append(s.entries, e)
-			case first.doc == d:
-				s.add(d, key, "key %q is there twice: first in line %d", key.Value, first.key.Line)
+			case d.index > 0 && key.Value == "include":
+				s.add(d, key, "include is for the main file, %s, only", verbatim(s.docs[0].name))
+			case twice && before.doc == d || key.Value == "services" && len(s.services) > lists:
+				s.add(d, key, "key %q is there twice: first in line %d", key.Value, before.key.Line)
+			case key.Value == "services" && (!twice || list.Kind == yaml.SequenceNode):
+				s.services = append(s.services, e) // one that is no list is told when it is read
+				s.items += len(list.Content)
+			case twice && key.Value != "x-templates":
+				s.add(d, key, "key %q is there twice: first in %s; only lists of services are joined", key.Value,
+					verbatim(fmt.Sprintf("%s:%d:%d", before.doc.name, before.key.Line, before.key.Column)))
+				continue
 			default:
-				s.add(d, key, "key %q is there twice: first in %s:%d:%d; only lists of services are joined", key.Value, first.doc.name, first.key.Line,
-					first.key.Column)
+				s.entries = append(s.entries, e)
+			}
+			if !twice || before.doc != d {
+				first[key.Value] = e
 			}
 		}
 	}
-}
-
-// twice returns the entry of the same key, if it makes this one an error: services may be in several files.
-func (d *document) twice(key string, at *yaml.Node, entries []entry) *entry {
-	for i := range entries {
-		if e := &entries[i]; e.key.Value == key && e.key != at && (key != "services" || e.doc == d) {
-			return e
-		}
-	}
-	return nil
 }
 
 // digest names the configuration: the text of its files, and what the environment had for it.

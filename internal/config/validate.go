@@ -27,7 +27,9 @@ type validator struct {
 
 func (v *validator) wrong(path, format string, args ...any) {
 	v.errs++
-	if v.src != nil && !v.failed[path] {
+	if v.src != nil && v.src.full() {
+		v.src.problems.more++
+	} else if v.src != nil && !v.failed[path] {
 		d, n := v.src.find(path)
 		v.src.add(d, n, format, args...)
 	}
