@@ -44,15 +44,17 @@ type Candidate struct {
 	Chosen           bool
 }
 
-// Explain tells what worker would do with a packet of tuple t that begins a connection (a TCP SYN, a datagram, an SCTP INIT), without
-// doing it: see [Engine.ExplainFrame]. A packet from the address of a realserver has that one's MAC. Workers are numbered from 0;
-// see ring.Shard for which has a client.
+// Explain tells what worker would do with a packet of tuple t that begins a connection (a TCP SYN,
+// a datagram, an SCTP INIT), without doing it: see [Engine.ExplainFrame]. A packet from the address
+// of a realserver has that one's MAC. Workers are numbered from 0; see ring.Shard for which has a
+// client.
 func (e *Engine) Explain(worker int, t frame.Tuple) Explanation {
 	return e.explain(worker, func(w *Worker) frame.Frame { return w.opening(e.Control, t) })
 }
 
-// ExplainFrame tells what worker would do with frame f if it came now, without doing it: no flow is made, no cursor moves, nothing is
-// answered, and f is not changed. A fragment that would be held until the first of its datagram comes gets the verdict Fragment.
+// ExplainFrame tells what worker would do with frame f if it came now, without doing it: no flow is
+// made, no cursor moves, nothing is answered, and f is not changed. A fragment that would be held
+// until the first of its datagram comes gets the verdict Fragment.
 func (e *Engine) ExplainFrame(worker int, f frame.Frame) Explanation {
 	return e.explain(worker, func(*Worker) frame.Frame { return f })
 }

@@ -16,7 +16,8 @@ func tuple(k talk, proto frame.Proto) frame.Tuple {
 		SrcPort: k.client.Port(), DstPort: k.virtual.Port(), Proto: proto}
 }
 
-// explained asks twice, to see that asking changes nothing, and gives the frame: it must go where the explanation says.
+// explained asks twice, to see that asking changes nothing, and gives the frame: it must go where
+// the explanation says.
 func (r *rig) explained(k talk, proto frame.Proto) forwarder.Explanation {
 	r.Helper()
 	x := r.Explain(0, tuple(k, proto))
@@ -75,7 +76,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// foretold asks about a frame and gives it: the explanation and what becomes of the frame must agree, in verdict and realserver.
+// foretold asks about a frame and gives it: the explanation and what becomes of the frame must
+// agree, in verdict and realserver.
 func (r *rig) foretold(f frame.Frame) {
 	r.Helper()
 	before := r.Stats().Flows
@@ -94,7 +96,8 @@ func (r *rig) foretold(f frame.Frame) {
 	}
 }
 
-// TestExplainVerdicts: an explanation says of each frame of the verdict table what Process then does.
+// TestExplainVerdicts: an explanation says of each frame of the verdict table what Process then
+// does.
 func TestExplainVerdicts(t *testing.T) {
 	for _, c := range verdictTable() {
 		t.Run(fmt.Sprintf("%v/%s", c.want, c.what), func(t *testing.T) {
@@ -111,7 +114,8 @@ func TestExplainVerdicts(t *testing.T) {
 	}
 }
 
-// TestExplainEveryFrame: the same for frames that are spoilt at every byte in turn, at directors that differ in what is special.
+// TestExplainEveryFrame: the same for frames that are spoilt at every byte in turn, at directors
+// that differ in what is special.
 func TestExplainEveryFrame(t *testing.T) {
 	persistent := func(s *forwarder.Service) { s.Persistence = time.Minute }
 	for name, prepare := range map[string]func(*rig){
@@ -164,7 +168,8 @@ func TestExplainEveryFrame(t *testing.T) {
 	}
 }
 
-// TestExplainRealserver: a packet from the address of a realserver has that one's MAC, so it is what the loop guard drops.
+// TestExplainRealserver: a packet from the address of a realserver has that one's MAC, so it is
+// what the loop guard drops.
 func TestExplainRealserver(t *testing.T) {
 	for _, vip := range []string{vip4, "[" + vip6 + "]"} {
 		r := start(t)

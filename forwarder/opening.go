@@ -7,9 +7,10 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// opening makes the frame with which a connection of tuple t begins, as it comes to this host: on the leg where its source lives if
-// that is a realserver, and with that one's MAC; else on the first leg, with a MAC that nobody else has. A connection of another
-// protocol than TCP, UDP and SCTP has a header of zeros.
+// opening makes the frame with which a connection of tuple t begins, as it comes to this host: on
+// the leg where its source lives if that is a realserver, and with that one's MAC; else on the
+// first leg, with a MAC that nobody else has. A connection of another protocol than TCP, UDP and
+// SCTP has a header of zeros.
 func (w *Worker) opening(c *Control, t frame.Tuple) frame.Frame {
 	in, mac := c.wayOf(t.Src)
 	if mac.IsZero() {
@@ -55,7 +56,8 @@ func openingHeader(t *frame.Tuple) []byte {
 	return b
 }
 
-// wayOf returns the leg and the MAC of the realserver that has an address; without one the first leg and no MAC.
+// wayOf returns the leg and the MAC of the realserver that has an address; without one the first
+// leg and no MAC.
 func (c *Control) wayOf(a frame.Addr) (frame.Leg, frame.MAC) {
 	for i := range c.snap.legs {
 		if h := c.hops[hop{frame.Leg(i), a.Netip()}]; h != nil && !h.mac.IsZero() {

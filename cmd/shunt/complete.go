@@ -42,7 +42,8 @@ func serviceAddresses(cmd *cobra.Command) []string { return complete.Services(so
 
 func realserverAddresses(cmd *cobra.Command) []string { return complete.Realservers(socketOf(cmd)) }
 
-// completeIpvsadm offers what the option before the word takes: cobra does not know those of ipvsadm.
+// completeIpvsadm offers what the option before the word takes: cobra does not know those of
+// ipvsadm.
 func completeIpvsadm(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return complete.Ipvsadm(socketOf(cmd), args), cobra.ShellCompDirectiveNoFileComp
 }

@@ -33,8 +33,8 @@ func running(t *testing.T, services []api.Service) string {
 	return socket
 }
 
-// Shells are offered schedulers, the services and realservers of the running director, and the words that flags take; nothing without a
-// director.
+// Shells are offered schedulers, the services and realservers of the running director, and the
+// words that flags take; nothing without a director.
 func TestComplete(t *testing.T) {
 	socket := running(t, []api.Service{
 		{Name: "web", Address: "192.168.10.100:80", Realservers: []api.Realserver{{Address: "10.10.0.12:80"}, {Address: "10.10.0.11:80"}}},

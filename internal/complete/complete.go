@@ -1,5 +1,6 @@
-// Package complete finds what a shell may offer for the values of flags: what the running director knows, and what ipvsadm's options take.
-// Without a director it finds nothing: a shell cannot be told of errors.
+// Package complete finds what a shell may offer for the values of flags: what the running director
+// knows, and what ipvsadm's options take. Without a director it finds nothing: a shell cannot be
+// told of errors.
 package complete
 
 import (
@@ -26,8 +27,8 @@ func services(socket string) (all []api.Service) {
 	return all
 }
 
-// Services lists VIP:port of the services of the director at socket. Behind a tab stands the service's name, which shells show and do not
-// insert.
+// Services lists VIP:port of the services of the director at socket. Behind a tab stands the
+// service's name, which shells show and do not insert.
 func Services(socket string) (out []string) {
 	for _, s := range services(socket) {
 		name := strings.Map(func(r rune) rune {

@@ -60,8 +60,8 @@ func (f *facts) checkNeighbour(r *Report, n config.Neighbour, who []frame.MAC, m
 	}
 }
 
-// drained reports whether a realserver has weight 0 wherever it is one, on purpose therefore: in the running director, which
-// may have been told so since it read its file, or else in the file.
+// drained reports whether a realserver has weight 0 wherever it is one, on purpose therefore: in
+// the running director, which may have been told so since it read its file, or else in the file.
 func (f *facts) drained(addr netip.Addr) bool {
 	if f.working == nil {
 		f.working = map[netip.Addr]bool{}

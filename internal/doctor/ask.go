@@ -22,7 +22,8 @@ type question struct {
 	addr netip.Addr
 }
 
-// An ear hears ARP and neighbour discovery on all legs: who answers for an address, and who asks for which.
+// An ear hears ARP and neighbour discovery on all legs: who answers for an address, and who asks
+// for which.
 type ear struct {
 	f     *facts
 	conns []arpd.Conn // by leg; nil: the leg cannot be used
@@ -55,8 +56,8 @@ func (f *facts) listen() (*ear, error) {
 	return e, nil
 }
 
-// hearGroups has an interface take the frames of all groups: the question for a gateway by IPv6 goes to the group of that gateway.
-// Without it less is heard.
+// hearGroups has an interface take the frames of all groups: the question for a gateway by IPv6
+// goes to the group of that gateway. Without it less is heard.
 func (e *ear) hearGroups(ifindex int) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -136,7 +137,8 @@ func (e *ear) questions(mac frame.MAC) []netip.Addr {
 	return slices.Clone(e.asked[mac])
 }
 
-// lend has addresses answered for from now on, but not to realservers: one that asks for such an address has a route to it of its own.
+// lend has addresses answered for from now on, but not to realservers: one that asks for such an
+// address has a route to it of its own.
 func (e *ear) lend(addrs []netip.Addr, realservers map[netip.Addr]frame.MAC) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -153,8 +155,8 @@ func (e *ear) lend(addrs []netip.Addr, realservers map[netip.Addr]frame.MAC) {
 	}
 }
 
-// ask asks for what targets returns for a leg, by ARP and neighbour discovery, and listens for as long as wait. Who answers for a VIP may
-// be several, so that all of the time is waited.
+// ask asks for what targets returns for a leg, by ARP and neighbour discovery, and listens for as
+// long as wait. Who answers for a VIP may be several, so that all of the time is waited.
 func (e *ear) ask(ctx context.Context, wait time.Duration, targets func(frame.Leg) []netip.Addr) error {
 	for range rounds {
 		for i, c := range e.conns {
@@ -176,8 +178,8 @@ func (e *ear) ask(ctx context.Context, wait time.Duration, targets func(frame.Le
 	return nil
 }
 
-// question asks for an address once: as who we are, and if it might be nobody's also as nobody (RFC 5227, 2.1.1), since some hosts do not
-// answer who is in another network.
+// question asks for an address once: as who we are, and if it might be nobody's also as nobody (RFC
+// 5227, 2.1.1), since some hosts do not answer who is in another network.
 func (e *ear) question(leg frame.Leg, addr netip.Addr) error {
 	l := &e.f.legs[leg]
 	senders := []netip.Addr{l.sender(addr)}
@@ -197,7 +199,8 @@ func (e *ear) question(leg frame.Leg, addr netip.Addr) error {
 	return nil
 }
 
-// targets are the addresses that are asked for on a leg: all VIPs, the realservers that are there, and what may be lent.
+// targets are the addresses that are asked for on a leg: all VIPs, the realservers that are there,
+// and what may be lent.
 func (f *facts) targets(leg frame.Leg) []netip.Addr {
 	out := append(f.cfg.VIPs(), f.maybe...)
 	for _, n := range f.neighbours {

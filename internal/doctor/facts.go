@@ -58,7 +58,8 @@ func (l *legFacts) addr(v6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// addrFor is an address to which a realserver answers, and whether it does so without a router: that in its network, if there is one.
+// addrFor is an address to which a realserver answers, and whether it does so without a router:
+// that in its network, if there is one.
 func (l *legFacts) addrFor(rip netip.Addr) (a netip.Addr, direct bool) {
 	for _, p := range l.nets {
 		if p.Contains(rip) {
@@ -134,7 +135,8 @@ func sysctl(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// findGuards looks for the tables of package guard: those of the director that runs, or else those that a killed one left.
+// findGuards looks for the tables of package guard: those of the director that runs, or else those
+// that a killed one left.
 func (f *facts) findGuards() {
 	var all []guard.Table
 	if all, f.guardErr = guard.Find(); f.guardErr != nil {

@@ -16,7 +16,8 @@ const (
 	Warning Severity = "warning"
 )
 
-// Exit statuses of `shunt doctor`; 1 and 2 are those of every command: it failed, the command line was wrong.
+// Exit statuses of `shunt doctor`; 1 and 2 are those of every command: it failed, the command line
+// was wrong.
 const (
 	StatusWarnings = 3
 	StatusErrors   = 4

@@ -91,7 +91,8 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	return r, nil
 }
 
-// askAndProbe looks at the network: who answers for which address, and what the realservers do with frames to the VIPs.
+// askAndProbe looks at the network: who answers for which address, and what the realservers do with
+// frames to the VIPs.
 func (f *facts) askAndProbe(ctx context.Context, r *Report, wait time.Duration) error {
 	f.maybe = f.candidates()
 	e, err := f.listen()

@@ -10,8 +10,8 @@ import (
 	"shunt/internal/config"
 )
 
-// A stranger is an address outside of the realservers' networks. A realserver that is pinged from it answers by its default route, as
-// it answers a client.
+// A stranger is an address outside of the realservers' networks. A realserver that is pinged from
+// it answers by its default route, as it answers a client.
 type stranger struct {
 	addr netip.Addr
 	kind strangerKind
@@ -25,10 +25,11 @@ const (
 	named
 	// own of this host: the gateway brings here what is for it.
 	own
-	// near a VIP, so that the gateway brings here what is for it, if it has an interface in the VIP's network: it asks who has the
-	// address, and the doctor answers. Nobody else may have it.
+	// near a VIP, so that the gateway brings here what is for it, if it has an interface in the
+	// VIP's network: it asks who has the address, and the doctor answers. Nobody else may have it.
 	near
-	// abroad is of a network for documentation. What goes to it by the gateway does not come back; what comes here instead does.
+	// abroad is of a network for documentation. What goes to it by the gateway does not come back;
+	// what comes here instead does.
 	abroad
 )
 
@@ -73,8 +74,9 @@ func (f *facts) taken(a netip.Addr) bool {
 	return mine || slices.Contains(f.cfg.VIPs(), a) || slices.ContainsFunc(f.neighbours, func(n config.Neighbour) bool { return n.Address == a })
 }
 
-// candidates chooses addresses near the VIPs that may be nobody's: of IPv4 among the sixteen that differ from a VIP in the last bits,
-// of IPv6 at random in its /64. Each run chooses others, so that no neighbour remembers them. They are outside of the realservers' networks.
+// candidates chooses addresses near the VIPs that may be nobody's: of IPv4 among the sixteen that
+// differ from a VIP in the last bits, of IPv6 at random in its /64. Each run chooses others, so
+// that no neighbour remembers them. They are outside of the realservers' networks.
 func (f *facts) candidates() (out []netip.Addr) {
 	count := map[bool]int{}
 	for _, v := range f.cfg.VIPs() {
@@ -137,7 +139,8 @@ func (f *facts) from(v6 bool) stranger {
 	return stranger{}
 }
 
-// stranger chooses the address of a family, after the candidates were asked for. free are those for which nobody answered.
+// stranger chooses the address of a family, after the candidates were asked for. free are those for
+// which nobody answered.
 func (f *facts) stranger(v6 bool, free []netip.Addr) stranger {
 	if s := f.from(v6); s.kind != noStranger || f.fromNobody {
 		return s

@@ -10,9 +10,10 @@ import (
 	"shunt/api"
 )
 
-// What the connection table tells of the way back. A director sees only the client's half of a connection, but a client whose SYN was
-// answered sends an ACK; one that hears nothing sends its SYN again. So a connection in SYN_RECV with more than one packet is of a client
-// that hears nothing. A flood does not look like this: its SYNs come once.
+// What the connection table tells of the way back. A director sees only the client's half of a
+// connection, but a client whose SYN was answered sends an ACK; one that hears nothing sends its
+// SYN again. So a connection in SYN_RECV with more than one packet is of a client that hears
+// nothing. A flood does not look like this: its SYNs come once.
 
 const (
 	// halfOpenFew is how many are no sign yet: clients go away at any time.

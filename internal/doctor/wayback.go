@@ -11,8 +11,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// deadGateways asks for those whom realservers asked for that did not answer the stranger, and returns by MAC of a realserver those for
-// whom nobody answers: its default route leads to one of them.
+// deadGateways asks for those whom realservers asked for that did not answer the stranger, and
+// returns by MAC of a realserver those for whom nobody answers: its default route leads to one of
+// them.
 func (e *ear) deadGateways(ctx context.Context, results []*result, wait time.Duration) (map[frame.MAC][]netip.Addr, error) {
 	suspects := map[frame.Leg][]netip.Addr{}
 	for _, res := range results {
@@ -42,7 +43,8 @@ func (e *ear) deadGateways(ctx context.Context, results []*result, wait time.Dur
 	return out, nil
 }
 
-// suspects are the addresses of the stranger's family that a realserver asked for, without those of this host.
+// suspects are the addresses of the stranger's family that a realserver asked for, without those of
+// this host.
 func (e *ear) suspects(res *result) []netip.Addr {
 	return slices.DeleteFunc(e.questions(res.mac), func(a netip.Addr) bool {
 		_, mine := e.f.own[a]
@@ -110,7 +112,8 @@ func (f *facts) noStranger() string {
 	return "every one that was tried has a host"
 }
 
-// backUnknown notes that nothing is known of the way back, unless the director's table has connections whose clients were answered.
+// backUnknown notes that nothing is known of the way back, unless the director's table has
+// connections whose clients were answered.
 func (f *facts) backUnknown(r *Report, res *result, why, remedy string) {
 	switch h := f.table[res.rip]; {
 	case h.stuck(): // which was told already

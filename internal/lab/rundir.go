@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// runRoot names the folder in which each laboratory has a folder of its own. It is found by `shunt lab exec` from another
-// terminal, so it depends on the user alone: the user outside of a user namespace.
+// runRoot names the folder in which each laboratory has a folder of its own. It is found by `shunt
+// lab exec` from another terminal, so it depends on the user alone: the user outside of a user
+// namespace.
 const runRoot = "SHUNT_LAB_RUN"
 
 // Prepare notes which user we are, before netlab.Privileged may make us root of a user namespace.
@@ -45,8 +46,9 @@ func root() (string, error) {
 	return dir, nil
 }
 
-// newRunDir makes the folder of this run, and removes those that crashed runs left. Their networks went with them. The name of the run is
-// the one wanted, with a number behind it if a laboratory of that name stands.
+// newRunDir makes the folder of this run, and removes those that crashed runs left. Their networks
+// went with them. The name of the run is the one wanted, with a number behind it if a laboratory of
+// that name stands.
 func newRunDir(wanted string) (path, name string, err error) {
 	dir, err := root()
 	if err != nil {
@@ -101,8 +103,8 @@ func writeCard(dir string, c Card) error {
 	return errors.Join(os.WriteFile(path+".new", b, 0o600), os.Rename(path+".new", path))
 }
 
-// alive reports whether somebody still holds the folder of a run. Process numbers of user namespaces are the same as
-// outside, as no namespace of processes is made.
+// alive reports whether somebody still holds the folder of a run. Process numbers of user
+// namespaces are the same as outside, as no namespace of processes is made.
 func alive(path string) bool {
 	var pid int
 	if _, err := fmt.Sscanf(filepath.Base(path), "%d-", &pid); err != nil {

@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateBefore is where the previous values were noted before each network namespace had a file of its own.
+// stateBefore is where the previous values were noted before each network namespace had a file of
+// its own.
 const stateBefore = "/run/shunt-realserver.json"
 
-// DefaultState is where the previous values of this network namespace are noted: several on one host, each a realserver, share one /run.
-// The inode tells namespaces apart (namespaces(7)). It is not in /run/shunt, which systemd removes when a director on the same host ends.
+// DefaultState is where the previous values of this network namespace are noted: several on one
+// host, each a realserver, share one /run. The inode tells namespaces apart (namespaces(7)). It is
+// not in /run/shunt, which systemd removes when a director on the same host ends.
 func DefaultState() string {
 	ns, err := namespace("thread-self")
 	if err != nil {
@@ -39,7 +41,8 @@ func namespace(process string) (uint64, error) {
 	return st.Ino, err
 }
 
-// foreignNamespace reports whether this network namespace is another one than that in which the host started.
+// foreignNamespace reports whether this network namespace is another one than that in which the
+// host started.
 func foreignNamespace() bool {
 	own, err1 := namespace("thread-self")
 	init, err2 := namespace("1")
@@ -50,7 +53,8 @@ func foreignNamespace() bool {
 type Options struct {
 	VIPs     []netip.Addr
 	Gateways []netip.Addr // at most one of each family; without one the default route of the family is not touched
-	// Interfaces are those by which the director's frames come; without any, all by which they may come: see mayReceive.
+	// Interfaces are those by which the director's frames come; without any, all by which they may
+	// come: see mayReceive.
 	Interfaces []string
 	State      string // file of the previous values; "" : DefaultState()
 	// Persist says how it is made so at each boot; see Methods. "" : it is not.
@@ -129,8 +133,9 @@ func (o *Options) has(family func(netip.Addr) bool) bool {
 	return false
 }
 
-// findInterfaces finds which interface has which role. Requests come by those that were named, or else may come by any that can receive; the
-// questions for the VIPs may come by any; answers leave by the one towards the gateway.
+// findInterfaces finds which interface has which role. Requests come by those that were named, or
+// else may come by any that can receive; the questions for the VIPs may come by any; answers leave
+// by the one towards the gateway.
 func (o *Options) findInterfaces() error {
 	for _, name := range o.Interfaces {
 		if _, err := netlink.LinkByName(name); err != nil {
@@ -162,7 +167,8 @@ func (o *Options) findInterfaces() error {
 	return nil
 }
 
-// mayReceive reports whether frames of a director may come by an interface: it is up, speaks ARP and has an address of a network.
+// mayReceive reports whether frames of a director may come by an interface: it is up, speaks ARP
+// and has an address of a network.
 func mayReceive(l netlink.Link) bool {
 	attrs := l.Attrs()
 	if attrs.Name == loopback || attrs.RawFlags&unix.IFF_UP == 0 || attrs.RawFlags&unix.IFF_NOARP != 0 || len(attrs.HardwareAddr) != 6 || l.Type() == "dummy" {

@@ -140,7 +140,8 @@ ExecStart=/bin/sh ` + scriptPath + `
 WantedBy=multi-user.target
 `
 
-// networkdFiles are the addresses and the route in the language of systemd.network(5), and the settings for systemd-sysctl.
+// networkdFiles are the addresses and the route in the language of systemd.network(5), and the
+// settings for systemd-sysctl.
 func (o *Options) networkdFiles() ([]file, error) {
 	sysctls, lo := mark, mark+"[Match]\nName=lo\n"
 	routes := map[string]string{}

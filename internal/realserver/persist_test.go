@@ -67,8 +67,9 @@ func persistent(t *testing.T, h *netlab.Host, root, method string, dry bool) (st
 	return out.String(), err
 }
 
-// What the host has is found, its files are written, a dry run shows the commands that do the same, a second time changes nothing, and
-// remove leaves the host as it was. The host itself is not changed.
+// What the host has is found, its files are written, a dry run shows the commands that do the same,
+// a second time changes nothing, and remove leaves the host as it was. The host itself is not
+// changed.
 func TestPersist(t *testing.T) {
 	for method, make := range roots {
 		t.Run(method, func(t *testing.T) {
@@ -161,7 +162,8 @@ func TestPersistedScript(t *testing.T) {
 	}
 }
 
-// What somebody else wrote is neither replaced nor removed, and a host that has nothing to persist by is told so.
+// What somebody else wrote is neither replaced nor removed, and a host that has nothing to persist
+// by is told so.
 func TestPersistRefuses(t *testing.T) {
 	h := host(t)
 	root := t.TempDir()

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Script writes what Apply does as a script for sh, which needs ip(8) and sysctl(8), for hosts that have no shunt. It looks
-// at nothing on this host, so the interface must be given. With Persist the script makes it last as well, by what it finds where it runs.
+// Script writes what Apply does as a script for sh, which needs ip(8) and sysctl(8), for hosts that
+// have no shunt. It looks at nothing on this host, so the interface must be given. With Persist the
+// script makes it last as well, by what it finds where it runs.
 func Script(o Options) error {
 	if err := o.assumeInterfaces(); err != nil {
 		return err
@@ -57,7 +58,8 @@ func (o *Options) script(atBoot bool) string {
 	return b.String()
 }
 
-// persistScript is the part of a script that makes it last. Which files of systemd-networkd matter, only a look at the host tells.
+// persistScript is the part of a script that makes it last. Which files of systemd-networkd matter,
+// only a look at the host tells.
 func (o *Options) persistScript() (string, error) {
 	commands := func(method string) (out string, err error) {
 		files, err := o.files(method)
@@ -79,7 +81,8 @@ func (o *Options) persistScript() (string, error) {
 	return "\n# for each boot\n" + one, err
 }
 
-// assumeInterfaces gives those that were named every role. The kernel finds out by which of them a gateway is reached.
+// assumeInterfaces gives those that were named every role. The kernel finds out by which of them a
+// gateway is reached.
 func (o *Options) assumeInterfaces() error {
 	if len(o.Interfaces) == 0 {
 		return errors.New("--script does not look at this host: name the realserver's interface by --interface")

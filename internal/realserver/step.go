@@ -4,7 +4,8 @@ package realserver
 type step interface {
 	// look reads how it is at present.
 	look() (state, error)
-	// set makes it as it is wanted, after look has said that it is not, and returns how to take that back.
+	// set makes it as it is wanted, after look has said that it is not, and returns how to take
+	// that back.
 	set() (change, error)
 	// command does the same in sh.
 	command() string
@@ -20,9 +21,10 @@ type state struct {
 	byHand string
 }
 
-// steps lists them, each for the interfaces whose role it concerns: silence where somebody may ask for the VIPs, the filter where
-// requests come in, the route where answers leave. They are in the order in which they are safe: silence before there is something to be silent about, and the
-// route last, since whoever is logged in by the old one should see the rest.
+// steps lists them, each for the interfaces whose role it concerns: silence where somebody may ask
+// for the VIPs, the filter where requests come in, the route where answers leave. They are in the
+// order in which they are safe: silence before there is something to be silent about, and the route
+// last, since whoever is logged in by the old one should see the rest.
 func (o *Options) steps() []step {
 	var out []step
 	if o.has4() {

@@ -49,8 +49,8 @@ func ids(r doctor.Report) (out []string) {
 	return slices.Compact(out)
 }
 
-// A healthy laboratory gives no finding, in either topology and family, and the doctor leaves nothing behind: no half-open
-// connection on a realserver, no warning in the director's log.
+// A healthy laboratory gives no finding, in either topology and family, and the doctor leaves
+// nothing behind: no half-open connection on a realserver, no warning in the director's log.
 func TestDoctorHealthy(t *testing.T) {
 	for _, topology := range lab.Topologies {
 		t.Run(topology, func(t *testing.T) {
@@ -233,7 +233,8 @@ func (w *world) mtu(name string, mtu int) {
 	w.must(w.Director.Netlink().LinkSetMTU(l, mtu))
 }
 
-// Without a running director the doctor goes by the file alone: a host that has the VIPs is then a director at work.
+// Without a running director the doctor goes by the file alone: a host that has the VIPs is then a
+// director at work.
 func TestDoctorWithoutDirector(t *testing.T) {
 	eachFamily(t, 2, doctorWithoutDirector, "one-arm")
 }
@@ -265,7 +266,8 @@ func doctorStaleGuard(t *testing.T, w *world) {
 	}
 }
 
-// route gives a realserver another default route, by a gateway of the private network, or takes it away.
+// route gives a realserver another default route, by a gateway of the private network, or takes it
+// away.
 func (w *world) route(i int, gateway string) {
 	w.t.Helper()
 	nl := w.Webs[i].Netlink()
@@ -281,7 +283,8 @@ func (w *world) route(i int, gateway string) {
 	}
 }
 
-// A wrong way back of one realserver, or of all, is found in either topology and family, whatever the wrong is; nothing else is.
+// A wrong way back of one realserver, or of all, is found in either topology and family, whatever
+// the wrong is; nothing else is.
 func TestDoctorWayBack(t *testing.T) {
 	dips := map[string]string{"IPv4": lab.DIP, "IPv6": lab.DIP6}
 	gone := map[string]string{"IPv4": "10.10.0.99", "IPv6": "fd00:10::99"}
@@ -329,8 +332,8 @@ func TestDoctorWayBack(t *testing.T) {
 	}
 }
 
-// On the only leg the director may have an address of the VIP's network beside that of the realservers', and before it: the realservers
-// are pinged from either as it is right.
+// On the only leg the director may have an address of the VIP's network beside that of the
+// realservers', and before it: the realservers are pinged from either as it is right.
 func TestDoctorSecondAddress(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		second := map[string]string{"IPv4": lab.PublicDIP, "IPv6": "2001:db8:10::2"}[w.family.name]
@@ -352,8 +355,9 @@ func TestDoctorSecondAddress(t *testing.T) {
 	}, "one-arm")
 }
 
-// Where the VIP is in the realservers' own network no gateway brings an answer to the doctor. A default route by the director or by a dead
-// gateway is found nevertheless, and all else is neither wrong nor well.
+// Where the VIP is in the realservers' own network no gateway brings an answer to the doctor. A
+// default route by the director or by a dead gateway is found nevertheless, and all else is neither
+// wrong nor well.
 func TestDoctorFlat(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
@@ -384,8 +388,8 @@ func TestDoctorFlat(t *testing.T) {
 	}
 }
 
-// What the director's table tells is found too: clients of one realserver repeat their SYNs. Without an address from which to ping, the
-// other one is well by what the table tells of it.
+// What the director's table tells is found too: clients of one realserver repeat their SYNs.
+// Without an address from which to ping, the other one is well by what the table tells of it.
 func TestDoctorHalfOpen(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.start(w.config("", w.http("rr")))
@@ -412,7 +416,8 @@ func TestDoctorHalfOpen(t *testing.T) {
 	}, "one-arm")
 }
 
-// connect begins a connection to the VIP from the thread's host, which the kernel goes on with until the test ends.
+// connect begins a connection to the VIP from the thread's host, which the kernel goes on with
+// until the test ends.
 func (w *world) connect(t *testing.T) error {
 	fd, err := unix.Socket(w.family.number(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
