@@ -154,7 +154,6 @@ func TestPutBack(t *testing.T) {
 				return err
 			}
 			states <- g.State()
-			g.keeper.blind = nil
 			g.Watch(ctx, func(s api.Guard, err error) {
 				if err != nil {
 					t.Error(err)
