@@ -1,35 +1,26 @@
-// Package api is what a running director says of itself over its control socket: HTTP and JSON on a unix socket. The
-// types are shared by the director, which answers, and by the commands and the laboratory, which ask; Client is for other
-// programs, too.
+// Package api asks and changes a running director over its control socket, which speaks HTTP and
+// JSON on a unix socket.
 //
-//	GET /v1/status       Status
-//	GET /v1/services     []Service
-//	GET /v1/overview     Overview: both of these and more
-//	GET /v1/connections  []Connection
-//	GET /v1/neighbours   []Neighbour
-//	GET /v1/explain?packet=tcp+192.0.2.7:40000+>+203.0.113.10:80   Explanation
-//	POST /v1/changes     a list of Change, carried out as one transaction
-//	POST /v1/connections/kill, /v1/connections/move
+// A Client has one method for each question:
+//
+//	Status, Overview, Services, Neighbours   what the director does and has counted
+//	Connections, Kill, Move                  the connection table
+//	Explain                                  where a packet would go, and why
+//	Table, Apply                             what ipvsadm lists, and transactions of changes
+//	Drain, Enable                            weights of a realserver
+//	Config, Reload                           the running configuration, and the file
+//	OpenAPI                                  all of this, described for generators of clients
+//
+// The director refuses a question by a *FieldError if a field of it is wrong, and by an *Error if
+// what it asks for cannot be done. After either, everything is as before. All other errors say why
+// no answer came: no director, no permission, a context that ended.
+//
+// The package needs the standard library only. docs/control.md describes each field.
 package api
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
-	"strings"
-	"syscall"
 	"time"
-
-	fastjson "github.com/go-json-experiment/json"
-	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // Status is the director at a glance.
@@ -146,127 +137,4 @@ type Rates struct {
 	Flows   uint64 `json:"flows"`   // a second
 	Packets uint64 `json:"packets"` // a second
 	Bytes   uint64 `json:"bytes"`   // a second
-}
-
-// A Client asks a running director. It may be used by several goroutines.
-type Client struct {
-	socket string
-	http   http.Client
-}
-
-// SocketOf is the path of a director's control socket: a name without slash and dot stands for the director of that name.
-func SocketOf(name string) string {
-	if name == "" || strings.ContainsAny(name, "/.") {
-		return name
-	}
-	return "/run/shunt/" + name + ".sock"
-}
-
-// NewClient returns a client of the director that listens on socket, which is a path, or the name of a director: see
-// SocketOf. Nothing is opened until the first question.
-func NewClient(socket string) *Client {
-	socket = SocketOf(socket)
-	c := &Client{socket: socket}
-	c.http.Transport = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-		DisableKeepAlives: true,
-	}
-	return c
-}
-
-// Get asks for path, such as /v1/status, and decodes the answer into v.
-func (c *Client) Get(ctx context.Context, path string, v any) error {
-	return c.do(ctx, http.MethodGet, path, nil, v)
-}
-
-// do asks, with a body unless it is nil, and decodes the answer into v unless that is nil.
-func (c *Client) do(ctx context.Context, method, path string, body, v any) error {
-	resp, err := c.ask(ctx, method, path, body)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if v == nil || resp.StatusCode == http.StatusNoContent {
-		return nil
-	}
-	return fastjson.UnmarshalRead(resp.Body, v, jsonv1.DefaultOptionsV1()) // a table may have a hundred thousand lines
-}
-
-// ask returns the answer to a question if it is one. A refusal is an *Error or a *FieldError.
-func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var r io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
-		}
-		r = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://shunt"+path, r)
-	if err != nil {
-		return nil, err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.unreachable(err)
-	}
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
-	var refused Error
-	var field FieldError
-	switch {
-	case resp.StatusCode == http.StatusConflict && json.Unmarshal(text, &refused) == nil:
-		return nil, &refused
-	case resp.StatusCode == http.StatusBadRequest && json.Unmarshal(text, &field) == nil:
-		return nil, &field
-	}
-	return nil, fmt.Errorf("the director on %s refused %s: %s: %s", c.socket, path, resp.Status, bytes.TrimSpace(text))
-}
-
-// unreachable says in other words why no director answers.
-func (c *Client) unreachable(err error) error {
-	var asked *url.Error
-	if errors.As(err, &asked) {
-		err = asked.Err // the URL says nothing that is not said here
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no director answers on %s: start one (shunt run), or name its socket (--socket, SHUNT_SOCKET): %w", c.socket, err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the control socket %s is not for you: be root or in its group (control.group of the configuration): %w", c.socket, err)
-	}
-	return fmt.Errorf("no director answers on %s: %w", c.socket, err)
-}
-
-// stream decodes a list one by one.
-func (c *Client) stream(ctx context.Context, path string, fn func(Connection) bool) error {
-	resp, err := c.ask(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
-	if _, err := dec.Token(); err != nil {
-		return fmt.Errorf("the director on %s: %w", c.socket, err)
-	}
-	for dec.More() {
-		var x Connection
-		if err := dec.Decode(&x); err != nil {
-			return fmt.Errorf("the director on %s: %w", c.socket, err)
-		}
-		if !fn(x) {
-			return nil
-		}
-	}
-	_, err = dec.Token() // that the list was not cut off
-	return err
 }

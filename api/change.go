@@ -1,9 +1,7 @@
 package api
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"strings"
 )
@@ -115,11 +113,6 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message }
-
-// Apply has the director make changes, all or none. The error is an *Error if the director refused one.
-func (c *Client) Apply(ctx context.Context, changes []Change) error {
-	return c.do(ctx, http.MethodPost, "/v1/changes", changes, nil)
-}
 
 // Check tells what is missing or unknown in a change, whatever the director has; path is its place. The error is a *FieldError. Ranges
 // of numbers are the director's to check.

@@ -45,15 +45,15 @@ func ExampleClient() {
 	ctx := context.Background()
 	c := api.NewClient(socket)
 
-	var s api.Status
-	if err := c.Get(ctx, "/v1/status", &s); err != nil {
+	s, err := c.Status(ctx)
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println("flows:", s.Flows)
 
 	web := &api.VirtualService{Protocol: "TCP", Address: netip.MustParseAddr("203.0.113.10"), Port: 80, Scheduler: "wlc"}
-	err := c.Apply(ctx, []api.Change{
+	err = c.Apply(ctx, []api.Change{
 		{Op: api.OpAddService, Service: web},
 		{Op: api.OpAddServer, Service: web, Server: &api.VirtualServer{Address: netip.MustParseAddr("10.10.0.11"), Weight: 1}},
 	})

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -70,8 +68,8 @@ func Excerpt(s string, n int) string {
 // Empty reports whether the selection chooses all.
 func (s *Selection) Empty() bool { return *s == Selection{} }
 
-// Query is the selection as parameters of a URL.
-func (s *Selection) Query() url.Values {
+// query is the selection as parameters of a URL.
+func (s *Selection) query() url.Values {
 	q := url.Values{}
 	for key, value := range map[string]string{"client": s.Client, "service": s.Service, "realserver": s.Realserver, "protocol": s.Protocol, "state": s.State} {
 		if value != "" {
@@ -169,27 +167,4 @@ func (s *Selection) Matcher(prefix string) (func(*Connection) bool, error) {
 		return (protocol == "" || protocol == c.Protocol) && (state == "" || state == c.State) && (templates == nil || *templates == c.Template) &&
 			client.has(c.Client) && service.has(c.Virtual) && server.has(c.Realserver)
 	}, nil
-}
-
-// Connections calls fn for each connection that is chosen until fn returns false.
-func (c *Client) Connections(ctx context.Context, s *Selection, fn func(Connection) bool) error {
-	path := "/v1/connections"
-	if q := s.Query(); len(q) > 0 {
-		path += "?" + q.Encode()
-	}
-	return c.stream(ctx, path, fn)
-}
-
-// Kill ends connections, and returns how many.
-func (c *Client) Kill(ctx context.Context, k Kill) (n int, err error) {
-	var done Done
-	err = c.do(ctx, http.MethodPost, "/v1/connections/kill", k, &done)
-	return done.Connections, err
-}
-
-// Move has connections go to another realserver of their service, and returns how many were moved.
-func (c *Client) Move(ctx context.Context, m Move) (n int, err error) {
-	var done Done
-	err = c.do(ctx, http.MethodPost, "/v1/connections/move", m, &done)
-	return done.Connections, err
 }

@@ -36,7 +36,7 @@ func TestSelection(t *testing.T) {
 		if err != nil || match(&c) != x.want {
 			t.Errorf("%+v: %v, want %v", x.s, err, x.want)
 		}
-		again, err := SelectionOf(x.s.Query())
+		again, err := SelectionOf(x.s.query())
 		if err != nil || again.Client != x.s.Client || again.State != x.s.State || (again.Templates == nil) != (x.s.Templates == nil) {
 			t.Errorf("%+v came back as %+v, %v", x.s, again, err)
 		}

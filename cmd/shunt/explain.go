@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,7 +33,7 @@ func explainCmd() *cobra.Command {
 			if path != "" {
 				x, err = explain.Offline(cmd.Context(), path, packet)
 			} else {
-				err = api.NewClient(socket).Get(cmd.Context(), "/v1/explain?packet="+url.QueryEscape(packet), &x)
+				x, err = api.NewClient(socket).Explain(cmd.Context(), packet)
 			}
 			if err != nil {
 				return err

@@ -22,7 +22,7 @@ func statusCmd() *cobra.Command {
 		Example: "  shunt status\n  shunt status --json | jq .verdicts",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := watched{api.NewClient(socket)}.Overview(cmd.Context())
+			o, err := api.NewClient(socket).Overview(cmd.Context())
 			if err != nil {
 				return err
 			}

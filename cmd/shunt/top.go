@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,14 +13,6 @@ import (
 	"shunt/api"
 	"shunt/internal/top"
 )
-
-// watched is the director that `shunt top` looks at.
-type watched struct{ *api.Client }
-
-func (w watched) Overview(ctx context.Context) (o api.Overview, err error) {
-	err = w.Get(ctx, "/v1/overview", &o)
-	return o, err
-}
 
 func topCmd() *cobra.Command {
 	var socket string
@@ -38,7 +29,7 @@ func topCmd() *cobra.Command {
 			if interval < 100*time.Millisecond || interval > time.Hour {
 				return usageError{fmt.Errorf("--interval %s: write 100ms to 1h", interval)}
 			}
-			d := watched{api.NewClient(socket)}
+			d := api.NewClient(socket)
 			first, err := d.Overview(cmd.Context())
 			if err != nil {
 				return err

@@ -18,10 +18,11 @@ import (
 // patience bounds how long a shell waits for the director.
 const patience = time.Second
 
-func services(socket string) (all []api.Service) {
+func services(socket string) []api.Service {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if api.NewClient(socket).Get(ctx, "/v1/services", &all) != nil {
+	all, err := api.NewClient(socket).Services(ctx)
+	if err != nil {
 		return nil
 	}
 	return all

@@ -100,20 +100,18 @@ func TestServer(t *testing.T) {
 		t.Errorf("socket: %v, %v; want mode 0600", info, err)
 	}
 	c, ctx := api.NewClient(path), context.Background()
-	var st api.Status
-	var o api.Overview
-	if err := c.Get(ctx, "/v1/overview", &o); err != nil || o.Workers != 3 {
+	if o, err := c.Overview(ctx); err != nil || o.Workers != 3 {
 		t.Errorf("overview %+v, %v", o, err)
 	}
-	if err := c.Get(ctx, "/v1/status", &st); err != nil || st.Flows != 7 || st.Verdicts["forwarded"] != 3 {
+	if st, err := c.Status(ctx); err != nil || st.Flows != 7 || st.Verdicts["forwarded"] != 3 {
 		t.Errorf("status %+v, %v", st, err)
 	}
-	services := []api.Service{{}}
-	if err := c.Get(ctx, "/v1/services", &services); err != nil || len(services) != 0 {
+	if services, err := c.Services(ctx); err != nil || services == nil || len(services) != 0 {
 		t.Errorf("services %v, %v", services, err)
 	}
 	var conns []api.Connection
-	if err := c.Get(ctx, "/v1/connections", &conns); err != nil || len(conns) != 3 || conns[2].Client.Port() != 2 {
+	err = c.Connections(ctx, &api.Selection{}, func(x api.Connection) bool { conns = append(conns, x); return true })
+	if err != nil || len(conns) != 3 || conns[2].Client.Port() != 2 {
 		t.Errorf("connections %v, %v", conns, err)
 	}
 	if err := c.Apply(ctx, []api.Change{{Op: api.OpFlush}}); err != nil {
@@ -136,15 +134,14 @@ func TestServer(t *testing.T) {
 			t.Errorf("%s: %s %s", body, resp.Status, text)
 		}
 	}
-	var x api.Explanation
-	if err := c.Get(ctx, "/v1/explain?packet=tcp+a+%3E+b", &x); err != nil || x.Tuple != "tcp a > b" {
+	if x, err := c.Explain(ctx, "tcp a > b"); err != nil || x.Tuple != "tcp a > b" {
 		t.Errorf("explanation %+v, %v", x, err)
 	}
-	if err := c.Get(ctx, "/v1/explain", &x); err == nil || !strings.Contains(err.Error(), "no packet") {
+	if _, err := c.Explain(ctx, ""); err == nil || !strings.Contains(err.Error(), "no packet") {
 		t.Errorf("an empty question gave %v", err)
 	}
-	if err := c.Get(ctx, "/v1/nothing", &conns); err == nil || !strings.Contains(err.Error(), "/v1/status") {
-		t.Errorf("an unknown path gave %v, which does not say what there is", err)
+	if status, text := raw(t, path, "GET", "/v1/nothing", nil); status != http.StatusNotFound || !strings.Contains(text, "/v1/status") {
+		t.Errorf("an unknown path gave %d %s, which does not say what there is", status, text)
 	}
 	if _, err := Listen(Socket{Path: path, Mode: 0o600}, fake{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a second director on the same socket: %v", err)
@@ -152,7 +149,7 @@ func TestServer(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := c.Get(ctx, "/v1/status", &st); err == nil || !strings.Contains(err.Error(), "no director answers") {
+	if _, err := c.Status(ctx); err == nil || !strings.Contains(err.Error(), "no director answers") {
 		t.Errorf("without a director: %v", err)
 	}
 }
@@ -164,9 +161,9 @@ func TestEmptyTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	conns := []api.Connection{{}}
-	if err := api.NewClient(path).Get(context.Background(), "/v1/connections", &conns); err != nil || len(conns) != 0 {
-		t.Errorf("%v, %v", conns, err)
+	err = api.NewClient(path).Connections(context.Background(), &api.Selection{}, func(c api.Connection) bool { t.Error(c); return true })
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -226,23 +223,21 @@ func TestChosenConnections(t *testing.T) {
 	_, wrong["select"] = c.Kill(ctx, api.Kill{})
 	_, wrong["select.client"] = c.Kill(ctx, api.Kill{Select: api.Selection{Client: "x"}})
 	_, wrong["to"] = c.Move(ctx, api.Move{All: true})
-	wrong["state2"] = c.Get(ctx, "/v1/connections?state2=x", nil)
-	wrong["packet"] = c.Get(ctx, "/v1/explain", nil)
+	_, wrong["packet"] = c.Explain(ctx, "")
 	for field, err := range wrong {
 		var f *api.FieldError
 		if !errors.As(err, &f) || f.Field != field {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	var doc map[string]any
-	if err := c.Get(ctx, "/v1/openapi.json", &doc); err != nil || doc["openapi"] == nil {
-		t.Errorf("openapi: %v", err)
+	if status, text := raw(t, path, "GET", "/v1/connections?state2=x", nil); status != http.StatusBadRequest || !strings.Contains(text, `"field":"state2"`) {
+		t.Errorf("an unknown parameter: %d %s", status, text)
 	}
 }
 
 // A socket that is not for the user, and one that is not there, give errors that say what to do.
 func TestUnreachable(t *testing.T) {
-	err := api.NewClient(filepath.Join(t.TempDir(), "s")).Get(context.Background(), "/v1/status", nil)
+	_, err := api.NewClient(filepath.Join(t.TempDir(), "s")).Status(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "no director answers") {
 		t.Error(err)
 	}

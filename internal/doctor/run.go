@@ -110,14 +110,14 @@ func (f *facts) askAndProbe(ctx context.Context, r *Report, wait time.Duration) 
 func askDirector(ctx context.Context, socket string) (*api.Overview, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	s := new(api.Overview)
-	if err := api.NewClient(socket).Get(ctx, "/v1/overview", s); err != nil {
+	s, err := api.NewClient(socket).Overview(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if s.Config == "" {
 		return nil, errors.New("the director does not say which file it goes by")
 	}
-	return s, nil
+	return &s, nil
 }
 
 func sameFile(a, b string) bool {

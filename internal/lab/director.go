@@ -158,6 +158,9 @@ func (d *Director) Kill() {
 
 // Connections asks for the connection table.
 func (d *Director) Connections(ctx context.Context) (out []api.Connection, err error) {
-	err = d.Get(ctx, "/v1/connections", &out)
+	err = d.Client.Connections(ctx, &api.Selection{}, func(c api.Connection) bool {
+		out = append(out, c)
+		return true
+	})
 	return out, err
 }

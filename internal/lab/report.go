@@ -122,8 +122,8 @@ func (s *session) report(ctx context.Context) error {
 		web = t.Web
 	}
 	d.Drawing = s.draw(web)
-	var services []api.Service
-	if err := s.director.Get(ctx, "/v1/services", &services); err != nil {
+	services, err := s.director.Services(ctx)
+	if err != nil {
 		return err
 	}
 	for _, x := range services {

@@ -27,16 +27,12 @@ func New(ctx context.Context, socket string) *Director {
 	return &Director{ctx, api.NewClient(socket)}
 }
 
-func (d *Director) table() (t api.Table, err error) {
-	err = d.client.Get(d.ctx, "/v1/table", &t)
-	return t, err
-}
+func (d *Director) table() (api.Table, error) { return d.client.Table(d.ctx) }
 
 // Info tells that the director is there. The version is that of the IPVS whose behaviour it has. The table, which may be of a hundred
 // thousand lines, is not asked for: all commands begin with this.
 func (d *Director) Info() (ipvsadm.Info, error) {
-	var s api.Status
-	err := d.client.Get(d.ctx, "/v1/status", &s)
+	s, err := d.client.Status(d.ctx)
 	return info(s.Capacity), err
 }
 

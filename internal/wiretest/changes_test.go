@@ -30,9 +30,10 @@ func (w *world) shunt(status int, args ...string) string {
 	return string(out)
 }
 
-func (w *world) overview() (o api.Overview) {
+func (w *world) overview() api.Overview {
 	w.t.Helper()
-	w.must(w.director.Get(w.ctx, "/v1/overview", &o))
+	o, err := w.director.Overview(w.ctx)
+	w.must(err)
 	return o
 }
 

@@ -87,11 +87,15 @@ func questionsUnderLoad(t *testing.T, w *world) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var wrong []error
-	for _, path := range []string{"/v1/status", "/v1/services", "/v1/connections", "/v1/neighbours"} {
+	for _, ask := range []func() error{
+		func() error { _, err := w.director.Status(w.ctx); return err },
+		func() error { _, err := w.director.Services(w.ctx); return err },
+		func() error { _, err := w.director.Connections(w.ctx); return err },
+		func() error { _, err := w.director.Neighbours(w.ctx); return err },
+	} {
 		wg.Go(func() {
 			for range each {
-				var v any
-				if err := w.director.Get(w.ctx, path, &v); err != nil {
+				if err := ask(); err != nil {
 					mu.Lock()
 					wrong = append(wrong, err)
 					mu.Unlock()

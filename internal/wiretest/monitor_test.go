@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"shunt/api"
 )
 
 // look fetches a path of the director's HTTP address.
@@ -70,8 +68,7 @@ func metricsAndOverview(t *testing.T, w *world) {
 		}
 	}
 
-	var o api.Overview
-	w.must(w.director.Get(w.ctx, "/v1/overview", &o))
+	o := w.overview()
 	if o.Reload.Failures != 1 || !strings.Contains(o.Reload.Error, "unknown scheduler") || o.Reload.Last.IsZero() {
 		t.Errorf("reload %+v", o.Reload)
 	}
@@ -84,8 +81,7 @@ func metricsAndOverview(t *testing.T, w *world) {
 	if err := w.director.Reload(good); err != nil {
 		t.Fatal(err)
 	}
-	var again api.Overview
-	w.must(w.director.Get(w.ctx, "/v1/overview", &again))
+	again := w.overview()
 	if again.Reload.Failures != 1 || again.Reload.Error != "" || again.Reloads != 1 {
 		t.Errorf("after a good reload: %+v, %d reloads", again.Reload, again.Reloads)
 	}

@@ -44,8 +44,8 @@ func TestChangesByName(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Code != api.CodeNoService {
 		t.Errorf("an unknown name: %v", err)
 	}
-	var table api.Table
-	w.must(c.Get(w.ctx, "/v1/table", &table))
+	table, err := c.Table(w.ctx)
+	w.must(err)
 	if len(table.Services) != 1 || table.Services[0].Name != "both" {
 		t.Errorf("the table does not say the name by which the service is changed: %+v", table.Services)
 	}

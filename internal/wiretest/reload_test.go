@@ -185,9 +185,10 @@ func (w *world) refused(config string, before []api.Service) string {
 }
 
 // services lists all services.
-func (w *world) services() (out []api.Service) {
+func (w *world) services() []api.Service {
 	w.t.Helper()
-	w.must(w.director.Get(w.ctx, "/v1/services", &out))
+	out, err := w.director.Services(w.ctx)
+	w.must(err)
 	return out
 }
 

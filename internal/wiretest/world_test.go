@@ -144,8 +144,8 @@ func (w *world) settled() {
 		return
 	}
 	w.eventually("each realserver has answered, or failed to", func() bool {
-		var all []api.Neighbour
-		w.must(w.director.Get(w.ctx, "/v1/neighbours", &all))
+		all, err := w.director.Neighbours(w.ctx)
+		w.must(err)
 		for _, s := range w.services() { // what the engine knows, which is told after the resolver does
 			for _, r := range s.Realservers {
 				failed := func(n api.Neighbour) bool {
@@ -185,21 +185,16 @@ func (w *world) explain() {
 	w.t.Logf("the director's log:\n%s", log)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var s api.Status
-	if err := w.director.Get(ctx, "/v1/status", &s); err == nil {
+	s, err := w.director.Overview(ctx)
+	if err == nil {
 		zero := func(_ string, n uint64) bool { return n == 0 }
 		maps.DeleteFunc(s.Verdicts, zero)
 		maps.DeleteFunc(s.Counters, zero)
 		w.t.Logf("%d flows, %d reloads, %v, %v", s.Flows, s.Reloads, s.Verdicts, s.Counters)
 	}
-	for _, path := range []string{"/v1/services", "/v1/neighbours"} {
-		var v any
-		if err := w.director.Get(ctx, path, &v); err != nil {
-			w.t.Log(err)
-			continue
-		}
+	for name, v := range map[string]any{"services": s.Services, "neighbours": s.Neighbours} {
 		text, _ := json.Marshal(v)
-		w.t.Logf("%s: %s", path, text)
+		w.t.Logf("%s: %s, %v", name, text, err)
 	}
 }
 
@@ -268,17 +263,17 @@ func (w *world) config(more string, services ...service) string {
 	return b.String()
 }
 
-func (w *world) status() (s api.Status) {
+func (w *world) status() api.Status {
 	w.t.Helper()
-	w.must(w.director.Get(w.ctx, "/v1/status", &s))
+	s, err := w.director.Status(w.ctx)
+	w.must(err)
 	return s
 }
 
 // service returns the first service.
 func (w *world) service() api.Service {
 	w.t.Helper()
-	var s []api.Service
-	w.must(w.director.Get(w.ctx, "/v1/services", &s))
+	s := w.services()
 	if len(s) == 0 {
 		w.t.Fatal("the director has no service")
 	}

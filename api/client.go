@@ -1,0 +1,237 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+)
+
+// A Client asks a running director. It may be used by several goroutines.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// SocketOf is the path of a director's control socket: a name without slash and dot stands for the director of that name.
+func SocketOf(name string) string {
+	if name == "" || strings.ContainsAny(name, "/.") {
+		return name
+	}
+	return "/run/shunt/" + name + ".sock"
+}
+
+// NewClient returns a client of the director that listens on socket, which is a path, or the name of a director: see
+// SocketOf. Nothing is opened until the first question.
+func NewClient(socket string) *Client {
+	socket = SocketOf(socket)
+	c := &Client{socket: socket}
+	c.http.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	return c
+}
+
+// Status asks for the director at a glance. It costs the director little, however many services it
+// has.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return get[Status](ctx, c, "/v1/status")
+}
+
+// Overview asks for the status, all services, neighbours, legs and whatever else a screen shows, all
+// of it read at one time.
+func (c *Client) Overview(ctx context.Context) (Overview, error) {
+	return get[Overview](ctx, c, "/v1/overview")
+}
+
+// Services asks for all services and their realservers.
+func (c *Client) Services(ctx context.Context) ([]Service, error) {
+	return get[[]Service](ctx, c, "/v1/services")
+}
+
+// Neighbours asks for the addresses of realservers and what is known of their MACs.
+func (c *Client) Neighbours(ctx context.Context) ([]Neighbour, error) {
+	return get[[]Neighbour](ctx, c, "/v1/neighbours")
+}
+
+// Explain asks where a packet would go, and why; nothing changes by it. A packet is written as in
+// "tcp 203.0.113.7:40000 > 192.168.10.100:80". The error is a *FieldError if it cannot be
+// understood.
+func (c *Client) Explain(ctx context.Context, packet string) (Explanation, error) {
+	return get[Explanation](ctx, c, "/v1/explain?"+url.Values{"packet": {packet}}.Encode())
+}
+
+// Table asks for all that ipvsadm lists.
+func (c *Client) Table(ctx context.Context) (Table, error) {
+	return get[Table](ctx, c, "/v1/table")
+}
+
+// Config returns the running configuration as a file.
+func (c *Client) Config(ctx context.Context) (RunningConfig, error) {
+	return get[RunningConfig](ctx, c, "/v1/config")
+}
+
+// OpenAPI asks for the description of all questions and answers, a JSON document.
+func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
+	return get[json.RawMessage](ctx, c, "/v1/openapi.json")
+}
+
+// Connections calls fn for each connection that is selected until fn returns false. They are read
+// one by one as they come: a table may have millions. The error is a *FieldError if a field of the
+// selection is wrong.
+func (c *Client) Connections(ctx context.Context, s *Selection, fn func(Connection) bool) error {
+	path := "/v1/connections"
+	if q := s.query(); len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	resp, err := c.ask(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.list(resp.Body, fn)
+}
+
+// list decodes a list one by one.
+func (c *Client) list(r io.Reader, fn func(Connection) bool) error {
+	dec := json.NewDecoder(r)
+	_, err := dec.Token()
+	for err == nil && dec.More() {
+		var x Connection
+		if err = dec.Decode(&x); err == nil && !fn(x) {
+			return nil
+		}
+	}
+	if err == nil {
+		_, err = dec.Token() // that the list was not cut off
+	}
+	if err != nil {
+		return fmt.Errorf("the director on %s: %w", c.socket, err)
+	}
+	return nil
+}
+
+// Kill ends connections, and returns how many, templates among them.
+func (c *Client) Kill(ctx context.Context, k Kill) (int, error) {
+	done, err := post[Done](ctx, c, "/v1/connections/kill", k)
+	return done.Connections, err
+}
+
+// Move has connections go to another realserver of their service, and returns how many were moved.
+func (c *Client) Move(ctx context.Context, m Move) (int, error) {
+	done, err := post[Done](ctx, c, "/v1/connections/move", m)
+	return done.Connections, err
+}
+
+// Apply makes changes, all or none. The error is an *Error if the director refused one: its field
+// Change says which.
+func (c *Client) Apply(ctx context.Context, changes []Change) error {
+	return c.do(ctx, http.MethodPost, "/v1/changes", changes, nil)
+}
+
+// Drain gives the realserver weight 0: it gets no new connections.
+func (c *Client) Drain(ctx context.Context, s Servers) ([]WeightChange, error) {
+	return post[[]WeightChange](ctx, c, "/v1/realservers/drain", s)
+}
+
+// Enable gives the realserver the weight that it had before it was drained, else that of the
+// configuration, else 1.
+func (c *Client) Enable(ctx context.Context, s Servers) ([]WeightChange, error) {
+	return post[[]WeightChange](ctx, c, "/v1/realservers/enable", s)
+}
+
+// Reload has the director read its file again, and waits until it is in force. The error is an
+// *Error with all that is wrong if the file was refused; the old configuration stays in force then.
+func (c *Client) Reload(ctx context.Context) (Reload, error) {
+	return post[Reload](ctx, c, "/v1/reload", nil)
+}
+
+func get[T any](ctx context.Context, c *Client, path string) (answer T, err error) {
+	err = c.do(ctx, http.MethodGet, path, nil, &answer)
+	return answer, err
+}
+
+func post[T any](ctx context.Context, c *Client, path string, body any) (answer T, err error) {
+	err = c.do(ctx, http.MethodPost, path, body, &answer)
+	return answer, err
+}
+
+// do asks, with a body unless it is nil, and decodes the answer into v unless that is nil.
+func (c *Client) do(ctx context.Context, method, path string, body, v any) error {
+	resp, err := c.ask(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if v == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("the director on %s: %w", c.socket, err)
+	}
+	return nil
+}
+
+// ask returns the answer to a question if it is one. A refusal is an *Error or a *FieldError.
+func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://shunt"+path, r)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	var refused Error
+	var field FieldError
+	switch {
+	case resp.StatusCode == http.StatusConflict && json.Unmarshal(text, &refused) == nil:
+		return nil, &refused
+	case resp.StatusCode == http.StatusBadRequest && json.Unmarshal(text, &field) == nil:
+		return nil, &field
+	}
+	return nil, fmt.Errorf("the director on %s refused %s: %s: %s", c.socket, path, resp.Status, bytes.TrimSpace(text))
+}
+
+// unreachable says in other words why no director answers.
+func (c *Client) unreachable(err error) error {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err // the URL says nothing that is not said here
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no director answers on %s: start one (shunt run), or name its socket (--socket, SHUNT_SOCKET): %w", c.socket, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the control socket %s is not for you: be root or in its group (control.group of the configuration): %w", c.socket, err)
+	}
+	return fmt.Errorf("no director answers on %s: %w", c.socket, err)
+}
