@@ -60,6 +60,9 @@ func (l *lab) localPorts(p [2]uint16) error {
 	return l.client.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprint(p[0], " ", p[1]))
 }
 
+// closeTimeout is a little more than how long a director remembers a connection that a RST has closed.
+const closeTimeout = 11 * time.Second
+
 // RunAttack lets real clients and one attacker after the other at the director, with a table that
 // is full and one that is not.
 func RunAttack(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
@@ -164,12 +167,16 @@ func measureAttack(opt AttackOptions, l *lab, run *running, v *victims, s *afpac
 	if err != nil {
 		return err
 	}
-	sent, took := uint64(0), time.Duration(0)
+	sent, took, silence := uint64(0), time.Duration(0), time.Duration(0)
+	switch a.Name {
+	case "forged RST", "forged FIN", "forged, no flags":
+		silence = closeTimeout // what it has closed is forgotten by then
+	}
 	row.Survived = v.live(func() {
 		start := time.Now()
 		sent = traffic.SendBy(s, a, float64(opt.Rate), opt.Window)
 		took = time.Since(start)
-	})
+	}, silence)
 	_, after, err := packets(l.client, "c0")
 	if err != nil {
 		return err

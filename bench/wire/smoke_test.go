@@ -68,7 +68,7 @@ func TestAttackSmoke(t *testing.T) {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	r, err := RunAttack(t.Context(), AttackOptions{
-		Shunt: filepath.Join(dir, "shunt"), Flows: 5000, Rate: 5000, Window: time.Second, Only: []string{"SYN and bare ACK", "forged RST"}, Log: t.Output(),
+		Shunt: filepath.Join(dir, "shunt"), Flows: 5000, Rate: 5000, Window: time.Second, Only: []string{"SYN and bare ACK", "UDP, one packet"}, Log: t.Output(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -162,8 +162,9 @@ func ask(c net.Conn, what byte) error {
 	return err
 }
 
-// live has all of them do what they do while attack runs, and tells how they fared.
-func (v *victims) live(attack func()) (s Survived) {
+// live has all of them do what they do while attack runs, and tells how they fared. The silent ones
+// are silent for so long after it.
+func (v *victims) live(attack func(), silence time.Duration) (s Survived) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	var stop atomic.Bool
@@ -193,6 +194,7 @@ func (v *victims) live(attack func()) (s Survived) {
 	stop.Store(true)
 	close(v.end)
 	wg.Wait()
+	time.Sleep(silence)
 	for _, c := range v.idle {
 		note(&s.Idle, wrap("silent connection", ask(c, 'e')))
 	}

@@ -39,9 +39,9 @@ func (e *Entry) proves() bool {
 	return true
 }
 
-// reach is how far ahead of what a client has sent a segment of its may begin, in units of 64 KiB:
-// a mebibyte.
-const reach = 16
+// reach is how far ahead of what a client has sent a segment of its may begin, in units of 64 KiB.
+// The shorter it is, the more forged segments it takes to lead the number astray.
+const reach = 4
 
 // Follow notes the upper half of the sequence number of a client's segment. Retransmissions, and
 // numbers that can hardly be the client's, change nothing.
@@ -64,10 +64,11 @@ func (e *Entry) Learn(seq uint16) {
 	e.Flags |= Sequenced
 }
 
-// Fits reports whether a segment whose sequence number has this upper half can be the client's: it
-// begins at most 64 to 128 KiB before and a mebibyte after what the client has sent. Of a client of
-// which no number is known any fits.
-func (e *Entry) Fits(seq uint16) bool { return e.Flags&Sequenced == 0 || seq-e.seq+1 <= reach+1 }
+// Fits reports whether a segment whose sequence number has this upper half can end a client's
+// connection: it begins at most 64 to 128 KiB before what the client sent last, and 128 to 192 KiB
+// after, so after the longest segment that there is. Of a client of which no number is known any
+// fits.
+func (e *Entry) Fits(seq uint16) bool { return e.Flags&Sequenced == 0 || seq-e.seq+1 <= 3 }
 
 // Is reports whether this is what was learnt, or nothing was.
 func (e *Entry) Is(seq uint16) bool { return e.Flags&Sequenced == 0 || e.seq == seq }
