@@ -73,10 +73,10 @@ func matches(rule, name string) bool {
 	return rule == name
 }
 
-// TestFrameNeedsNothing: a frame is read by the standard library alone, and so are schedulers, so that either may be
-// used elsewhere.
+// TestFrameNeedsNothing: a frame is read by the standard library alone, and so are schedulers and the
+// client of the control socket, so that each may be used elsewhere.
 func TestFrameNeedsNothing(t *testing.T) {
-	for _, name := range []string{"shunt/forwarder/frame", "shunt/scheduler"} {
+	for _, name := range []string{"shunt/forwarder/frame", "shunt/scheduler", "shunt/api"} {
 		for _, dep := range goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", name) {
 			if dep != name {
 				t.Errorf("%s depends on %s", name, dep)

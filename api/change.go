@@ -1,10 +1,6 @@
 package api
 
-import (
-	"fmt"
-	"net/netip"
-	"strings"
-)
+import "net/netip"
 
 // VirtualService is a service as ipvsadm speaks of it: what identifies it, and its settings.
 type VirtualService struct {
@@ -42,23 +38,31 @@ type Timeouts struct {
 	UDP    float64 `json:"udp"`
 }
 
+// An Op is what a Change does.
+type Op string
+
 // The operations of changes.
 const (
-	OpAddService    = "add-service"
-	OpEditService   = "edit-service" // all settings replace those it had
-	OpDeleteService = "delete-service"
-	OpFlush         = "flush"
-	OpAddServer     = "add-server" // at the head of the list
-	OpEditServer    = "edit-server"
-	OpDeleteServer  = "delete-server"
-	OpSetTimeouts   = "set-timeouts"
-	OpZero          = "zero" // counters of the service, or of all if there is none
+	OpAddService    Op = "add-service"
+	OpEditService   Op = "edit-service" // all settings replace those it had
+	OpDeleteService Op = "delete-service"
+	OpFlush         Op = "flush"
+	OpAddServer     Op = "add-server" // at the head of the list
+	OpEditServer    Op = "edit-server"
+	OpDeleteServer  Op = "delete-server"
+	OpSetTimeouts   Op = "set-timeouts"
+	OpZero          Op = "zero" // counters of the service, or of all if there is none
 )
+
+// Ops lists the operations.
+func Ops() []Op {
+	return []Op{OpAddService, OpEditService, OpDeleteService, OpFlush, OpAddServer, OpEditServer, OpDeleteServer, OpSetTimeouts, OpZero}
+}
 
 // Change is one step of a transaction: POST /v1/changes takes a list of them and carries out all or none. What it changes
 // lasts until the configuration is read again.
 type Change struct {
-	Op       string          `json:"op"`
+	Op       Op              `json:"op"`
 	Service  *VirtualService `json:"service,omitempty"`
 	Server   *VirtualServer  `json:"server,omitempty"`
 	Timeouts *Timeouts       `json:"timeouts,omitempty"`
@@ -91,75 +95,28 @@ type Table struct {
 	Services []TableService `json:"services"`
 }
 
+// A Code says why the director refused a change.
+type Code string
+
 // The codes of errors.
 const (
-	CodeExists           = "exists"
-	CodeNoService        = "no-service"
-	CodeServerExists     = "server-exists"
-	CodeNoServer         = "no-server"
-	CodeUnknownScheduler = "unknown-scheduler"
-	CodeUnknownMark      = "unknown-mark"
-	CodeRange            = "range"
-	CodeInvalid          = "invalid"
-	CodeOwnAddress       = "own-address" // of the director's host; Change.Force makes the change all the same
-	CodeReload           = "reload"      // the file was refused
+	CodeExists           Code = "exists"
+	CodeNoService        Code = "no-service"
+	CodeServerExists     Code = "server-exists"
+	CodeNoServer         Code = "no-server"
+	CodeUnknownScheduler Code = "unknown-scheduler"
+	CodeUnknownMark      Code = "unknown-mark"
+	CodeRange            Code = "range"
+	CodeInvalid          Code = "invalid"
+	CodeOwnAddress       Code = "own-address" // of the director's host; Change.Force makes the change all the same
+	CodeReload           Code = "reload"      // the file was refused
 )
 
 // Error is the answer to a change that cannot be made. The status is 409.
 type Error struct {
-	Code    string `json:"code"`
+	Code    Code   `json:"code"`
 	Message string `json:"error"`
 	Change  int    `json:"change"` // which, counted from 0
 }
 
 func (e *Error) Error() string { return e.Message }
-
-// Check tells what is missing or unknown in a change, whatever the director has; path is its place. The error is a *FieldError. Ranges
-// of numbers are the director's to check.
-func (c *Change) Check(path string) error {
-	service, server := true, strings.HasSuffix(c.Op, "-server")
-	switch c.Op {
-	case OpAddService, OpEditService, OpDeleteService, OpAddServer, OpEditServer, OpDeleteServer:
-	case OpFlush, OpSetTimeouts, OpZero:
-		service = c.Op == OpZero && c.Service != nil
-	default:
-		return wrong(path+".op", fmt.Sprintf("%q is not known; there are %s", c.Op, strings.Join(Ops(), ", ")))
-	}
-	switch {
-	case service && c.Service == nil:
-		return wrong(path+".service", "is missing")
-	case server && c.Server == nil:
-		return wrong(path+".server", "is missing")
-	case c.Op == OpSetTimeouts && c.Timeouts == nil:
-		return wrong(path+".timeouts", "is missing")
-	}
-	if service {
-		if err := c.Service.check(path + ".service"); err != nil {
-			return err
-		}
-	}
-	if server && !c.Server.Address.IsValid() {
-		return wrong(path+".server.address", "is missing")
-	}
-	return nil
-}
-
-// Ops lists the operations.
-func Ops() []string {
-	return []string{OpAddService, OpEditService, OpDeleteService, OpFlush, OpAddServer, OpEditServer, OpDeleteServer, OpSetTimeouts, OpZero}
-}
-
-func (s *VirtualService) check(path string) error {
-	if s.Mark != 0 || s.Name != "" {
-		return nil
-	}
-	switch strings.ToUpper(s.Protocol) {
-	case "TCP", "UDP", "SCTP":
-	default:
-		return wrong(path+".protocol", fmt.Sprintf("%q is none of TCP, UDP and SCTP", s.Protocol))
-	}
-	if !s.Address.IsValid() {
-		return wrong(path+".address", "is missing")
-	}
-	return nil
-}

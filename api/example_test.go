@@ -38,9 +38,9 @@ func pretend() (socket string, stop func()) {
 	return socket, func() { _ = errors.Join(l.Close(), os.RemoveAll(dir)) }
 }
 
-// A program asks a director how it fares, and has it add a service with a realserver, both or none.
+// A program reads the status of a director, and adds a service with a realserver, both or none.
 func ExampleClient() {
-	socket, stop := pretend() // in earnest: api.NewClient(api.SocketOf("shunt"))
+	socket, stop := pretend() // of a real director: api.NewClient("shunt")
 	defer stop()
 	ctx := context.Background()
 	c := api.NewClient(socket)

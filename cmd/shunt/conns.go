@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shunt/api"
+	"shunt/internal/control"
 )
 
 func connsCmd() *cobra.Command {
@@ -29,7 +30,7 @@ func connsCmd() *cobra.Command {
 			"  shunt conns move --realserver 10.10.0.12 --service 192.168.10.100:80 --to 10.10.0.11",
 		Args: noCommand("conns"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := s.Matcher("--"); err != nil {
+			if _, err := control.Matcher(&s, "--"); err != nil {
 				return usageError{err}
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
@@ -69,10 +70,10 @@ func connsCmd() *cobra.Command {
 
 // chosen refuses to change all connections without being told to.
 func chosen(s *api.Selection, all bool) error {
-	if _, err := s.Matcher("--"); err != nil {
+	if _, err := control.Matcher(s, "--"); err != nil {
 		return usageError{err}
 	}
-	if s.Empty() && !all {
+	if *s == (api.Selection{}) && !all {
 		return usageError{errors.New("conns: choose connections by --client, --service, --realserver, --protocol or --state, or write --all")}
 	}
 	return nil

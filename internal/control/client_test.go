@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -15,25 +14,29 @@ import (
 	"shunt/api"
 )
 
+// serve answers on a socket by a function.
+func serve(t *testing.T, answer http.HandlerFunc) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: answer}
+	go func() { _ = s.Serve(ln) }()
+	t.Cleanup(func() { s.Close() })
+	return socket
+}
+
 // The client has one method for each route, and no method asks for what is not there.
 func TestClientHasAllRoutes(t *testing.T) {
 	h := handler(fake{}, false, slog.New(slog.DiscardHandler))
 	asked := map[string]string{} // by route, the method that asks for it
 	method := ""
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	socket := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		asked[r.Method+" "+r.URL.Path] = method
 		h.ServeHTTP(w, r)
-	}))
-	socket := filepath.Join(t.TempDir(), "s")
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Listener.Close()
-	s.Listener = ln
-	s.Start()
-	defer s.Close()
-
+	})
 	c := reflect.ValueOf(api.NewClient(socket))
 	for i := range c.NumMethod() {
 		method = c.Type().Method(i).Name

@@ -106,7 +106,7 @@ func body(w http.ResponseWriter, r *http.Request, name string, v any) error {
 	large := &http.MaxBytesError{Limit: maxBody}
 	err := error(large)
 	if r.ContentLength <= maxBody { // which is negative if it is not told
-		err = api.Decode(http.MaxBytesReader(w, r.Body, maxBody), name, v)
+		err = decode(http.MaxBytesReader(w, r.Body, maxBody), name, v)
 	}
 	if err != nil { // a client that still writes would see a broken pipe, and not the answer
 		_, _ = io.CopyN(io.Discard, r.Body, maxBody)
@@ -126,7 +126,7 @@ func changes(w http.ResponseWriter, r *http.Request, q *question) error {
 		return &api.FieldError{Field: "changes", Message: fmt.Sprintf("there are %d changes; a transaction has at most %d: send several", len(list), maxChanges)}
 	}
 	for i := range list {
-		if err := list[i].Check(fmt.Sprintf("changes[%d]", i)); err != nil {
+		if err := checkChange(&list[i], fmt.Sprintf("changes[%d]", i)); err != nil {
 			return err
 		}
 	}
@@ -139,11 +139,11 @@ func changes(w http.ResponseWriter, r *http.Request, q *question) error {
 
 // connections streams the table, which may be larger than one would want in memory twice.
 func connections(w http.ResponseWriter, r *http.Request, q *question) error {
-	s, err := api.SelectionOf(r.URL.Query())
+	s, err := selectionOf(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	chosen, err := s.Matcher("")
+	chosen, err := Matcher(&s, "")
 	if err != nil {
 		return err
 	}
@@ -153,10 +153,10 @@ func connections(w http.ResponseWriter, r *http.Request, q *question) error {
 
 // chosen checks a selection of which connections are to be changed.
 func chosen(s *api.Selection, all bool) (func(*api.Connection) bool, error) {
-	if s.Empty() && !all {
+	if *s == (api.Selection{}) && !all {
 		return nil, &api.FieldError{Field: "select", Message: "nothing is chosen: name a client, a service, a realserver, a protocol or a state, or write all"}
 	}
-	return s.Matcher("select.")
+	return Matcher(s, "select.")
 }
 
 func kill(w http.ResponseWriter, r *http.Request, q *question) error {

@@ -137,7 +137,7 @@ func handler(d Director, readOnly bool, log *slog.Logger) http.Handler {
 			http.Error(w, "this socket is read-only: it answers GET and changes nothing; ask by the control socket (control.socket)", http.StatusForbidden)
 			return
 		}
-		what := api.Excerpt(strconv.Quote(r.Method+" "+r.URL.Path), 200)
+		what := Excerpt(strconv.Quote(r.Method+" "+r.URL.Path), 200)
 		http.Error(w, "there is no "+what+"; there are "+strings.Join(all, ", "), http.StatusNotFound)
 	})
 	return mux
@@ -150,12 +150,12 @@ func refuse(w http.ResponseWriter, err error) {
 	var refused *api.Error
 	switch {
 	case errors.As(err, &field):
-		status, err = http.StatusBadRequest, &api.FieldError{Field: api.Excerpt(field.Field, 200), Message: api.Excerpt(field.Message, 1000)}
+		status, err = http.StatusBadRequest, &api.FieldError{Field: Excerpt(field.Field, 200), Message: Excerpt(field.Message, 1000)}
 	case errors.As(err, &refused):
 		status, err = http.StatusConflict, refused
 	default:
 		goOn(w)
-		http.Error(w, api.Excerpt(err.Error(), 1000), status)
+		http.Error(w, Excerpt(err.Error(), 1000), status)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -162,7 +162,7 @@ func (t *translator) add(c *api.Change) error {
 		return fmt.Errorf("op %q is not known: %w", c.Op, forwarder.ErrInvalid)
 	}
 	needsService := c.Op != api.OpFlush && c.Op != api.OpSetTimeouts && c.Op != api.OpZero
-	if needsService && c.Service == nil || strings.HasSuffix(c.Op, "-server") && c.Server == nil {
+	if needsService && c.Service == nil || strings.HasSuffix(string(c.Op), "-server") && c.Server == nil {
 		return fmt.Errorf("%s: service or server is missing: %w", c.Op, forwarder.ErrInvalid)
 	}
 	t.steps = append(t.steps, step)
@@ -341,10 +341,10 @@ func refusal(at int, err error) *api.Error {
 	if errors.As(err, &known) {
 		return known
 	}
-	e := &api.Error{Code: api.CodeInvalid, Message: api.Excerpt(err.Error(), 1000), Change: at}
+	e := &api.Error{Code: api.CodeInvalid, Message: control.Excerpt(err.Error(), 1000), Change: at}
 	for _, c := range []struct {
 		is   error
-		code string
+		code api.Code
 	}{
 		{forwarder.ErrServiceExists, api.CodeExists}, {forwarder.ErrNoService, api.CodeNoService},
 		{forwarder.ErrDestExists, api.CodeServerExists}, {forwarder.ErrNoDest, api.CodeNoServer},

@@ -57,8 +57,8 @@ func TestNumbersOfChanges(t *testing.T) {
 	}
 	before := d.Table()
 	for _, weight := range []int64{-1, 65536, -4294967291, 4294967301, math.MinInt64, math.MaxInt64, 1 << 31, 1 << 32} {
-		for _, op := range []string{api.OpAddServer, api.OpEditServer} {
-			addr := netip.MustParseAddr(map[string]string{api.OpAddServer: "10.0.0.2", api.OpEditServer: "10.0.0.1"}[op])
+		for _, op := range []api.Op{api.OpAddServer, api.OpEditServer} {
+			addr := netip.MustParseAddr(map[api.Op]string{api.OpAddServer: "10.0.0.2", api.OpEditServer: "10.0.0.1"}[op])
 			e := d.try(api.Change{Op: op, Service: web(), Server: &api.VirtualServer{Address: addr, Port: 80, Weight: weight}})
 			if e == nil || e.Code != api.CodeInvalid || !strings.Contains(e.Message, "it must be from 0 to 65535") {
 				t.Errorf("%s with weight %d: %v", op, weight, e)

@@ -32,7 +32,7 @@ func (d *Director) RereadFile(ctx context.Context, by control.Peer) (api.Reload,
 	}
 	d.log.Info("the file is read again, as was asked by the control socket", "by", by)
 	if err := d.opt.Reload(ctx); err != nil {
-		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: api.Excerpt(err.Error(), maxReloadError)}
+		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: control.Excerpt(err.Error(), maxReloadError)}
 	}
 	return d.outcomes.reload(), nil
 }

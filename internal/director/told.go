@@ -26,7 +26,7 @@ func (d *Director) tell(by control.Peer, t *translator) {
 // note puts a change that is about to be made into words, with what was before.
 func (t *translator) note(c *api.Change, s *forwarder.Service, dest *forwarder.Destination) {
 	if len(t.told) < maxTold {
-		t.told = append(t.told, c.Op+t.words(c, s, dest))
+		t.told = append(t.told, string(c.Op)+t.words(c, s, dest))
 	}
 }
 

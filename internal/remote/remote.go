@@ -147,7 +147,7 @@ func connection(c *api.Connection) ipvsadm.Connection {
 }
 
 // errnos are the kernel's numbers for the director's refusals (ip_vs_ctl.c).
-var errnos = map[string]syscall.Errno{
+var errnos = map[api.Code]syscall.Errno{
 	api.CodeExists: syscall.EEXIST, api.CodeNoService: syscall.ESRCH, api.CodeServerExists: syscall.EEXIST, api.CodeNoServer: syscall.ENOENT,
 	api.CodeUnknownScheduler: syscall.ENOENT, api.CodeRange: syscall.ERANGE, api.CodeInvalid: syscall.EINVAL, api.CodeOwnAddress: syscall.EINVAL,
 }
@@ -202,7 +202,7 @@ func oneLine(s string) string {
 	return api.Printable(s)
 }
 
-var ops = map[ipvsadm.Op]string{
+var ops = map[ipvsadm.Op]api.Op{
 	ipvsadm.AddService: api.OpAddService, ipvsadm.EditService: api.OpEditService, ipvsadm.DeleteService: api.OpDeleteService,
 	ipvsadm.Flush: api.OpFlush, ipvsadm.ZeroService: api.OpZero, ipvsadm.ZeroAll: api.OpZero, ipvsadm.AddDestination: api.OpAddServer,
 	ipvsadm.EditDestination: api.OpEditServer, ipvsadm.DeleteDestination: api.OpDeleteServer, ipvsadm.SetTimeouts: api.OpSetTimeouts,
@@ -240,7 +240,7 @@ func change(c *ipvsadm.Change) (api.Change, error) {
 		}
 	}
 	out.Service = v
-	if strings.HasSuffix(out.Op, "-server") {
+	if strings.HasSuffix(string(out.Op), "-server") {
 		r := &c.Destination
 		out.Server = &api.VirtualServer{Address: r.Addr, Port: r.Port, Weight: int64(r.Weight), Upper: r.Upper, Lower: r.Lower}
 	}

@@ -1,4 +1,4 @@
-package api
+package control
 
 import (
 	"encoding"
@@ -12,12 +12,14 @@ import (
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"shunt/api"
 )
 
-// Decode reads one JSON value into v, a pointer to what it is to be, and says which field is wrong: one that is not known, given
-// twice, of another kind or out of range. name is that of the whole in the places of fields. The error is a *FieldError, or
+// decode reads one JSON value into v, a pointer to what it is to be, and says which field is wrong: one that is not known, given
+// twice, of another kind or out of range. name is that of the whole in the places of fields. The error is a *api.FieldError, or
 // one of reading.
-func Decode(r io.Reader, name string, v any) error {
+func decode(r io.Reader, name string, v any) error {
 	d := &strict{dec: jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), name: name}
 	if err := d.value(reflect.ValueOf(v).Elem()); err != nil {
 		return d.explain(name, err)
@@ -64,7 +66,7 @@ func (d *strict) at(s step, v reflect.Value) error {
 }
 
 func (d *strict) explain(name string, err error) error {
-	var field *FieldError
+	var field *api.FieldError
 	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.As(err, &field):

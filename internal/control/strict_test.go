@@ -1,4 +1,4 @@
-package api
+package control
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"shunt/api"
 )
 
 func TestDecodeSaysWhichField(t *testing.T) {
@@ -30,9 +32,9 @@ func TestDecodeSaysWhichField(t *testing.T) {
 		{``, "changes", "ends too soon"},
 		{`[{"op": flush}]`, "changes", "no JSON at byte"},
 	} {
-		var list []Change
-		err := Decode(strings.NewReader(c.body), "changes", &list)
-		var f *FieldError
+		var list []api.Change
+		err := decode(strings.NewReader(c.body), "changes", &list)
+		var f *api.FieldError
 		if !errors.As(err, &f) || f.Field != c.field || !strings.Contains(f.Message, c.message) {
 			t.Errorf("%s: %v, want %s: ...%s...", c.body, err, c.field, c.message)
 		}
@@ -54,11 +56,11 @@ func TestCheckSaysWhichField(t *testing.T) {
 		`[{"op": "add-server", "server": {"port": 65536}}]`:                              "changes[0].server.port: 65536 is not a whole number from 0 to 65535",
 		`[{"op": "add-service", "service": {"protocol": "tcp", "address": "10.0.0.1"}}]`: "",
 	} {
-		var list []Change
-		err := Decode(strings.NewReader(body), "changes", &list)
+		var list []api.Change
+		err := decode(strings.NewReader(body), "changes", &list)
 		for i := range list {
 			if err == nil {
-				err = list[i].Check([]string{"changes[0]", "changes[1]"}[i])
+				err = checkChange(&list[i], []string{"changes[0]", "changes[1]"}[i])
 			}
 		}
 		if got := ""; err != nil && !strings.HasPrefix(err.Error(), want) || err == nil && want != got {
@@ -69,10 +71,10 @@ func TestCheckSaysWhichField(t *testing.T) {
 
 // BenchmarkDecode110000 reads what ipvsadm -R sends for 10,000 services of ten realservers each.
 func BenchmarkDecode110000(b *testing.B) {
-	var list []Change
+	var list []api.Change
 	for i := range 110_000 {
-		c := Change{Op: OpAddServer, Service: &VirtualService{Protocol: "TCP", Address: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), Port: 80}}
-		c.Server = &VirtualServer{Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Port: 80, Weight: int64(i % 10)}
+		c := api.Change{Op: api.OpAddServer, Service: &api.VirtualService{Protocol: "TCP", Address: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), Port: 80}}
+		c.Server = &api.VirtualServer{Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Port: 80, Weight: int64(i % 10)}
 		list = append(list, c)
 	}
 	text, err := json.Marshal(list)
@@ -82,7 +84,7 @@ func BenchmarkDecode110000(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		list = nil
-		if err := Decode(bytes.NewReader(text), "changes", &list); err != nil || len(list) != 110_000 {
+		if err := decode(bytes.NewReader(text), "changes", &list); err != nil || len(list) != 110_000 {
 			b.Fatal(len(list), err)
 		}
 	}
@@ -95,9 +97,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`[{"op": "flush"}]  `))
 	f.Add([]byte("[{\"op\": \"\xff\"}]"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var strict, loose []Change
-		if err := Decode(bytes.NewReader(body), "changes", &strict); err != nil {
-			var field *FieldError
+		var strict, loose []api.Change
+		if err := decode(bytes.NewReader(body), "changes", &strict); err != nil {
+			var field *api.FieldError
 			if !errors.As(err, &field) {
 				t.Fatalf("%v names no field", err)
 			}
@@ -114,7 +116,7 @@ func FuzzDecode(f *testing.F) {
 			return // a zone or the like
 		}
 		if strict != nil {
-			if err := Decode(bytes.NewReader(again), "changes", &loose); err != nil {
+			if err := decode(bytes.NewReader(again), "changes", &loose); err != nil {
 				t.Fatalf("%s: %v", again, err)
 			}
 		}
