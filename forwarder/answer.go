@@ -225,9 +225,9 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 	old := ^binary.BigEndian.Uint16(b[p.L4+2:])
 	was, is := uint32(p.ICMPType)<<8, uint32(b[p.L4])<<8
 	c := ^frame.Fold(uint64(old) + uint64(^was&0xffff) + uint64(is))
-	if c == 0 {
-		// That leaves open whether all other words add up to 0xffff or, in a message of zeros, to 0: it is right for the
-		// first, wrong for the second, and 0xffff is right for both.
+	if c == 0 && !p.V6 {
+		// The other words add up to 0xffff or, in a message of zeros, to 0. A checksum of 0 is right for the first only,
+		// 0xffff for both. ICMPv6 sums the addresses too, which are never all zero.
 		c = 0xffff
 	}
 	binary.BigEndian.PutUint16(b[p.L4+2:], c)

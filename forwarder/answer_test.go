@@ -250,6 +250,16 @@ func TestEchoOfNothing(t *testing.T) {
 	}
 }
 
+// TestEchoChecksumZero: the checksum of an ICMPv6 reply may be 0.
+func TestEchoChecksumZero(t *testing.T) {
+	r := start(t)
+	someServices(r)
+	network, _ := answer(r, talk6(0, 0).icmp(128, 0, 0x07, 0x4d, 0x17, 0x77, 0x36, 0xbe, 0x52, 0xca, 0x7a, 0xde))
+	if got := network.LayerPayload(); got[2] != 0 || got[3] != 0 {
+		t.Fatalf("the checksum is %x, want 0", got[2:4])
+	}
+}
+
 // TestManyPings: all pings of a batch are answered, each in its own frame.
 func TestManyPings(t *testing.T) {
 	r := start(t)
