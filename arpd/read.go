@@ -12,7 +12,7 @@ import (
 
 // Answers are bounded in rate, so that a flood of requests is not made into one of answers.
 const (
-	answerRate  = 1000 // a second
+	answerRate  = 500 // a second
 	answerBurst = 200
 )
 
