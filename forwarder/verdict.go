@@ -19,7 +19,7 @@ const (
 	// The frame could not be read.
 	Runt         // shorter than an Ethernet header
 	BadHeader    // lengths or version contradict each other
-	BadChecksum  // wrong checksum of the IPv4 header
+	BadChecksum  // wrong IPv4 header checksum
 	BadTransport // the transport header does not fit the packet, or the checksum of a ping is wrong
 	Truncated    // the ring or the capture held less than the frame
 	Fragment     // of a datagram whose first fragment does not come, or whose fragments do not fit together
@@ -36,8 +36,8 @@ const (
 	TableFull     // no room in the connection table
 	TableLost     // it was being processed when the connection table's file was cut by another process
 	DropPacket    // refused by drop_packet
-	NoICMPFlow    // an ICMP message about no known flow
-	ICMPIgnored   // an ICMP message of a type that is not passed on
+	NoICMPFlow    // an ICMP message about an unknown flow
+	ICMPIgnored   // an ICMP message of a type that is not forwarded
 	FragNeeded    // longer than the MTU of the leg it would leave by, and not to be fragmented: the sender is told
 	AboveMTU      // the same, but the sender is not told: it may be fragmented, and the director does not fragment
 
@@ -64,21 +64,21 @@ var verdictNames = [NumVerdicts]string{
 
 var verdictMeanings = [NumVerdicts]string{
 	Forwarded: "sent to a realserver", Echoed: "ping to a VIP, answered by the director",
-	NotForUs: "sent to another MAC than the leg's", NotIP: "neither IPv4 nor IPv6",
-	NotOurs: "sent to an address that is no VIP", WrongVLAN: "of another VLAN than the leg's",
-	OtherProto: "to a VIP by a protocol that is not scheduled", NoService: "to a port of a VIP that no service has",
-	Runt: "shorter than an Ethernet header", BadHeader: "IP lengths or version contradict each other",
-	BadChecksum: "wrong checksum of the IPv4 header", BadTransport: "transport header does not fit the packet, or bad checksum of a ping",
-	Truncated: "longer than the ring's slot or the capture's snap length", Fragment: "the first fragment of its datagram did not come in time, or the fragments do not fit together",
-	LoopGuard: "came from a realserver's MAC or our own", BadSource: "source is a VIP, a group address or none",
-	NoFlow:        "TCP or SCTP packet that opens nothing, of an unknown flow",
-	NoDestination: "every realserver is out, overloaded or of weight 0", DestGone: "flow of a realserver that was removed",
+	NotForUs: "destination MAC is not that of the leg", NotIP: "neither IPv4 nor IPv6",
+	NotOurs: "destination address is not a VIP", WrongVLAN: "VLAN is not that of the leg",
+	OtherProto: "to a VIP, with a protocol that is not scheduled", NoService: "to a VIP, but no service has this port",
+	Runt: "shorter than an Ethernet header", BadHeader: "IP lengths or version are inconsistent",
+	BadChecksum: "wrong IPv4 header checksum", BadTransport: "transport header does not fit into the packet, or wrong checksum of a ping",
+	Truncated: "longer than the ring's slot or the capture's snap length", Fragment: "first fragment of the datagram did not arrive in time, or the fragments are inconsistent",
+	LoopGuard: "source MAC is a realserver's or the director's own", BadSource: "source address is a VIP, a group address or unspecified",
+	NoFlow:        "TCP or SCTP packet of an unknown flow that does not start a connection",
+	NoDestination: "every realserver is unavailable, overloaded or has weight 0", DestGone: "flow of a realserver that was removed",
 	Unresolved: "the realserver's MAC is not known", TableFull: "no room in the connection table",
-	TableLost:  "it was being processed when another process cut the connection table's file",
-	DropPacket: "refused by drop_packet", NoICMPFlow: "ICMP message about no known flow",
-	ICMPIgnored: "ICMP message of a type that is not passed on",
-	FragNeeded:  "longer than the MTU of the leg it would leave by; DF is set, or it is IPv6",
-	AboveMTU:    "longer than the MTU of the leg it would leave by; DF is not set", SendFull: "the leg's queue was full",
+	TableLost:  "in process when another process truncated the connection table's file",
+	DropPacket: "refused by drop_packet", NoICMPFlow: "ICMP message about an unknown flow",
+	ICMPIgnored: "ICMP message of a type that is not forwarded",
+	FragNeeded:  "longer than the MTU of the outgoing leg; DF is set, or the packet is IPv6",
+	AboveMTU:    "longer than the MTU of the outgoing leg; DF is not set", SendFull: "the leg's queue was full",
 	SendTooBig: "longer than the leg's MTU", SendDown: "the leg was down", SendFailed: "the leg refused the frame",
 }
 

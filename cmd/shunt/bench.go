@@ -18,15 +18,16 @@ func benchCmd() *cobra.Command {
 	var megabytes int
 	cmd := &cobra.Command{
 		Use:   "bench -c FILE CAPTURE",
-		Short: "Measure how fast a capture goes through a configuration",
-		Long: "Read a capture into memory, give it to the datapath again and again, and report what a frame costs: CPU time of one\n" +
-			"worker, without reading the file and without a network. It needs no privileges. The capture is what `shunt replay`\n" +
-			"takes; in the first round, which is not counted, its flows begin, and in the others they go on.",
+		Short: "Measure the CPU time per frame for a capture and a configuration",
+		Long: "Read a capture into memory, pass it through the datapath repeatedly, and report the CPU time of\n" +
+			"one worker per frame. File reading and networking are excluded. No privileges are needed. The\n" +
+			"capture has the formats of `shunt replay`. The first round creates the flows and is not counted;\n" +
+			"the following rounds measure established flows.",
 		Example: "  shunt bench -c shunt.yaml in.pcap\n" +
 			"  shunt bench -c shunt.yaml --duration 10s --json in.pcapng.gz",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{fmt.Errorf("bench: name one capture, or - for standard input; there are %d arguments", len(args))}
+				return usageError{fmt.Errorf("bench: name one capture, or - for standard input; got %d arguments", len(args))}
 			}
 			return nil
 		},
@@ -56,8 +57,8 @@ func benchCmd() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &path)
-	timeFlag(cmd.Flags(), &opt.Duration, "duration", 3*time.Second, "for how long to measure")
-	cmd.Flags().IntVar(&megabytes, "memory", replayrun.DefaultBenchMemory>>20, "the most MiB of frames to keep")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
+	timeFlag(cmd.Flags(), &opt.Duration, "duration", 3*time.Second, "how long to measure")
+	cmd.Flags().IntVar(&megabytes, "memory", replayrun.DefaultBenchMemory>>20, "maximum size of the frames kept in memory, in MiB")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
 }

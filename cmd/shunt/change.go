@@ -16,10 +16,11 @@ func reloadCmd() *cobra.Command {
 	var socket string
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the running director read its file again, and wait for what becomes of it",
-		Long: "Have the running director read its configuration file again, as SIGHUP does, and wait. If the file is wrong, all errors are\n" +
-			"told, the exit status is 1, and the old configuration stays in force. What was changed at run time is lost: the file counts.\n\n" +
-			"`shunt check --diff` shows before what would change.",
+		Short: "Reload the configuration of the running director and wait for the result",
+		Long: "Make the running director read its configuration file again, as SIGHUP does, and wait for the\n" +
+			"result. If the file is invalid, all errors are printed, the exit status is 1, and the old\n" +
+			"configuration stays in force. A reload discards all changes made at run time.\n\n" +
+			"`shunt check --diff` shows in advance what a reload would change.",
 		Example: "  shunt check --diff && shunt reload",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,9 +39,10 @@ func configCmd() *cobra.Command {
 	var socket string
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Print the running configuration as a file",
-		Long: "Print the configuration that runs, with what was changed since the file was read, as a file that `shunt run` takes. What is\n" +
-			"not written has its default; comments and anchors of the file are not kept.",
+		Short: "Print the running configuration as a configuration file",
+		Long: "Print the running configuration, including changes made at run time, as a file for `shunt run`.\n" +
+			"Keys that are not printed have their default. Comments and anchors of the original file are not\n" +
+			"kept.",
 		Example: "  shunt config > running.yaml\n  shunt config | shunt check -c /dev/stdin",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,16 +58,17 @@ func configCmd() *cobra.Command {
 }
 
 func drainCmd() *cobra.Command {
-	return weightCmd("drain", "Give a realserver weight 0: it gets no new connections",
-		"Give a realserver weight 0 in all services that have it, or in one. Its connections go on; `shunt enable` gives it back the\n"+
-			"weight that it had. Like all changes at run time it lasts until the configuration is read again.",
+	return weightCmd("drain", "Set a realserver's weight to 0, so that it gets no new connections",
+		"Set a realserver's weight to 0, in all of its services or in one. Its existing connections\n"+
+			"continue. `shunt enable` restores the weight. Like all changes at run time, this one lasts until\n"+
+			"the configuration is reloaded.",
 		(*api.Client).Drain)
 }
 
 func enableCmd() *cobra.Command {
-	return weightCmd("enable", "Give a drained realserver its weight of before",
-		"Give a drained realserver the weight that it had before it was drained, else that of the configuration, else 1: in all\n"+
-			"services that have it, or in one.",
+	return weightCmd("enable", "Restore the weight of a drained realserver",
+		"Restore the weight of a drained realserver, in all of its services or in one. The weight is the\n"+
+			"one before the drain; if that is unknown, the one of the configuration; otherwise 1.",
 		(*api.Client).Enable)
 }
 
@@ -86,7 +89,7 @@ func weightCmd(name, short, long string, do func(*api.Client, context.Context, a
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := netip.ParseAddr(strings.TrimSpace(args[0]))
 			if err != nil {
-				return usageError{fmt.Errorf("%s: %q: write the address of a realserver", name, args[0])}
+				return usageError{fmt.Errorf("%s: %q is not an address: name one realserver by its address", name, args[0])}
 			}
 			s.Realserver = addr
 			done, err := do(api.NewClient(socket), cmd.Context(), s)
@@ -96,7 +99,7 @@ func weightCmd(name, short, long string, do func(*api.Client, context.Context, a
 			for _, c := range done {
 				state := fmt.Sprintf("weight %d -> %d", c.Old, c.New)
 				if c.Old == c.New {
-					state = fmt.Sprintf("weight %d already", c.New)
+					state = fmt.Sprintf("weight is already %d", c.New)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s of %s: %s\n", c.Realserver, api.Printable(c.Service), state)
 			}
@@ -104,7 +107,7 @@ func weightCmd(name, short, long string, do func(*api.Client, context.Context, a
 		},
 	}
 	socketFlag(cmd.Flags(), &socket)
-	cmd.Flags().StringVar(&s.Service, "service", "", "in this service only: its name, a VIP or VIP:port")
+	cmd.Flags().StringVar(&s.Service, "service", "", "only in this service: its name, VIP or VIP:port")
 	completeFlag(cmd, "service", serviceAddresses)
 	cmd.ValidArgsFunction = completeOne(realserverAddresses)
 	return cmd

@@ -18,10 +18,12 @@ func checkCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Validate a configuration without running it",
-		Long: "Read a configuration as shunt run would, and say what is wrong with it: every error with its file, line and column, an excerpt\n" +
-			"and what to write instead. Nothing is opened or changed. Exit status: 0 valid, 1 not, 2 the command line was wrong.\n\n" +
-			"With --diff, what a reload would change is told too, one thing on a line: what runs, with what was changed at run time, is\n" +
-			"compared with the file. Without -c that is the running director's own file.",
+		Long: "Read a configuration as `shunt run` does and report all errors. Each error has its file, line and\n" +
+			"column, an excerpt and the remedy. Nothing is opened or changed. Exit status: 0 valid, 1 invalid,\n" +
+			"2 wrong command line.\n\n" +
+			"With --diff, also list what a reload would change, one change per line. The running\n" +
+			"configuration, including changes made at run time, is compared with the file. Without -c this is\n" +
+			"the running director's own file.",
 		Example: "  shunt check -c /etc/shunt/shunt.yaml\n  shunt check --diff",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,8 +59,8 @@ func checkCmd() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &path)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts: the errors with file, line and column")
-	cmd.Flags().BoolVar(&diff, "diff", false, "what a reload of the running director would change")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the errors as JSON, with file, line and column")
+	cmd.Flags().BoolVar(&diff, "diff", false, "show what a reload of the running director would change")
 	socketFlag(cmd.Flags(), &socket)
 	return cmd
 }

@@ -21,10 +21,11 @@ func connsCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "conns",
-		Short: "List connections; `shunt conns kill` ends some, `shunt conns move` has them go elsewhere",
-		Long: "List the connections of the running director that are chosen by all of the options, and the templates of persistence:\n" +
-			"protocol, seconds until it ends, state, client, VIP and realserver.\n\n" +
-			"The table is read in short steps while traffic goes on.",
+		Short: "List, end (kill) or move connections",
+		Long: "List the connections and persistence templates of the running director. Options combine: a\n" +
+			"connection is listed if it matches all of them. The columns are protocol, seconds until expiry,\n" +
+			"state, client, VIP and realserver.\n\n" +
+			"The table is read in short steps; forwarding continues meanwhile.",
 		Example: "  shunt conns --client 10.0.0.0/8 --state ESTABLISHED\n" +
 			"  shunt conns kill --realserver 10.10.0.12\n" +
 			"  shunt conns move --realserver 10.10.0.12 --service 192.168.10.100:80 --to 10.10.0.11",
@@ -54,16 +55,16 @@ func connsCmd() *cobra.Command {
 	}
 	socketFlag(cmd.PersistentFlags(), &socket)
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&s.Client, "client", "", "of this client: address, address:port or prefix")
-	flags.StringVar(&s.Service, "service", "", "to this VIP: address, address:port or prefix")
-	flags.StringVar(&s.Realserver, "realserver", "", "of this realserver: address, address:port or prefix")
-	flags.StringVar(&s.Protocol, "protocol", "", "TCP, UDP or SCTP")
-	flags.StringVar(&s.State, "state", "", "in this state, such as ESTABLISHED")
+	flags.StringVar(&s.Client, "client", "", "only this client: address, address:port or prefix")
+	flags.StringVar(&s.Service, "service", "", "only this VIP: address, address:port or prefix")
+	flags.StringVar(&s.Realserver, "realserver", "", "only this realserver: address, address:port or prefix")
+	flags.StringVar(&s.Protocol, "protocol", "", "only this protocol: TCP, UDP or SCTP")
+	flags.StringVar(&s.State, "state", "", "only this state, such as ESTABLISHED")
 	completeFlag(cmd, "service", serviceAddresses)
 	completeFlag(cmd, "realserver", realserverAddresses)
 	completeWords(cmd, "protocol", "TCP", "UDP", "SCTP")
 	completeWords(cmd, "state", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "UDP")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line, for scripts")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	cmd.AddCommand(killCmd(&socket, &s), moveCmd(&socket, &s))
 	return cmd
 }
@@ -74,7 +75,7 @@ func chosen(s *api.Selection, all bool) error {
 		return usageError{err}
 	}
 	if *s == (api.Selection{}) && !all {
-		return usageError{errors.New("conns: choose connections by --client, --service, --realserver, --protocol or --state, or write --all")}
+		return usageError{errors.New("conns: select connections by --client, --service, --realserver, --protocol or --state, or write --all")}
 	}
 	return nil
 }
@@ -83,9 +84,9 @@ func killCmd(socket *string, s *api.Selection) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "kill",
-		Short: "End connections: their next packets are of unknown ones",
-		Long: "Have the director forget the connections that are chosen, at once. The next packet of a TCP connection gets a RST, and the\n" +
-			"next datagram of a UDP client is scheduled anew.",
+		Short: "Remove connections from the connection table",
+		Long: "Remove the selected connections from the connection table at once. The next packet of a TCP\n" +
+			"connection gets a RST. The next datagram of a UDP client is scheduled again.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := chosen(s, all); err != nil {
@@ -98,7 +99,7 @@ func killCmd(socket *string, s *api.Selection) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "all connections")
+	cmd.Flags().BoolVar(&all, "all", false, "select all connections")
 	return cmd
 }
 
@@ -107,9 +108,10 @@ func moveCmd(socket *string, s *api.Selection) *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
 		Use:   "move --to RIP",
-		Short: "Have connections go to another realserver of their service",
-		Long: "Have the connections that are chosen go to another realserver of their service from their next packet on. A TCP connection\n" +
-			"lives on only if that one can take it up; for UDP, and for templates of persistence, there is nothing to take up.",
+		Short: "Move connections to another realserver of their service",
+		Long: "Move the selected connections to another realserver of their service, from their next packet on.\n" +
+			"A TCP connection survives only if the new realserver can continue it. UDP flows and persistence\n" +
+			"templates need no such state.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := chosen(s, all); err != nil {
@@ -117,7 +119,7 @@ func moveCmd(socket *string, s *api.Selection) *cobra.Command {
 			}
 			addr, err := netip.ParseAddr(strings.TrimSpace(to))
 			if err != nil {
-				return usageError{fmt.Errorf("conns move: --to %q: write the address of a realserver", to)}
+				return usageError{fmt.Errorf("conns move: --to %q is not an address: name a realserver by its address", to)}
 			}
 			n, err := api.NewClient(*socket).Move(cmd.Context(), api.Move{Select: *s, To: addr, All: all})
 			if err == nil {
@@ -126,8 +128,8 @@ func moveCmd(socket *string, s *api.Selection) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "all connections")
-	cmd.Flags().StringVar(&to, "to", "", "address of the realserver")
+	cmd.Flags().BoolVar(&all, "all", false, "select all connections")
+	cmd.Flags().StringVar(&to, "to", "", "address of the new realserver")
 	completeFlag(cmd, "to", realserverAddresses)
 	return cmd
 }

@@ -20,12 +20,13 @@ func convertCmd() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "convert FILE",
-		Short: "Make a configuration of keepalived.conf, `ipvsadm -S` or ldirectord.cf",
-		Long: "Turn the virtual services of keepalived.conf, of the output of `ipvsadm -S -n`, or of ldirectord.cf into a configuration\n" +
-			"that `shunt check` accepts: what keepalived 2.2.7, ipvsadm 1.31 or ldirectord 4.12 would make of the file. What has no\n" +
-			"counterpart is listed on standard error, with file and line; a service that cannot work as it is written stands in the\n" +
-			"result as a comment. Lines with \"note:\" say what the other program would do, too. FILE may be - for standard input.\n\n" +
-			"The exit status is 0 if all was converted, 3 if the result lacks something, and 1 if there is nothing to serve.",
+		Short: "Convert keepalived.conf, `ipvsadm -S` output or ldirectord.cf to a configuration",
+		Long: "Convert the virtual services of keepalived.conf, of `ipvsadm -S -n` output or of ldirectord.cf to\n" +
+			"a configuration that `shunt check` accepts. The file is interpreted as by keepalived 2.2.7,\n" +
+			"ipvsadm 1.31 or ldirectord 4.12. Settings without a counterpart are listed on standard error,\n" +
+			"with file and line. A service that cannot work as written becomes a comment in the result. Lines\n" +
+			"with \"note:\" describe behaviour of the other program. FILE may be - for standard input.\n\n" +
+			"Exit status: 0 everything was converted, 3 converted with losses, 1 no service to convert.",
 		Example: "  shunt convert /etc/keepalived/keepalived.conf > shunt.yaml\n" +
 			"  ipvsadm -S -n | shunt convert - --interface eth0 -o shunt.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,17 +49,17 @@ func convertCmd() *cobra.Command {
 				return werr
 			}
 			if n := result.Losses(); n > 0 && err == nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: converted with losses (%d): the lines above without \"note:\" say which\n", args[0], n)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: converted with losses (%d): see the lines above without \"note:\"\n", args[0], n)
 				return exitStatus(withLosses)
 			}
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&opt.Format, "from", "", strings.Join(convert.Formats, ", ")+" (default: as the file looks)")
+	cmd.Flags().StringVar(&opt.Format, "from", "", strings.Join(convert.Formats, ", ")+" (default: detected from the content)")
 	completeWords(cmd, "from", convert.Formats...)
-	cmd.Flags().StringVar(&opt.Interface, "interface", "", "the director's interface (default: that of the VIPs in keepalived.conf, or eth0)")
-	cmd.Flags().StringVar(&opt.ConfigID, "config-id", "", "keepalived's configuration id, for lines with @id (default: the host's name)")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
+	cmd.Flags().StringVar(&opt.Interface, "interface", "", "interface of the director (default: the interface of the VIPs in keepalived.conf, or eth0)")
+	cmd.Flags().StringVar(&opt.ConfigID, "config-id", "", "configuration id of keepalived, for lines with @id (default: the host name)")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "output file (default: standard output)")
 	return cmd
 }
 

@@ -14,16 +14,19 @@ func doctorCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor [-c FILE]",
-		Short: "Find what goes wrong in direct routing, here and towards each realserver",
-		Long: "Look at this host, at the running director's counters, and ask the realservers: whose MAC is known, who answers ARP for the\n" +
-			"VIPs, and who answers a ping and a SYN to the VIP that are sent to its MAC, as the director sends them. Nothing is changed.\n" +
-			"Each finding has its evidence and its remedy.\n\n" +
-			"For the way back it pings each realserver from an address outside of the realservers' networks, so that the answer takes the\n" +
-			"default route as answers to clients do. That is an address of this host on a public leg, if there is one. Else it is one near\n" +
-			"the VIP for which nobody answers: the doctor answers for it as long as it looks. --from names another one.\n\n" +
-			"With -c it needs no running director. It needs CAP_NET_RAW, and CAP_NET_ADMIN to see the guard.\n\n" +
-			"Exit status: 0 all is well, 1 it could not look, 2 the command line was wrong, 3 warnings, 4 errors, 5 nothing was found but\n" +
-			"something could not be looked at.",
+		Short: "Diagnose direct routing on this host and towards each realserver",
+		Long: "Check this host and the running director's counters, and probe the realservers. The probes show\n" +
+			"whose MAC is known, who answers ARP for the VIPs, and which realservers answer a ping and a SYN\n" +
+			"to the VIP. Ping and SYN are sent to the realserver's MAC, as the director sends frames. Nothing\n" +
+			"is changed. Each finding has its evidence and its remedy.\n\n" +
+			"To check the return path, each realserver is pinged from an address outside the realservers'\n" +
+			"networks, so that the reply takes the default route, as replies to clients do. The address is one\n" +
+			"of this host on a public leg, if there is one. Otherwise it is an unused address near the VIP;\n" +
+			"the doctor answers ARP for that address during the check. --from sets the address.\n\n" +
+			"With -c no running director is needed. CAP_NET_RAW is required; CAP_NET_ADMIN is needed to see\n" +
+			"the guard.\n\n" +
+			"Exit status: 0 no findings, 1 the checks could not run, 2 wrong command line, 3 warnings,\n" +
+			"4 errors, 5 no findings but some checks could not run.",
 		Example: "  shunt doctor\n  shunt doctor -c shunt.yaml --json\n  shunt doctor --from 192.168.10.250",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,8 +54,8 @@ func doctorCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&opt.Config, "config", "c", "", "configuration file (default: the running director's)")
 	socketFlag(cmd.Flags(), &opt.Socket)
-	timeFlag(cmd.Flags(), &opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers, in each of two rounds or three")
-	cmd.Flags().StringVar(&opt.From, "from", "", "address from which to ping realservers for the way back; the gateway must bring it to this host; none: do not")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "the report as JSON, for scripts")
+	timeFlag(cmd.Flags(), &opt.Wait, "wait", 900*time.Millisecond, "how long to wait for answers in each of the two or three rounds")
+	cmd.Flags().StringVar(&opt.From, "from", "", "source address of the pings for the return path; the gateway must route it to this host; none: skip this check")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
 }

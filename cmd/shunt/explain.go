@@ -16,11 +16,14 @@ func explainCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain [-c FILE] PACKET",
-		Short: "Tell where a packet would go, and why",
-		Long: "Tell which service a packet matches, whether its connection, a client's persistence or the scheduler decides, who is\n" +
-			"passed over and why, and who gets it. Nothing changes by asking.\n\n" +
-			"A packet from the address of a realserver is taken to have that one's MAC: the loop guard drops it.\n\n" +
-			"It asks the running director; with -c, what a director of that configuration would do that has just started.",
+		Short: "Show where a packet would go, and why",
+		Long: "Show the service that a packet matches, what decides (its connection, persistence or the\n" +
+			"scheduler), which realservers are skipped and why, and which one gets the packet. The director's\n" +
+			"state does not change.\n\n" +
+			"A packet with the source address of a realserver is assumed to have the realserver's source MAC:\n" +
+			"the loop guard drops it.\n\n" +
+			"The running director answers. With -c the answer is that of a director just started with this\n" +
+			"configuration.",
 		Example: "  shunt explain 'tcp 203.0.113.7:40000 > 192.168.10.100:80'\n" +
 			"  shunt explain -c shunt.yaml 'udp [2001:db8::7]:5353 > [2001:db8::53]:53'",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,8 +50,8 @@ func explainCmd() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&path, "config", "c", "", "explain this configuration instead of the running director")
+	cmd.Flags().StringVarP(&path, "config", "c", "", "use this configuration instead of the running director")
 	socketFlag(cmd.Flags(), &socket)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "the explanation as JSON, for scripts")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the explanation as JSON")
 	return cmd
 }

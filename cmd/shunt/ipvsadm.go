@@ -14,10 +14,12 @@ import (
 func ipvsadmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ipvsadm [OPTION]...",
-		Short: "ipvsadm 1.31 for the running director",
-		Long: "The options, messages, exit codes and listings of ipvsadm 1.31. What it changes lasts until the configuration is read\n" +
-			"again. Under the name ipvsadm this program does the same: `make install IPVSADM=1` makes the link.\n\n" +
-			"The control socket is " + config.DefaultSocket + ", or that of the environment variable " + socketVariable + ".",
+		Short: "Run ipvsadm 1.31 commands against the running director",
+		Long: "Accept the options of ipvsadm 1.31, with its messages, exit codes and listings. Changes last\n" +
+			"until the configuration is reloaded. This program behaves the same when its name is ipvsadm:\n" +
+			"`make install IPVSADM=1` creates that link.\n\n" +
+			"The control socket is " + config.DefaultSocket + ". The environment variable\n" +
+			socketVariable + " overrides it.",
 		Example:            "  shunt ipvsadm -Ln --stats\n  shunt ipvsadm -e -t 192.168.10.100:80 -r 10.10.0.11 -w 0",
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completeIpvsadm,

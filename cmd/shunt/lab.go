@@ -22,12 +22,14 @@ func labCmd() *cobra.Command {
 	opt := lab.Options{}
 	cmd := &cobra.Command{
 		Use:   "lab",
-		Short: "Show direct routing in a laboratory of network namespaces",
-		Long: "Make a client, a director and two realservers in network namespaces, run `shunt run` on the director, fetch pages\n" +
-			"through it and prove from captures of every hop what happened. The hosts are removed at the end. The captures and the\n" +
-			"director's log stay, in lab-captures/NAME or the folder of --captures.\n\n" +
-			"Several may stand at once: shunt lab list lists them, and --lab of exec and get names one.\n\n" +
-			"Without root it opens a user namespace of its own.",
+		Short: "Demonstrate direct routing in a lab of network namespaces",
+		Long: "Create a client, a director and two realservers in network namespaces, run `shunt run` on the\n" +
+			"director, fetch pages through it, and verify the path from captures of every hop. The hosts are\n" +
+			"removed at the end. The captures and the director's log are kept in lab-captures/NAME or in the\n" +
+			"directory of --captures.\n\n" +
+			"Several labs can run at the same time. `shunt lab list` lists them; --lab of exec and get\n" +
+			"selects one.\n\n" +
+			"Without root, the lab runs in a user namespace of its own.",
 		Example: "  shunt lab\n  shunt lab --topology two-arm --keep\n  shunt lab --family both --report report.html\n  shunt lab exec client shunt lab get http://192.168.10.100/",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,11 +38,11 @@ func labCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&opt.Topology, "topology", "one-arm", strings.Join(lab.Topologies, " or "))
-	cmd.Flags().StringVar(&opt.Name, "name", "", "its name, for shunt lab exec --lab (default that of the topology, with a number if that stands)")
-	cmd.Flags().StringVar(&opt.Family, "family", "4", "addresses: 4, 6 or both")
-	cmd.Flags().BoolVar(&opt.Keep, "keep", false, "leave it standing until Ctrl-C, for shunt lab exec")
-	cmd.Flags().StringVar(&opt.Captures, "captures", "", "folder for the captures and the director's log, which stay (default lab-captures/NAME)")
-	cmd.Flags().StringVar(&opt.Report, "report", "", "write a page about the run to this file: topology, trail, tables, proof")
+	cmd.Flags().StringVar(&opt.Name, "name", "", "name of the lab, for shunt lab exec --lab (default: the topology, with a number if it is already in use)")
+	cmd.Flags().StringVar(&opt.Family, "family", "4", "address family: 4, 6 or both")
+	cmd.Flags().BoolVar(&opt.Keep, "keep", false, "keep the lab running until Ctrl-C, for shunt lab exec")
+	cmd.Flags().StringVar(&opt.Captures, "captures", "", "directory for the captures and the director's log (default: lab-captures/NAME)")
+	cmd.Flags().StringVar(&opt.Report, "report", "", "write an HTML report to this file: topology, path, tables, verification")
 	cmd.Flags().IntVar(&opt.Fetches, "fetches", 8, "number of pages to fetch, 2 to 1000")
 	completeWords(cmd, "topology", lab.Topologies...)
 	completeWords(cmd, "family", "4", "6", "both")
@@ -60,7 +62,7 @@ func runLab(ctx context.Context, opt lab.Options) error {
 		return usageError{fmt.Errorf("--topology %q: write %s", opt.Topology, strings.Join(lab.Topologies, " or "))}
 	}
 	if strings.ContainsAny(opt.Name, "/ \t\n") {
-		return usageError{fmt.Errorf("--name %q: write a word without a slash", opt.Name)}
+		return usageError{fmt.Errorf("--name %q: write one word without a slash", opt.Name)}
 	}
 	if opt.Family != "4" && opt.Family != "6" && opt.Family != "both" {
 		return usageError{fmt.Errorf("--family %q: write 4, 6 or both", opt.Family)}
@@ -85,16 +87,17 @@ func runLab(ctx context.Context, opt lab.Options) error {
 
 // labFlag adds the flag that names a laboratory.
 func labFlag(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "lab", os.Getenv(lab.NameVariable), "name of the laboratory, where several stand: see shunt lab list")
+	cmd.Flags().StringVar(name, "lab", os.Getenv(lab.NameVariable), "name of the lab, if several are running: see shunt lab list")
 	completeFlag(cmd, "lab", func(*cobra.Command) []string { return standingLabs() })
 }
 
 func labExecCmd() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
-		Use:     "exec [--lab NAME] HOST COMMAND...",
-		Short:   "Run a command on a host of the laboratory that stands",
-		Long:    "Run a command on a host of the laboratory that stands, with its own exit status. --lab names one where several stand, and comes\nbefore HOST.",
+		Use:   "exec [--lab NAME] HOST COMMAND...",
+		Short: "Run a command on a host of a running lab",
+		Long: "Run a command on a host of a running lab. The exit status is that of the command. --lab selects\n" +
+			"the lab if several are running; it must precede HOST.",
 		Example: "  shunt lab exec web1 ip neigh\n  shunt lab exec client tcpdump -ni eth0\n  shunt lab exec --lab two-arm router ip route",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
@@ -125,7 +128,7 @@ func labExec(name, host string, args []string) error {
 func labListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the laboratories that stand, and their hosts",
+		Short: "List the running labs and their hosts",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := lab.Standing()
@@ -163,9 +166,10 @@ func labGetCmd() *cobra.Command {
 	var name, host string
 	cmd := &cobra.Command{
 		Use:   "get URL",
-		Short: "Fetch a page, from here or from a host of the laboratory",
-		Long: "Fetch a page from where the command runs, as on a host of the laboratory by shunt lab exec; or with --host from that host, and\n" +
-			"with --lab from the client of that laboratory.",
+		Short: "Fetch a page, from here or from a host of a lab",
+		Long: "Fetch a page from the host on which the command runs, for example by `shunt lab exec`. With\n" +
+			"--host, fetch it from that host of the lab. With --lab alone, fetch it from the client of that\n" +
+			"lab.",
 		Example: "  shunt lab exec client shunt lab get http://192.168.10.100/\n  shunt lab get --lab two-arm http://192.168.10.100/",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -185,7 +189,7 @@ func labGetCmd() *cobra.Command {
 		},
 	}
 	labFlag(cmd, &name)
-	cmd.Flags().StringVar(&host, "host", "", "host of the laboratory from which to fetch it")
+	cmd.Flags().StringVar(&host, "host", "", "fetch from this host of the lab")
 	completeFlag(cmd, "host", func(*cobra.Command) []string { return labHosts(name) })
 	return cmd
 }

@@ -1,5 +1,5 @@
 // Command shunt is an LVS/DR director in userspace: it owns a virtual IP address, and sends each frame for it on to a
-// realserver, unchanged except for the destination MAC. `shunt help` lists what else it does.
+// realserver, unchanged except for the destination MAC. `shunt help` lists the other commands.
 package main
 
 import (
@@ -48,12 +48,12 @@ func run(args []string) int {
 	return 1
 }
 
-// exitStatus ends the program with a status, after everything there is to say has been said.
+// exitStatus ends the program with a status. All messages have been printed before.
 type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// usageError is a command line that cannot be understood.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -62,14 +62,14 @@ func rootCmd() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "shunt",
 		Short: "LVS/DR director in userspace",
-		Long: "shunt owns a virtual IP address (VIP) and sends each frame for it on to a realserver, unchanged except for the\n" +
-			"destination MAC; the realserver answers the client directly.",
+		Long: "shunt owns a virtual IP address (VIP) and forwards each frame for it to a realserver, unchanged\n" +
+			"except for the destination MAC. The realserver replies to the client directly.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no command %q%s", args[0], instead(cmd, args[0]))}
+				return usageError{fmt.Errorf("unknown command %q%s", args[0], instead(cmd, args[0]))}
 			}
 			return nil
 		},
@@ -88,18 +88,18 @@ func rootCmd() *cobra.Command {
 	return root
 }
 
-// socketVariable names the control socket for those who do not want to say --socket each time.
+// socketVariable is the environment variable that replaces --socket.
 const socketVariable = "SHUNT_SOCKET"
 
-// defaultSocket is where the director is asked if no --socket is given.
+// defaultSocket is the control socket if no --socket is given.
 func defaultSocket() string { return cmp.Or(os.Getenv(socketVariable), config.DefaultSocket) }
 
-// socketFlag adds the flag by which commands find the director.
+// socketFlag adds --socket, the control socket of the director.
 func socketFlag(flags *pflag.FlagSet, socket *string) {
-	flags.StringVar(socket, "socket", defaultSocket(), "control socket of the director, or its name as in /run/shunt/NAME.sock; or set "+socketVariable)
+	flags.StringVar(socket, "socket", defaultSocket(), "control socket of the director, or NAME for /run/shunt/NAME.sock; default from "+socketVariable+" if set")
 }
 
-// instead suggests a command for a name that none has.
+// instead suggests a command with a name close to an unknown one.
 func instead(cmd *cobra.Command, name string) string {
 	cmd.SuggestionsMinimumDistance = 2
 	if s := cmd.SuggestionsFor(name); len(s) > 0 {
@@ -108,7 +108,7 @@ func instead(cmd *cobra.Command, name string) string {
 	return ""
 }
 
-// nearestFlag suggests a flag for one that is not known, as cobra does for commands.
+// nearestFlag suggests a flag with a name close to an unknown one, as cobra does for commands.
 func nearestFlag(cmd *cobra.Command, name string) string {
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	known := func(f *pflag.Flag) {
@@ -122,17 +122,17 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 	return ""
 }
 
-// noCommand is for commands that have others below them: it refuses a name that none of these has.
+// noCommand is for commands with subcommands: it rejects the name of an unknown subcommand.
 func noCommand(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageError{fmt.Errorf("%s: there is no command %q%s", name, args[0], instead(cmd, args[0]))}
+			return usageError{fmt.Errorf("%s: unknown command %q%s", name, args[0], instead(cmd, args[0]))}
 		}
 		return nil
 	}
 }
 
-// noArgs refuses arguments where only flags are understood.
+// noArgs rejects positional arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[0])}

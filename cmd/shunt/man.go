@@ -16,7 +16,7 @@ import (
 func manCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIRECTORY",
-		Short:  "Write the manual pages of all commands and of the configuration, below man5 and man8",
+		Short:  "Write the manual pages of all commands and of the configuration to man5 and man8",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

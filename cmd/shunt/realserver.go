@@ -14,9 +14,10 @@ import (
 func realserverCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "realserver",
-		Short: "Make this host a realserver, look whether it is one, or take it back",
-		Long: "A realserver of direct routing has the VIPs on lo, does not answer ARP for them (arp_ignore, arp_announce), takes\n" +
-			"requests whatever the way back (rp_filter), and sends its answers to the private gateway. Run this on the realserver.",
+		Short: "Configure this host as a realserver, check it, or undo it",
+		Long: "A realserver of direct routing has the VIPs on lo, does not answer ARP for them (arp_ignore,\n" +
+			"arp_announce), accepts requests regardless of the return route (rp_filter), and sends its replies\n" +
+			"to the private gateway. Run this command on the realserver.",
 		Args: noCommand("realserver"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -26,16 +27,16 @@ func realserverCmd() *cobra.Command {
 
 // realserverFlags are of apply and check.
 func realserverFlags(cmd *cobra.Command, opt *realserver.Options, vips, gateways *[]string) {
-	cmd.Flags().StringSliceVar(vips, "vip", nil, "a VIP, IPv4 or IPv6; may be given several times")
-	cmd.Flags().StringSliceVar(gateways, "gateway", nil, "the private gateway, one of each family; without it the default route is not looked at")
-	cmd.Flags().StringSliceVar(&opt.Interfaces, "interface", nil, "by which the director's frames come; may be given several times (default: all that are up and have an address)")
+	cmd.Flags().StringSliceVar(vips, "vip", nil, "VIP, IPv4 or IPv6; may be repeated")
+	cmd.Flags().StringSliceVar(gateways, "gateway", nil, "private gateway, one per address family; without it the default route is not checked")
+	cmd.Flags().StringSliceVar(&opt.Interfaces, "interface", nil, "interface that receives the director's frames; may be repeated (default: all interfaces that are up and have an address)")
 }
 
 // stateVariable names the file for those who do not want to say --state each time: the laboratory, whose hosts share one /run.
 const stateVariable = "SHUNT_REALSERVER_STATE"
 
 func stateFlag(cmd *cobra.Command, opt *realserver.Options) {
-	cmd.Flags().StringVar(&opt.State, "state", os.Getenv(stateVariable), "file that notes what was there before (default: one of this network namespace in /run)")
+	cmd.Flags().StringVar(&opt.State, "state", os.Getenv(stateVariable), "file that records the previous settings (default: a file in /run, one per network namespace)")
 }
 
 func realserverApplyCmd() *cobra.Command {
@@ -44,12 +45,13 @@ func realserverApplyCmd() *cobra.Command {
 	var dry, script bool
 	cmd := &cobra.Command{
 		Use:   "apply --vip VIP... [--gateway GATEWAY]",
-		Short: "Make this host a realserver",
-		Long: "Set what is not as it should be, and say each step. It may be run again. What was there before is noted for\n" +
-			"`shunt realserver undo`.\n\n" +
-			"It lasts until the next boot. With --persist it lasts: by files of systemd-networkd or ifupdown if one of them looks after the\n" +
-			"interface, or else by a systemd unit; --persist=METHOD names one. Files that somebody else wrote are not touched, and\n" +
-			"`shunt realserver remove` takes them away again. --dry-run shows them.",
+		Short: "Configure this host as a realserver",
+		Long: "Change the settings that are wrong and print each step. Repeated runs change nothing further. The\n" +
+			"previous settings are recorded for `shunt realserver undo`.\n\n" +
+			"The settings last until the next boot. --persist makes them permanent: with files of\n" +
+			"systemd-networkd or ifupdown if one of them manages the interface, otherwise with a systemd unit.\n" +
+			"--persist=METHOD selects the method. Files written by others are never changed.\n" +
+			"`shunt realserver remove` deletes the files that shunt wrote. --dry-run shows them.",
 		Example: "  shunt realserver apply --vip 192.168.10.100 --gateway 10.10.0.1\n" +
 			"  shunt realserver apply --vip 192.168.10.100,2001:db8:10::100 --gateway 10.10.0.1,fd00:10::1 --dry-run\n" +
 			"  shunt realserver apply --vip 192.168.10.100 --gateway 10.10.0.1 --interface eth0 --script | ssh root@web1 sh\n" +
@@ -68,8 +70,8 @@ func realserverApplyCmd() *cobra.Command {
 	}
 	realserverFlags(cmd, &opt, &vips, &gateways)
 	stateFlag(cmd, &opt)
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "print the commands that would change something, and change nothing")
-	cmd.Flags().BoolVar(&script, "script", false, "print a script for sh that does it all, for hosts without shunt")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print the necessary commands, and change nothing")
+	cmd.Flags().BoolVar(&script, "script", false, "print a shell script that does the same on hosts without shunt")
 	persistFlags(cmd, &opt)
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "script")
 	cmd.MarkFlagsMutuallyExclusive("root", "script")
@@ -77,23 +79,24 @@ func realserverApplyCmd() *cobra.Command {
 }
 
 func persistFlags(cmd *cobra.Command, opt *realserver.Options) {
-	cmd.Flags().StringVar(&opt.Persist, "persist", "", "make it last, by "+strings.Join(realserver.Methods, ", "))
+	cmd.Flags().StringVar(&opt.Persist, "persist", "", "make the settings permanent: "+strings.Join(realserver.Methods, ", "))
 	cmd.Flags().Lookup("persist").NoOptDefVal = realserver.Methods[0]
 	completeWords(cmd, "persist", realserver.Methods...)
 	rootFlag(cmd, opt)
 }
 
 func rootFlag(cmd *cobra.Command, opt *realserver.Options) {
-	cmd.Flags().StringVar(&opt.Root, "root", "", "only the files of --persist, below this folder: for images")
+	cmd.Flags().StringVar(&opt.Root, "root", "", "only write the files of --persist, below this directory (for images)")
 }
 
 func realserverRemoveCmd() *cobra.Command {
 	var opt realserver.Options
 	cmd := &cobra.Command{
 		Use:   "remove",
-		Short: "Take away what --persist wrote, and undo",
-		Long: "Take away the files by which the host becomes a realserver at each boot, and then what `shunt realserver undo` takes back.\n" +
-			"What the last boot set was not noted: it lasts until the next one.",
+		Short: "Delete the files of --persist, and undo",
+		Long: "Delete the files that configure the host as a realserver at each boot, then do the same as\n" +
+			"`shunt realserver undo`. Settings made by the last boot were not recorded: they last until the\n" +
+			"next boot.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt.Out = cmd.OutOrStdout()
@@ -111,8 +114,8 @@ func realserverCheckCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "check --vip VIP... [--gateway GATEWAY]",
-		Short:   "Look whether this host is a realserver",
-		Long:    "Look at each setting and change none. Exit status 1 if one is wrong. It needs no privileges.",
+		Short:   "Check whether this host is configured as a realserver",
+		Long:    "Check each setting and change none. The exit status is 1 if one is wrong. No privileges are needed.",
 		Example: "  shunt realserver check --vip 192.168.10.100 --gateway 10.10.0.1",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -141,7 +144,7 @@ func realserverCheckCmd() *cobra.Command {
 		},
 	}
 	realserverFlags(cmd, &opt, &vips, &gateways)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	return cmd
 }
 
@@ -150,9 +153,9 @@ func realserverUndoCmd() *cobra.Command {
 	var vips []string
 	cmd := &cobra.Command{
 		Use:   "undo [--vip VIP...]",
-		Short: "Take back what apply changed",
-		Long: "Restore what `shunt realserver apply` changed since the last boot, the VIPs first. What somebody else has changed since\n" +
-			"is left alone. With --vip only these VIPs are taken from lo.",
+		Short: "Undo the changes of apply",
+		Long: "Restore the settings that `shunt realserver apply` changed since the last boot, the VIPs first.\n" +
+			"Settings changed by others since then are left alone. With --vip, only remove these VIPs from lo.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt.Out = cmd.OutOrStdout()
@@ -165,7 +168,7 @@ func realserverUndoCmd() *cobra.Command {
 			return realserver.Undo(opt, only.VIPs)
 		},
 	}
-	cmd.Flags().StringSliceVar(&vips, "vip", nil, "only this VIP; may be given several times")
+	cmd.Flags().StringSliceVar(&vips, "vip", nil, "only this VIP; may be repeated")
 	stateFlag(cmd, &opt)
 	return cmd
 }

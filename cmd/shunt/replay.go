@@ -20,34 +20,36 @@ func replayCmd() *cobra.Command {
 	var asJSON, verbose bool
 	cmd := &cobra.Command{
 		Use:   "replay -c FILE [--compare FILE] CAPTURE",
-		Short: "Run a capture through the datapath and report what became of it",
-		Long: "Forward what a capture holds exactly as `shunt run` would: same code, same decisions, with the capture's time. It\n" +
-			"needs no privileges. The capture is a pcap or pcapng file of Ethernet frames, gzip-compressed or not; - is\n" +
-			"standard input. Frames to the VIPs are taken whatever their destination MAC is; all others are only counted. Wrong\n" +
-			"checksums and missing lengths are taken as left to a network card, as on a host that sends, unless --strict is given.\n" +
-			"Of a capture that is damaged there is a report on what comes before, and the exit status is 1.\n\n" +
-			"What is sent goes to the file of -o, with the director's own answers: echo replies, unreachables and resets.\n" +
-			"Realservers without a mac: in the configuration get one derived from their address. The same capture and\n" +
-			"configuration always give the same bytes and the same report.\n\n" +
-			"With --compare the capture goes through two configurations side by side, and the report tells which flows the\n" +
-			"second would send to another realserver than the first, or refuse, or take up. Nothing is written. The exit status\n" +
-			"is 0 whether flows move or not.",
+		Short: "Run a capture through the datapath and report the result",
+		Long: "Forward the frames of a capture exactly as `shunt run` would: same code, same decisions, with the\n" +
+			"capture's timestamps as time. No privileges are needed. The capture is a pcap or pcapng file of\n" +
+			"Ethernet frames, optionally gzip-compressed; - is standard input. Frames to the VIPs are accepted\n" +
+			"with any destination MAC; all other frames are only counted. Wrong checksums and missing lengths\n" +
+			"are attributed to checksum and segmentation offload of the capturing host, unless --strict is\n" +
+			"given. If the capture is damaged, the report covers the frames before the damage, and the exit\n" +
+			"status is 1.\n\n" +
+			"Forwarded frames are written to the file of -o, with the director's own replies: echo replies,\n" +
+			"unreachables and resets. Realservers without mac: in the configuration get a MAC derived from\n" +
+			"their address. The same capture and configuration always give the same output and report.\n\n" +
+			"With --compare the capture passes through two configurations side by side. The report lists the\n" +
+			"flows that the second configuration would send to another realserver, refuse, or newly accept.\n" +
+			"No frames are written. The exit status is 0 whether flows move or not.",
 		Example: "  shunt replay -c shunt.yaml in.pcapng\n" +
 			"  shunt replay -c shunt.yaml in.pcap.gz -o out.pcap\n" +
 			"  shunt replay -c shunt.yaml --compare other.yaml in.pcap\n" +
 			"  tcpdump -i eth0 -c 10000 -w - | shunt replay -c shunt.yaml --json -",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{fmt.Errorf("replay: name one capture, or - for standard input; there are %d arguments", len(args))}
+				return usageError{fmt.Errorf("replay: name one capture, or - for standard input; got %d arguments", len(args))}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opt.Output == "-" {
-				return usageError{fmt.Errorf("replay: the report goes to standard output; name a file by -o")}
+				return usageError{fmt.Errorf("replay: -o needs the name of a file: the report is written to standard output")}
 			}
 			if second != "" && opt.Output != "" {
-				return usageError{fmt.Errorf("replay: --compare writes no frames: take away -o, or replay with each configuration alone")}
+				return usageError{fmt.Errorf("replay: --compare writes no frames: remove -o, or replay each configuration separately")}
 			}
 			cfg, err := config.Load(cmd.Context(), path)
 			if err != nil {
@@ -71,16 +73,16 @@ func replayCmd() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &path)
-	cmd.Flags().StringVarP(&opt.Output, "output", "o", "", "write what is sent to this pcap file")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "report as JSON")
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "report the speed too")
-	cmd.Flags().StringVar(&second, "compare", "", "tell what this configuration would decide otherwise")
-	cmd.Flags().BoolVar(&opt.All, "all", false, "list all services, realservers and, with --compare, moved flows, not only what fits a screen")
-	cmd.Flags().BoolVar(&opt.Strict, "strict", false, "take wrong checksums and missing lengths as they are, not as left to the network card")
+	cmd.Flags().StringVarP(&opt.Output, "output", "o", "", "write the forwarded frames to this pcap file")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also report the speed")
+	cmd.Flags().StringVar(&second, "compare", "", "compare with the decisions of this configuration")
+	cmd.Flags().BoolVar(&opt.All, "all", false, "list all services, realservers and, with --compare, moved flows, not only one screen of them")
+	cmd.Flags().BoolVar(&opt.Strict, "strict", false, "treat wrong checksums and missing lengths as errors, not as offload of the network card")
 	return cmd
 }
 
-// replayOrCompare makes the report, which is nil if there is none.
+// replayOrCompare returns the report, nil if there is none.
 func replayOrCompare(ctx context.Context, opt *replayrun.CompareOptions, second string) (report, error) {
 	if second == "" {
 		r, err := replayrun.Run(ctx, opt.Options)
@@ -100,7 +102,7 @@ func replayOrCompare(ctx context.Context, opt *replayrun.CompareOptions, second 
 	return c, err
 }
 
-// report is what a replay or a comparison has to tell.
+// report is the result of a replay or of a comparison.
 type report interface {
 	WriteText(w io.Writer) error
 	WriteJSON(w io.Writer) error

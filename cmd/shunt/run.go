@@ -25,11 +25,11 @@ func runCmd() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use:   "run -c FILE",
-		Short: "Be a director",
-		Long: "Take the VIPs of the configuration and forward what is sent to them until SIGTERM or SIGINT.\n" +
-			"SIGHUP reads the file again: if it is wrong, the old configuration stays in force; if it is right, connections\n" +
-			"and counters of what stays live on.\n\n" +
-			"It needs the capabilities CAP_NET_RAW and CAP_NET_ADMIN.",
+		Short: "Run the director",
+		Long: "Take over the VIPs of the configuration and forward their traffic until SIGTERM or SIGINT.\n" +
+			"SIGHUP reloads the file. If the file is invalid, the old configuration stays in force. If it is\n" +
+			"valid, services and realservers that remain keep their connections and counters.\n\n" +
+			"The capabilities CAP_NET_RAW and CAP_NET_ADMIN are required.",
 		Example: "  shunt run -c /etc/shunt/shunt.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,8 +40,9 @@ func runCmd() *cobra.Command {
 	return cmd
 }
 
-// startPace has the garbage collector come more rarely, until what it returns is called: what a start makes stays, nearly all of it, and
-// looking for what does not would be a fifth of a start with ten thousand services. Who has set GOGC is obeyed.
+// startPace makes the garbage collector run less often until the returned function is called.
+// Nearly all memory allocated at the start stays in use. With 10,000 services, collecting it would
+// take a fifth of the start. An explicit GOGC is left alone.
 func startPace() (usual func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -84,21 +85,21 @@ func forward(ctx context.Context, path string, stderr io.Writer) error {
 	reloads.Wait()
 	tell(log, daemon.SdNotifyStopping)
 	if err != nil {
-		log.Error("a worker ended", "error", err)
+		log.Error("a worker stopped", "error", err)
 	} else {
-		log.Info("ending: giving back the VIPs")
+		log.Info("stopping: releasing the VIPs")
 	}
 	if err := d.Close(); err != nil {
-		log.Error("ending", "error", err)
+		log.Error("stopping failed", "error", err)
 	}
 	if err != nil {
-		return fmt.Errorf("a worker ended: %w", err)
+		return fmt.Errorf("a worker stopped: %w", err)
 	}
 	return nil
 }
 
-// reloadOn reloads for each SIGHUP, and when it is asked to, until ctx is done. SIGHUPs that come during a reload cause one more: the
-// channel holds one.
+// reloadOn reloads for each SIGHUP and each request of the control socket, until ctx is done.
+// SIGHUPs during a reload cause one more reload: the channel holds one.
 func reloadOn(ctx context.Context, hup <-chan os.Signal, asked <-chan chan<- error, reload func() error) {
 	for {
 		select {
@@ -112,7 +113,7 @@ func reloadOn(ctx context.Context, hup <-chan os.Signal, asked <-chan chan<- err
 	}
 }
 
-// askReload has reloadOn read the file again, and waits for what becomes of it.
+// askReload requests a reload from reloadOn and waits for the result.
 func askReload(ctx context.Context, asked chan<- chan<- error) error {
 	answer := make(chan error, 1)
 	select {
@@ -136,7 +137,7 @@ func reload(ctx context.Context, d *director.Director, path string, log *slog.Lo
 	defer tell(log, daemon.SdNotifyReady)
 	cfg, err := config.Load(ctx, path)
 	if ctx.Err() != nil {
-		log.Info("the reload is given up: the director ends")
+		log.Info("reload cancelled: the director is stopping")
 		return ctx.Err()
 	}
 	if err == nil {
@@ -146,14 +147,14 @@ func reload(ctx context.Context, d *director.Director, path string, log *slog.Lo
 		d.Reread(err)
 	}
 	if err != nil {
-		log.Error("the old configuration stays in force: the new one is refused", "error", err)
+		log.Error("new configuration rejected: the old configuration stays in force", "error", err)
 	}
 	return err
 }
 
-// tell notifies systemd, if it started us: sd_notify(3).
+// tell notifies systemd if systemd started this process: sd_notify(3).
 func tell(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd was not told", "state", state, "error", err)
+		log.Warn("systemd could not be notified", "state", state, "error", err)
 	}
 }

@@ -16,9 +16,10 @@ func statusCmd() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "How the running director is, on one screen",
-		Long: "Tell how the running director is: warnings, services with the state of their realservers, what became of frames, the\n" +
-			"connection table, rings. Lines that begin with ! are what to look at first. The exit status is 1 if no director answers.",
+		Short: "Show the state of the running director on one screen",
+		Long: "Show the state of the running director: warnings, services with the state of their realservers,\n" +
+			"verdicts on frames, the connection table and the rings. Lines that begin with ! are warnings:\n" +
+			"read them first. The exit status is 1 if no director answers.",
 		Example: "  shunt status\n  shunt status --json | jq .verdicts",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,8 +35,8 @@ func statusCmd() *cobra.Command {
 		},
 	}
 	socketFlag(cmd.Flags(), &socket)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "everything as JSON, for scripts: /v1/overview of the control socket")
-	cmd.Flags().BoolVar(&all, "all", false, "every realserver, also of services with many")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON: /v1/overview of the control socket")
+	cmd.Flags().BoolVar(&all, "all", false, "list all realservers, also of services with many")
 	return cmd
 }
 

@@ -20,9 +20,10 @@ func topCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Watch the running director, and drain realservers",
-		Long: "Show services and realservers with their rates, what becomes of frames, rings and the connection table, anew every\n" +
-			"second. Keys sort, filter, and drain the selected realserver after a question; ? shows them.\n\n" +
-			"Colours are left out if NO_COLOR is set.",
+		Long: "Show services and realservers with their rates, verdicts on frames, rings and the connection\n" +
+			"table, refreshed every second. Keys sort, filter, and drain the selected realserver after a\n" +
+			"confirmation; ? shows the keys.\n\n" +
+			"NO_COLOR disables colours.",
 		Example: "  shunt top\n  shunt top --socket web2 --interval 5s",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,7 +36,7 @@ func topCmd() *cobra.Command {
 				return err
 			}
 			if !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd())) || os.Getenv("TERM") == "dumb" {
-				return errors.New("top needs a terminal; shunt status says the same once")
+				return errors.New("top needs a terminal; shunt status prints the same once")
 			}
 			host, _ := os.Hostname()
 			_, err = tea.NewProgram(top.New(d, host, first, interval), tea.WithContext(cmd.Context())).Run()
@@ -46,6 +47,6 @@ func topCmd() *cobra.Command {
 		},
 	}
 	socketFlag(cmd.Flags(), &socket)
-	timeFlag(cmd.Flags(), &interval, "interval", time.Second, "between two looks")
+	timeFlag(cmd.Flags(), &interval, "interval", time.Second, "refresh interval")
 	return cmd
 }

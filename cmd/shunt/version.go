@@ -50,8 +50,8 @@ func versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Long: "Print the semantic version, MAJOR.MINOR.PATCH: with -dev before the release of that number, and with the commit of which\n" +
-			"the program was built.",
+		Long: "Print the semantic version, MAJOR.MINOR.PATCH. Builds before the release of that number have the\n" +
+			"suffix -dev and the commit.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "shunt %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)

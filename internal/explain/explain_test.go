@@ -39,7 +39,7 @@ Realservers, as the scheduler walks them:
 `,
 		"tcp 10.10.0.12:40000 > 192.168.10.100:80": `packet    TCP 10.10.0.12:40000 > 192.168.10.100:80
 service   web: TCP 192.168.10.100:80, scheduler wrr
-verdict   loop guard: came from a realserver's MAC or our own
+verdict   loop guard: source MAC is a realserver's or the director's own
 
 Realservers, as the scheduler walks them:
    10.10.0.12:80  weight 3     active 0      inactive 0      in turn, weight 3
@@ -47,7 +47,7 @@ Realservers, as the scheduler walks them:
 `,
 		"udp 203.0.113.7:40000 > 192.168.10.100:80": `packet    UDP 203.0.113.7:40000 > 192.168.10.100:80
 service   none
-verdict   no service: to a port of a VIP that no service has
+verdict   no service: to a VIP, but no service has this port
 `,
 	} {
 		x, err := Offline(t.Context(), path, packet)

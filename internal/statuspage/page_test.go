@@ -80,7 +80,7 @@ func TestPage(t *testing.T) {
 	got := text(html)
 	for _, want := range []string{
 		"1k /s", "800\u00a0kbit/s", "1 of 2 up", "10.10.0.9:80 no answer", "10.10.0.12:80 up 1 3", "forwarded 3\u202f000 1k/s",
-		"no service 300 100/s to a port of a VIP that no service has", "other MAC 3 0/s", "up 12 s", "1 worker ·",
+		"no service 300 100/s to a VIP, but no service has this port", "other MAC 3 0/s", "up 12 s", "1 worker ·",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page does not say %q:\n%s", want, got)

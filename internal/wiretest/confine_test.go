@@ -63,7 +63,7 @@ func TestConfined(t *testing.T) {
 		w.must(os.Remove(w.director.ConfigPath))
 		w.must(os.Symlink(secret, w.director.ConfigPath))
 		w.must(w.director.Signal(syscall.SIGHUP))
-		w.logged("the new one is refused", "permission denied", "gave up access", "restart the director")
+		w.logged("new configuration rejected", "permission denied", "gave up access", "restart the director")
 		w.pages(4, 1)
 	}
 	path := w.director.ConfigPath

@@ -66,7 +66,7 @@ func TestStopDuringReload(t *testing.T) {
 		w.pages(4, 2)
 	}
 	w.stop()
-	if log := d.Log(); !strings.Contains(log, "the reload is given up") {
+	if log := d.Log(); !strings.Contains(log, "reload cancelled") {
 		t.Errorf("the log:\n%s", log)
 	}
 }
