@@ -15,10 +15,10 @@ import (
 // detach takes a leg's sockets away after its interface was deleted: they would stay without one for good. d.mu is held.
 func (d *Director) detach(l *leg) {
 	l.present, l.up = false, false
-	d.log.Error("the interface was deleted: its leg waits for another of this name", "leg", l.name, "interface", l.iface)
+	d.log.Error("interface deleted: the leg waits for a new interface of this name", "leg", l.name, "interface", l.iface)
 	d.exchange(l, nil)
 	if err := l.slot.Put(nil); err != nil {
-		d.log.Debug("the socket for ARP could not be closed", "error", err)
+		d.log.Debug("the ARP socket could not be closed", "error", err)
 	}
 }
 
@@ -38,7 +38,7 @@ func (d *Director) exchange(l *leg, fresh []*ring.Sockets) {
 			s.Close()
 		}
 		if err != nil && !errors.Is(err, ring.ErrClosed) {
-			d.log.Error("the ring of the leg could not be exchanged", "leg", l.name, "error", err)
+			d.log.Error("the ring of the leg could not be replaced", "leg", l.name, "error", err)
 		}
 	}
 }
@@ -52,7 +52,7 @@ func (d *Director) attach(l *leg) {
 	if err := d.take(l, ifi); err != nil {
 		if text := err.Error(); text != l.refused {
 			l.refused = text
-			d.log.Error("the interface cannot be used yet: it is tried again every second", "leg", l.name, "interface", l.iface, "error", err)
+			d.log.Error("interface not usable yet: the director retries every second", "leg", l.name, "interface", l.iface, "error", err)
 		}
 		return
 	}
@@ -62,7 +62,7 @@ func (d *Director) attach(l *leg) {
 // take gives a leg an interface, in the order of the start: the guard and the VIPs come last.
 func (d *Director) take(l *leg, ifi *net.Interface) error {
 	if len(ifi.HardwareAddr) != 6 {
-		return errors.New("it has no Ethernet address: the director forwards by MAC")
+		return errors.New("no Ethernet address: the director forwards by MAC")
 	}
 	was := *l
 	l.ifi, l.mac = ifi, frame.MAC(ifi.HardwareAddr)
@@ -87,19 +87,19 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	l.present = true
 	d.noteMACs()
 	if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
-		d.log.Error("the engine refused the leg", "error", err)
+		d.log.Error("the engine rejected the leg", "error", err)
 	}
 	// The guard was on the interface that went. Until it is there again, nobody is to be told where the VIPs are.
 	if err := d.letIn(d.inForce().vips); err != nil {
 		d.log.Error("the filters of the interface could not be set", "interface", ifi.Name, "error", err)
 	}
 	if err := l.slot.Put(conn); err != nil {
-		d.log.Warn("not all questions for the VIPs can be heard", "interface", ifi.Name, "error", err)
+		d.log.Warn("some ARP requests and neighbour solicitations for the VIPs may not be received", "interface", ifi.Name, "error", err)
 	}
 	l.link.SetAddrs(l.addr, l.addr6)
 	l.link.SetMAC(l.mac)
 	l.link.Again()
-	d.log.Warn("the interface is there again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", l.nets, "up", l.up)
+	d.log.Warn("interface present again", "leg", l.name, "interface", ifi.Name, "mac", l.mac, "was", was.mac, "networks", l.nets, "up", l.up)
 	d.placeAnew()
 	return nil
 }
@@ -146,10 +146,10 @@ func (d *Director) placeAnew() {
 			log := d.log.With("realserver", r.Addr, "leg", d.legs[r.Leg].name)
 			switch {
 			case err != nil && !told[r.Addr]:
-				log.Warn("the realserver is on none of the legs' networks any more: it stays on its leg")
+				log.Warn("realserver no longer on the network of any leg: it stays on its leg")
 			case err == nil && leg != r.Leg:
 				if !told[r.Addr] {
-					log.Info("the realserver is on another leg now", "now", d.legs[leg].name)
+					log.Info("realserver moved to another leg", "now", d.legs[leg].name)
 				}
 				m := move{s.Key(), r.Destination}
 				m.dest.Leg = leg
@@ -170,7 +170,7 @@ func (d *Director) placeAnew() {
 		return nil
 	})
 	if err != nil {
-		d.log.Error("the realservers could not be placed anew", "error", err)
+		d.log.Error("the realservers could not be assigned to legs again", "error", err)
 	}
 	d.follow()
 }

@@ -29,7 +29,7 @@ func (d *Director) apply(by control.Peer, changes []api.Change) error {
 	t, err := d.translate(changes)
 	if err != nil {
 		if e := refusal(0, err); e.Code == api.CodeInvalid { // of which ipvsadm has no words but the kernel's
-			d.log.Warn("a change by the control socket is refused", "error", e.Message, "by", by)
+			d.log.Warn("change by the control socket rejected", "error", e.Message, "by", by)
 		}
 		return err
 	}

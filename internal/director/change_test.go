@@ -159,7 +159,7 @@ func TestImpossibleKept(t *testing.T) {
 	if len(got) != 1 || len(got[0].Destinations) != 1 || got[0].Destinations[0].Addr.String() != "10.0.0.2" || d.engine.Settings() != d.cfg.Settings {
 		t.Errorf("served are %+v, settings %+v", got, d.engine.Settings())
 	}
-	if n := strings.Count(log.String(), "impossible"); n != 6 {
+	if n := strings.Count(log.String(), "is invalid and is skipped"); n != 6 {
 		t.Errorf("%d things were told:\n%s", n, &log)
 	}
 	// And the same for changes since: each transaction by itself.
@@ -168,7 +168,7 @@ func TestImpossibleKept(t *testing.T) {
 		{{Op: api.OpSetTimeouts, Timeouts: &api.Timeouts{TCP: 9.3e9}}},
 		{{Op: api.OpSetTimeouts, Timeouts: &api.Timeouts{UDP: 60}}},
 	})
-	if n := strings.Count(log.String(), "cannot be made again"); n != 1 || d.Table().Timeouts.UDP != 60 || d.Table().Timeouts.TCP != 900 {
+	if n := strings.Count(log.String(), "cannot be applied again"); n != 1 || d.Table().Timeouts.UDP != 60 || d.Table().Timeouts.TCP != 900 {
 		t.Errorf("%d were told, timeouts %+v:\n%s", n, d.Table().Timeouts, &log)
 	}
 }

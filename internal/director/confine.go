@@ -23,9 +23,9 @@ func (d *Director) giveUp() {
 	}
 	c := d.opt.Confine(d.policy())
 	d.confinement.Store(&c)
-	d.log.Info("privileges were given up", "left", c.Capabilities, "no_new_privs", c.NoNewPrivs, "landlock", c.Landlock, "seccomp", c.Seccomp)
+	d.log.Info("privileges dropped", "left", c.Capabilities, "no_new_privs", c.NoNewPrivs, "landlock", c.Landlock, "seccomp", c.Seccomp)
 	if len(c.Missing) > 0 {
-		d.log.Warn("not all privileges could be given up", "missing", c.Missing)
+		d.log.Warn("some privileges could not be dropped", "missing", c.Missing)
 	}
 }
 

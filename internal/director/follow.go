@@ -23,11 +23,11 @@ func (d *Director) followInterfaces(ctx context.Context) {
 	for again := false; ctx.Err() == nil; again = true {
 		s, err := subscribe()
 		if err != nil {
-			d.log.Warn("the kernel does not tell of changes of the interfaces: they are looked at every second", "error", err)
+			d.log.Warn("no kernel notifications about interfaces: the director polls the interfaces every second", "error", err)
 			s = &subscription{} // of which nothing comes
 		}
 		if again {
-			d.log.Warn("notifications about interfaces were lost: all are looked at anew", "interfaces", len(d.legs))
+			d.log.Warn("kernel notifications about interfaces were lost: reading all interfaces again", "interfaces", len(d.legs))
 		}
 		for _, l := range d.legs {
 			d.lookAt(l, seen{addresses: true})
@@ -36,7 +36,7 @@ func (d *Director) followInterfaces(ctx context.Context) {
 		err = d.followed(ctx, s)
 		s.end()
 		if err != nil {
-			d.log.Warn("the kernel's notifications about interfaces ended", "error", err)
+			d.log.Warn("kernel notifications about interfaces stopped", "error", err)
 		}
 	}
 }
@@ -53,11 +53,11 @@ func subscribe() (*subscription, error) {
 	s := &subscription{links: make(chan netlink.LinkUpdate, 64), addrs: make(chan netlink.AddrUpdate, 64), done: make(chan struct{})}
 	note := func(err error) { s.lastError.Store(&err) }
 	if err := netlink.LinkSubscribeWithOptions(s.links, s.done, netlink.LinkSubscribeOptions{ErrorCallback: note}); err != nil {
-		return nil, fmt.Errorf("subscribe to changes of interfaces: %w", err)
+		return nil, fmt.Errorf("subscribe to interface changes: %w", err)
 	}
 	if err := netlink.AddrSubscribeWithOptions(s.addrs, s.done, netlink.AddrSubscribeOptions{ErrorCallback: note}); err != nil {
 		close(s.done)
-		return nil, fmt.Errorf("subscribe to changes of addresses: %w", err)
+		return nil, fmt.Errorf("subscribe to address changes: %w", err)
 	}
 	return s, nil
 }
@@ -160,18 +160,18 @@ func (d *Director) lookAt(l *leg, s seen) {
 	}
 	attrs := link.Attrs()
 	if attrs.Name != l.ifi.Name {
-		d.log.Warn("the interface was renamed: the leg stays with it until the next start", "leg", l.name, "interface", attrs.Name, "was", l.ifi.Name)
+		d.log.Warn("interface renamed: the leg keeps this interface until the next start", "leg", l.name, "interface", attrs.Name, "was", l.ifi.Name)
 		l.ifi.Name = attrs.Name
 		d.moveGuard()
 	}
 	d.followLink(l, attrs)
 	up := attrs.RawFlags&running == running
 	if l.up && (!up || s.down) {
-		d.log.Warn("the interface is down", "interface", l.ifi.Name)
+		d.log.Warn("interface down", "interface", l.ifi.Name)
 		l.up = false
 	}
 	if up && !l.up {
-		d.log.Info("the interface is up", "interface", l.ifi.Name)
+		d.log.Info("interface up", "interface", l.ifi.Name)
 		l.up = true
 		l.link.Again()
 		s.addresses = true // of IPv6, they go with the interface
@@ -185,13 +185,13 @@ func (d *Director) lookAt(l *leg, s seen) {
 func (d *Director) followLink(l *leg, attrs *netlink.LinkAttrs) {
 	changed := false
 	if attrs.MTU > 0 && attrs.MTU != l.ifi.MTU {
-		d.log.Info("the interface has another MTU", "interface", l.ifi.Name, "mtu", attrs.MTU, "was", l.ifi.MTU)
+		d.log.Info("interface MTU changed", "interface", l.ifi.Name, "mtu", attrs.MTU, "was", l.ifi.MTU)
 		l.ifi.MTU = attrs.MTU
 		changed = true
 	}
 	if len(attrs.HardwareAddr) == 6 && frame.MAC(attrs.HardwareAddr) != l.mac {
 		mac := frame.MAC(attrs.HardwareAddr)
-		d.log.Warn("the interface has another MAC", "interface", l.ifi.Name, "mac", mac, "was", l.mac)
+		d.log.Warn("interface MAC changed", "interface", l.ifi.Name, "mac", mac, "was", l.mac)
 		l.mac = mac
 		d.noteMACs()
 		changed = true
@@ -201,7 +201,7 @@ func (d *Director) followLink(l *leg, attrs *netlink.LinkAttrs) {
 		return
 	}
 	if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
-		d.log.Error("the engine refused the leg", "error", err)
+		d.log.Error("the engine rejected the leg", "error", err)
 	}
 }
 
@@ -209,13 +209,13 @@ func (d *Director) followLink(l *leg, attrs *netlink.LinkAttrs) {
 func (d *Director) followAddresses(l *leg) {
 	old := l.addresses
 	if err := l.readAddresses(); err != nil {
-		d.log.Warn("the addresses of the interface cannot be read", "interface", l.ifi.Name, "error", err)
+		d.log.Warn("the interface's addresses cannot be read", "interface", l.ifi.Name, "error", err)
 		return
 	}
 	if l.addresses.equal(&old) {
 		return
 	}
-	d.log.Info("the interface has other addresses", "interface", l.ifi.Name, "networks", l.nets, "was", old.nets)
+	d.log.Info("interface addresses changed", "interface", l.ifi.Name, "networks", l.nets, "was", old.nets)
 	l.link.SetAddrs(l.addr, l.addr6)
 	d.placeAnew()
 }

@@ -53,10 +53,10 @@ func (d *Director) guardLogger() func(api.Guard, error) {
 		case err != nil:
 			d.log.Error("guard", "error", err)
 		case s.Restored > last.Restored:
-			d.log.Error("the guard was taken away, and is back: meanwhile this host's kernel saw the frames to the VIPs; let whoever did it leave "+
-				"the tables of family netdev alone that begin with shunt_", "by", s.By, "times", s.Restored)
+			d.log.Error("guard removed by another process and restored: meanwhile this host's kernel saw the frames to the VIPs; make that process leave "+
+				"alone the tables of family netdev whose names begin with shunt_", "by", s.By, "times", s.Restored)
 		case s.Missing != "" && last.Missing == "":
-			d.log.Error("the guard is taken away again and again: it is put back with growing pauses, in which this host's kernel sees the "+
+			d.log.Error("guard removed repeatedly by another process: it is restored after increasing pauses, during which this host's kernel sees the "+
 				"frames to the VIPs", "missing", s.Missing, "times", s.Restored)
 		}
 		last = s
@@ -81,7 +81,7 @@ func (d *Director) moveGuard() {
 		return
 	}
 	if err := d.guard.SetInterfaces(d.interfaces(), d.inForce().vips); err != nil {
-		d.log.Error("the guard does not follow the interfaces", "error", err)
+		d.log.Error("the guard could not be updated for the interfaces", "error", err)
 	}
 }
 
@@ -93,7 +93,7 @@ func (d *Director) followOwn() {
 	}
 	if d.guard != nil {
 		if err := d.guard.SetOwn(slices.Collect(maps.Keys(own))); err != nil {
-			d.log.Error("the guard does not follow the addresses of this host", "error", err)
+			d.log.Error("the guard could not be updated for the addresses of this host", "error", err)
 		}
 	}
 	d.mu.Lock()
@@ -128,8 +128,8 @@ func (d *Director) warnOwnVIPs(vips []netip.Addr, own map[netip.Addr]bool) {
 			d.warned = map[netip.Addr]time.Time{}
 		}
 		d.warned[v] = now
-		d.log.Error("the VIP is an address of this host: its kernel answers for it too, and refuses connections; the guard leaves it alone, lest "+
-			"this host be cut off; remove the address (`ip addr del`) or the service", "vip", v)
+		d.log.Error("the VIP is an address of this host: this host's kernel answers for it too, and refuses connections; the guard skips it to avoid "+
+			"cutting off this host; remove the address (`ip addr del`) or the service", "vip", v)
 	}
 	maps.DeleteFunc(d.warned, func(v netip.Addr, _ time.Time) bool { return !own[v] })
 }

@@ -117,15 +117,15 @@ func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
 		d.forget()
 		return nil, nil
 	case head.Config != "" && head.Config != d.digest():
-		d.log.Info("what was changed by the control socket of the director before this one is not kept: the configuration is another one now", "changes", changes)
+		d.log.Info("changes made by the previous director's control socket are discarded: the configuration file has changed", "changes", changes)
 		d.forget()
 		return nil, nil
 	case whole == 0:
-		d.log.Warn("what was changed by the control socket of the director before this one is lost", "file", path, "error", err)
+		d.log.Warn("changes made by the previous director's control socket are lost", "file", path, "error", err)
 		d.forget()
 		return nil, nil
 	case err != nil: // of its last lines
-		d.log.Warn("the last changes by the control socket of the director before this one are lost", "file", path, "error", err)
+		d.log.Warn("the last changes made by the previous director's control socket are lost", "file", path, "error", err)
 	}
 	d.changes.Store(changes)
 	f, err := owndir.OpenFile(d.kept.dir, keptName, os.O_WRONLY|os.O_APPEND, 0)
@@ -142,7 +142,7 @@ func (d *Director) recall() (plan *forwarder.Plan, since [][]api.Change) {
 // possible is a plan that was kept, without what the engine would refuse: another version may have taken it.
 func (d *Director) possible(plan *forwarder.Plan) forwarder.Plan {
 	for _, err := range plan.Prune(d.cfg.Settings) {
-		d.log.Warn("what was kept of the director before this one is impossible in part, which is left out", "error", err)
+		d.log.Warn("part of the previous director's kept state is invalid and is skipped", "error", err)
 	}
 	return *plan
 }
@@ -155,11 +155,11 @@ func (d *Director) repeat(since [][]api.Change) {
 			_, err = t.commit()
 		}
 		if err != nil {
-			d.log.Warn("a change by the control socket of the director before this one cannot be made again", "error", err)
+			d.log.Warn("a change made by the previous director's control socket cannot be applied again", "error", err)
 		}
 	}
 	if n := d.changes.Load(); n > 0 {
-		d.log.Info("what was changed by the control socket of the director before this one is kept; to go back to the configuration, reload", "changes", n)
+		d.log.Info("changes made by the previous director's control socket are in force; reload to return to the configuration file", "changes", n)
 	}
 }
 
@@ -278,7 +278,7 @@ func (d *Director) compactKept() {
 	k.lines = len(also)
 	if again {
 		k.failed = nil
-		d.log.Info("what is changed by the control socket is kept again", "changes", d.changes.Load())
+		d.log.Info("changes by the control socket are saved again", "changes", d.changes.Load())
 	}
 }
 
@@ -300,7 +300,7 @@ func planOf(services []forwarder.ServiceInfo, settings forwarder.Settings) *forw
 func (d *Director) keepFailed(err error) {
 	k := &d.kept
 	if k.failed == nil {
-		d.log.Error("what is changed by the control socket will be forgotten at a restart, until it can be written", "error", err)
+		d.log.Error("changes by the control socket cannot be saved: a restart loses them until saving works again", "error", err)
 	}
 	d.dropKept()
 	k.failed, k.failedAt = err, time.Now()
@@ -322,7 +322,7 @@ func (d *Director) dropKept() {
 		return
 	}
 	if err := k.dir.Remove(keptName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		d.log.Error("what was changed by the control socket cannot be forgotten: the next start may do it again", "error", err)
+		d.log.Error("saved changes by the control socket cannot be deleted: the next start may apply them again", "error", err)
 	}
 }
 

@@ -86,7 +86,7 @@ func (d *Director) findLegs() error {
 	for i, c := range d.cfg.Legs {
 		ifi, err := net.InterfaceByName(c.Interface)
 		if err != nil {
-			return d.cfg.LegError(i, "interface", "leg %s: there is no interface %s here; there are %s", c.Name, c.Interface, interfaceNames())
+			return d.cfg.LegError(i, "interface", "leg %s: no interface %s on this host; the interfaces are %s", c.Name, c.Interface, interfaceNames())
 		}
 		if len(ifi.HardwareAddr) != 6 {
 			return d.cfg.LegError(i, "interface", "leg %s: interface %s has no Ethernet address: the director forwards by MAC", c.Name, c.Interface)
@@ -94,12 +94,12 @@ func (d *Director) findLegs() error {
 		l := &leg{id: frame.Leg(i), name: c.Name, iface: c.Interface, vlan: c.VLAN, tpid: c.TPID, shared: c.Shared, isPub: c.Public,
 			ifi: ifi, mac: frame.MAC(ifi.HardwareAddr), present: true, up: ifi.Flags&net.FlagRunning != 0}
 		if err := l.readAddresses(); err != nil {
-			return d.cfg.LegError(i, "interface", "leg %s: its addresses cannot be read: %v", c.Name, err)
+			return d.cfg.LegError(i, "interface", "leg %s: the interface's addresses cannot be read: %v", c.Name, err)
 		}
 		d.legs = append(d.legs, l)
 		d.log.Info("interface", "leg", c.Name, "interface", ifi.Name, "mac", l.mac.String(), "networks", l.nets, "public", c.Public, "vlan", c.VLAN)
 		if ifi.Flags&net.FlagUp == 0 {
-			d.log.Warn("the interface is down: nothing is forwarded by it until it is up", "interface", ifi.Name)
+			d.log.Warn("interface down: it forwards nothing until it is up", "interface", ifi.Name)
 		}
 	}
 	d.warnOwnVIPs(d.cfg.VIPs(), ownAddresses())
@@ -120,8 +120,8 @@ func interfaceNames() string {
 
 // errLocal says why a realserver cannot be this host itself, what IPVS calls Local: the frame would have to be given to the
 // host's own kernel, which does not have the VIP, and from which the guard keeps it.
-const errLocal = "realserver %s is this host: a director cannot be its own realserver, as its kernel does not have the VIP; run the " +
-	"server on another host, or in a network namespace with an address and a MAC of its own (docs/running.md says how)"
+const errLocal = "realserver %s is this host: a director cannot be its own realserver, because its kernel does not have the VIP; run the " +
+	"server on another host, or in a network namespace with its own address and MAC (see docs/running.md)"
 
 // refuseLocal refuses realservers that are this host itself.
 func refuseLocal(cfg *config.Config) error {

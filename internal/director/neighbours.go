@@ -63,7 +63,7 @@ func (d *Director) neighboursChanged(leg frame.Leg, list []arpd.Neighbour) {
 	}
 	d.neighbours.Unlock()
 	if err := d.engine.SetNeighbours(news); err != nil {
-		d.log.Error("the engine refused neighbours", "leg", d.legs[leg].name, "error", err)
+		d.log.Error("the engine rejected the neighbours", "leg", d.legs[leg].name, "error", err)
 	}
 	good := slog.LevelInfo
 	if len(list) > manyNeighbours {
@@ -73,8 +73,8 @@ func (d *Director) neighboursChanged(leg frame.Leg, list []arpd.Neighbour) {
 	for i, n := range list {
 		d.logNeighbour(leg, old[i], n, good)
 		if n.MAC != old[i].MAC && !n.MAC.IsZero() && d.engine.FromClients(n.MAC) {
-			d.log.Error("the realserver's MAC is one that clients' frames come from, as that of their router: the loop guard leaves it alone; "+
-				"does a router answer ARP for the realserver, or was its ARP forged?", "realserver", n.Addr, "mac", n.MAC, "leg", d.legs[leg].name)
+			d.log.Error("the realserver's MAC is also the source MAC of client frames, like that of a router: the loop guard ignores it; "+
+				"check whether a router answers ARP for the realserver, or whether ARP was forged", "realserver", n.Addr, "mac", n.MAC, "leg", d.legs[leg].name)
 		}
 	}
 }
@@ -87,11 +87,11 @@ func (d *Director) logNeighbour(leg frame.Leg, old, n arpd.Neighbour, good slog.
 	log := d.log.With("realserver", n.Addr, "leg", d.legs[leg].name)
 	switch {
 	case n.State == arpd.Failed:
-		log.Warn("the realserver does not answer ARP: it gets no new connections until it does", "was", old.MAC)
+		log.Warn("realserver does not answer ARP: it gets no new connections until it answers", "was", old.MAC)
 	case n.MAC.IsZero() || n.State == arpd.Stale:
 		log.Debug("neighbour", "state", n.State)
 	case !old.MAC.IsZero() && old.MAC != n.MAC:
-		log.Warn("the realserver has another MAC", "mac", n.MAC, "was", old.MAC)
+		log.Warn("realserver MAC changed", "mac", n.MAC, "was", old.MAC)
 	case old.MAC != n.MAC:
 		log.Log(context.Background(), good, "realserver", "mac", n.MAC, "state", n.State)
 	}
@@ -121,23 +121,23 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 	d.neighbours.Unlock()
 	d.outcomes.claimed(vip, mac, l.name, who, now)
 	if untold > 0 {
-		d.log.Error("more hosts claim VIPs than can be named here: is it a flood of forged ARP?", "claims", untold, "interface", l.iface)
+		d.log.Error("too many hosts claim VIPs to log each one: possibly a flood of forged ARP", "claims", untold, "interface", l.iface)
 	}
 	if !tell {
 		return
 	}
 	log := d.log.With("vip", vip, "mac", mac, "interface", l.iface)
 	if who.IsValid() && vip.Is6() {
-		log.Error("a realserver answers neighbour solicitations for the VIP: its clients go past the director; it must have the VIP on lo, "+
-			"and on no other interface", "realserver", who)
+		log.Error("a realserver answers neighbour solicitations for the VIP: its clients bypass the director; on the realserver, "+
+			"configure the VIP on lo and on no other interface", "realserver", who)
 		return
 	}
 	if who.IsValid() {
-		log.Error("a realserver answers ARP for the VIP: its clients go past the director; on it, set net.ipv4.conf.all.arp_ignore=1 and "+
-			"net.ipv4.conf.all.arp_announce=2, and have the VIP on lo", "realserver", who)
+		log.Error("a realserver answers ARP for the VIP: its clients bypass the director; on the realserver, set net.ipv4.conf.all.arp_ignore=1 "+
+			"and net.ipv4.conf.all.arp_announce=2, and configure the VIP on lo", "realserver", who)
 		return
 	}
-	log.Error("another host claims the VIP by ARP: clients go there or here by chance; find it by its MAC")
+	log.Error("another host claims the VIP by ARP: each client reaches either that host or the director; find the host by its MAC")
 }
 
 // askSuspects asks for realservers that clients had to repeat a SYN to: their cable may have been pulled.
@@ -157,7 +157,7 @@ func (d *Director) disputed(l *leg, n arpd.Neighbour) {
 	tell, _ := d.rivals.tell(claim{n.Addr, n.Rival}, n.Disputed)
 	d.neighbours.Unlock()
 	if tell {
-		d.log.Error("two hosts answer for the realserver: it keeps the MAC that is known; find the other by its MAC, or give the realserver's in the "+
+		d.log.Error("two hosts answer ARP for the realserver: the known MAC is kept; find the other host by its MAC, or set the realserver's MAC in the "+
 			"configuration (mac:)", "realserver", n.Addr, "mac", n.MAC, "other", n.Rival, "leg", l.name)
 	}
 }

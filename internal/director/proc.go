@@ -21,7 +21,7 @@ const (
 func (d *Director) procFiles(ctx context.Context, dir string) {
 	defer func() {
 		if err := ipvsadm.RemoveProc(dir); err != nil {
-			d.log.Warn("files are left in proc_dir", "error", err)
+			d.log.Warn("files in proc_dir could not be removed", "error", err)
 		}
 	}()
 	wait := time.NewTimer(0)
@@ -40,7 +40,7 @@ func (d *Director) procFiles(ctx context.Context, dir string) {
 		took := time.Since(began)
 		if over := d.engine.Stats().Flows > maxProcConnections; over != many {
 			if many = over; many {
-				d.log.Warn("proc_dir has no net/ip_vs_conn while there are so many connections", "more_than", maxProcConnections)
+				d.log.Warn("too many connections: proc_dir has no net/ip_vs_conn", "more_than", maxProcConnections)
 				_ = ipvsadm.RemoveProc(dir, "ip_vs_conn")
 			}
 		}

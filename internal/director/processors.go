@@ -13,7 +13,7 @@ func runOn(i, cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("ring.cpus: worker %d cannot run on processor %d: %w; `nproc` and `taskset -p $$` show which there are", i, cpu, err)
+		return fmt.Errorf("ring.cpus: worker %d cannot run on processor %d: %w; `nproc` and `taskset -p $$` show the usable processors", i, cpu, err)
 	}
 	return nil
 }
@@ -35,7 +35,7 @@ func tryProcessors(cpus []int) (err error) {
 		if back := unix.SchedSetaffinity(0, &before); back == nil {
 			runtime.UnlockOSThread() // otherwise nobody else is to have this thread
 		} else if err == nil {
-			err = fmt.Errorf("ring.cpus: the start cannot go on on the processors from before: %w", back)
+			err = fmt.Errorf("ring.cpus: the previous processors cannot be restored after the start: %w", back)
 		}
 	}()
 	for i, cpu := range cpus {

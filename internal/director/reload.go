@@ -28,9 +28,9 @@ func (d *Director) Reload(cfg *config.Config) error {
 // RereadFile has the file read again, and waits. The error is an *api.Error with all that is wrong with it.
 func (d *Director) RereadFile(ctx context.Context, by control.Peer) (api.Reload, error) {
 	if d.opt.Reload == nil {
-		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: "this director cannot read its file again"}
+		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: "this director cannot reload its configuration"}
 	}
-	d.log.Info("the file is read again, as was asked by the control socket", "by", by)
+	d.log.Info("reload requested by the control socket", "by", by)
 	if err := d.opt.Reload(ctx); err != nil {
 		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: control.Excerpt(err.Error(), maxReloadError)}
 	}
@@ -70,7 +70,7 @@ func (d *Director) reload(cfg *config.Config) error {
 	d.warnOwnVIPs(vips, ownAddresses())
 	d.setVIPs(vips)
 	if err := d.letIn(vips); err != nil {
-		d.log.Error("the filters still let in frames to VIPs that are no more", "error", err)
+		d.log.Error("the filters still accept frames to removed VIPs", "error", err)
 	}
 	d.warnRestart(cfg)
 	if d.opt.Level != nil {
@@ -131,10 +131,10 @@ func (d *Director) sameLegs(cfg *config.Config) error {
 				continue
 			}
 		}
-		return cfg.LegError(i, key, "the legs are others than at the start, beginning with leg %s: restart the director to change them", c.Name)
+		return cfg.LegError(i, key, "legs cannot change on reload (first difference: leg %s): restart the director to change them", c.Name)
 	}
 	if n := len(cfg.Legs); n < len(d.cfg.Legs) {
-		return cfg.LegError(n-1, "interface", "the legs are others than at the start: leg %s is missing behind this one; restart the director "+
+		return cfg.LegError(n-1, "interface", "legs cannot change on reload (leg %s is missing after this one): restart the director "+
 			"to change them", d.cfg.Legs[n].Name)
 	}
 	return nil
@@ -144,7 +144,7 @@ func (d *Director) sameLegs(cfg *config.Config) error {
 func (d *Director) warnRestart(cfg *config.Config) {
 	for _, x := range config.Diff(d.cfg, cfg) {
 		if x.Restart {
-			d.log.Warn("this change takes effect at the next start", "key", x.Key, "old", x.Old, "new", x.New)
+			d.log.Warn("change takes effect at the next start", "key", x.Key, "old", x.Old, "new", x.New)
 		}
 	}
 }

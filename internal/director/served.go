@@ -94,7 +94,7 @@ func (d *Director) settle(t *translator) {
 		return // as prepare left it
 	}
 	if err := d.letInToo(d.engine.VIPs(), nil, out); err != nil {
-		d.log.Error("the filters do not follow the services", "error", err)
+		d.log.Error("the filters could not be updated for the services", "error", err)
 	}
 }
 
@@ -105,7 +105,7 @@ func (d *Director) follow() {
 	d.setTargets(f.neighbours)
 	d.setVIPs(f.vips)
 	if err := d.letIn(f.vips); err != nil {
-		d.log.Error("the filters do not follow the services", "error", err)
+		d.log.Error("the filters could not be updated for the services", "error", err)
 	}
 }
 

@@ -66,7 +66,7 @@ func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
 
 // unkept makes an engine whose connections end with the process, and says why.
 func (d *Director) unkept(cfg forwarder.Config, why error) (*forwarder.Engine, error) {
-	d.log.Warn("the connections of this director will not outlive it: see state_dir", "error", why)
+	d.log.Warn("connections will be lost when this director stops: see state_dir", "error", why)
 	d.unkeptWhy = why.Error()
 	return engineInMemory(cfg)
 }
@@ -74,7 +74,7 @@ func (d *Director) unkept(cfg forwarder.Config, why error) (*forwarder.Engine, e
 func engineInMemory(cfg forwarder.Config) (*forwarder.Engine, error) {
 	e, err := forwarder.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
+		return nil, fmt.Errorf("%w; a smaller value of flows: needs less memory", err)
 	}
 	return e, nil
 }
@@ -84,13 +84,13 @@ func (d *Director) tellTaken(t forwarder.Takeover, took time.Duration) {
 	var fs unix.Statfs_t
 	dir := d.cfg.StateDir
 	if err := unix.Statfs(dir, &fs); err == nil && fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
-		d.log.Warn("the connection table is on a disk, for which forwarding may have to wait: let state_dir name a directory on a tmpfs", "state_dir", dir)
+		d.log.Warn("the connection table is on a disk, and forwarding may block on disk access: set state_dir to a directory on a tmpfs", "state_dir", dir)
 	}
 	switch {
 	case t.Afresh != "":
-		d.log.Warn("the connections of the director before this one are not taken over", "reason", t.Afresh)
+		d.log.Warn("connections of the previous director are not taken over", "reason", t.Afresh)
 	case t.Flows+t.Templates+t.Dropped > 0:
-		d.log.Info("connections were taken over from the director before this one", "connections", t.Flows, "templates", t.Templates,
+		d.log.Info("connections taken over from the previous director", "connections", t.Flows, "templates", t.Templates,
 			"dropped", t.Dropped, "without_template", t.Loosened, "took", took.Round(time.Millisecond))
 	}
 }

@@ -146,7 +146,7 @@ func (d *Director) Kill(chosen func(*api.Connection) bool) int {
 		x := connection(&c)
 		return chosen(&x)
 	})
-	d.log.Info("connections were ended by the control socket", "connections", n)
+	d.log.Info("connections ended by the control socket", "connections", n)
 	return n
 }
 
@@ -159,7 +159,7 @@ func (d *Director) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, 
 	if err != nil {
 		return 0, refusal(0, err)
 	}
-	d.log.Info("connections were moved by the control socket", "connections", n, "to", to)
+	d.log.Info("connections moved by the control socket", "connections", n, "to", to)
 	return n, nil
 }
 

@@ -67,7 +67,7 @@ func serverWords(old, now *forwarder.Destination) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "as it was"
+		return "unchanged"
 	}
 	return strings.Join(parts, ", ")
 }
@@ -88,7 +88,7 @@ func (t *translator) timeoutWords(v *api.Timeouts) string {
 
 func list(diff []api.Difference) string {
 	if len(diff) == 0 {
-		return "as it was"
+		return "unchanged"
 	}
 	parts := make([]string, len(diff))
 	for i := range diff {

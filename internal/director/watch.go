@@ -26,14 +26,14 @@ func (d *Director) watch(ctx context.Context) {
 			return
 		case <-second.C:
 			if err := d.engine.Maintain(); err != nil {
-				d.log.Error("the engine could not be maintained", "error", err)
+				d.log.Error("maintenance of the engine failed", "error", err)
 			}
 			d.askSuspects()
 			if err := d.engine.StateError(); (err != nil) != spoilt {
 				if spoilt = err != nil; spoilt {
-					d.log.Error("the connections of this director will not outlive it", "error", err)
+					d.log.Error("connections will be lost when this director stops", "error", err)
 				} else {
-					d.log.Info("the connections of this director will outlive it again")
+					d.log.Info("connections will survive a restart of this director again")
 				}
 			}
 			d.compactKept()
@@ -48,24 +48,24 @@ func (d *Director) watch(ctx context.Context) {
 		}
 		for i := range now {
 			if n := now[i] - dropped[i]; n > 0 {
-				d.log.Warn("the ring was full and the kernel dropped frames: raise ring.slots, or workers", "leg", d.legs[i].name, "frames", n)
+				d.log.Warn("ring full, the kernel dropped frames: increase ring.slots or workers", "leg", d.legs[i].name, "frames", n)
 			}
 		}
 		dropped = now
 		s := d.engine.Stats()
 		if s.Cut != last.Cut {
-			d.log.Error("the connection table's file was cut by another process: its connections are lost, and a new table is in use",
+			d.log.Error("another process truncated the connection table's file: its connections are lost, and a new table is in use",
 				"state_dir", d.cfg.StateDir, "times", s.Cut-last.Cut, "frames", s.Verdicts[forwarder.TableLost])
 			last = s // counters may have begun anew
 		}
 		if n := s.Table.Refused + s.Table.Evicted - last.Table.Refused - last.Table.Evicted; n > 0 {
-			d.log.Warn("the connection table is full: raise flows", "refused", s.Table.Refused-last.Table.Refused,
+			d.log.Warn("connection table full: increase flows", "refused", s.Table.Refused-last.Table.Refused,
 				"evicted", s.Table.Evicted-last.Table.Evicted, "capacity", s.Capacity)
 		}
 		for _, v := range []forwarder.Verdict{forwarder.SendFull, forwarder.SendTooBig, forwarder.SendDown, forwarder.SendFailed,
 			forwarder.AboveMTU, forwarder.LoopGuard} {
 			if n := s.Verdicts[v] - last.Verdicts[v]; n > 0 {
-				d.log.Warn("frames were lost", "reason", v, "frames", n, "meaning", v.Meaning())
+				d.log.Warn("frames lost", "reason", v, "frames", n, "meaning", v.Meaning())
 			}
 		}
 		last = s

@@ -68,7 +68,7 @@ func (d *Director) weigh(by control.Peer, c api.Servers, weight func(*forwarder.
 	}
 	switch {
 	case !known:
-		return nil, &api.Error{Code: api.CodeNoService, Message: fmt.Sprintf("there is no service %q: write a name, a VIP or VIP:port", control.Excerpt(c.Service, 100))}
+		return nil, &api.Error{Code: api.CodeNoService, Message: fmt.Sprintf("unknown service %q: write a name, a VIP or VIP:port", control.Excerpt(c.Service, 100))}
 	case len(done) == 0 && c.Service != "":
 		return nil, &api.Error{Code: api.CodeNoServer, Message: fmt.Sprintf("service %q has no realserver %s", control.Excerpt(c.Service, 100), c.Realserver)}
 	case len(done) == 0:

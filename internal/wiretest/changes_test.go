@@ -103,7 +103,7 @@ func TestChangesAreSeen(t *testing.T) {
 	w.shunt(0, "ipvsadm", "-e", "-t", w.family.at(w.family.vip, "80"), "-r", rip, "-w", "0")
 	says("enable", w.shunt(0, "enable", rip), "weight 0 -> 7")
 	says("enable of nobody", w.shunt(1, "enable", "192.0.2.98"), "no service has a realserver")
-	says("another service", w.shunt(1, "drain", rip, "--service", "nothing"), `there is no service "nothing"`)
+	says("another service", w.shunt(1, "drain", rip, "--service", "nothing"), `unknown service "nothing"`)
 
 	// A file that is wrong is refused with all that is wrong, and the changes stay.
 	w.must(os.WriteFile(w.director.ConfigPath, []byte(strings.Replace(text, "scheduler: rr", "scheduler: none", 1)), 0o644))

@@ -23,7 +23,7 @@ func TestConfined(t *testing.T) {
 	if c == nil || strings.Join(c.Capabilities, " ") != "cap_net_admin cap_net_raw" || !c.NoNewPrivs || !c.Seccomp || len(c.Missing) > 0 && c.Landlock > 0 {
 		t.Fatalf("the status says %+v", c)
 	}
-	w.logged("privileges were given up", "cap_net_raw", "seccomp=true")
+	w.logged("privileges dropped", "cap_net_raw", "seccomp=true")
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", w.director.PID()))
 	if err != nil || len(tasks) < 3 {
 		t.Fatal(err, tasks)
@@ -48,9 +48,9 @@ func TestConfined(t *testing.T) {
 
 	// Its interface is deleted and comes again: sockets, rings and the guard are made anew.
 	w.must(w.Director.Delete("eth1"))
-	w.logged("the interface was deleted", "eth1")
+	w.logged("interface deleted", "eth1")
 	w.cable("eth1", privateMAC, lab.DIP+"/24", lab.DIP6+"/64")
-	w.logged("the interface is there again", "eth1")
+	w.logged("interface present again", "eth1")
 	w.pages(4, 1)
 	w.eventually("proc_dir is up to date", func() bool {
 		text, err := os.ReadFile(proc + "/net/ip_vs")

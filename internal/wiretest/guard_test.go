@@ -336,7 +336,7 @@ func guardTakenAway(t *testing.T, w *world) {
 	if got := w.ttls(captures["web1"]); got[64] == 0 || len(got) != 1 {
 		t.Errorf("the realserver got frames of the TTLs %v, not only the client's 64", got)
 	}
-	w.logged("level=ERROR", "the guard was taken away, and is back", "by=")
+	w.logged("level=ERROR", "guard removed by another process and restored", "by=")
 	w.warned("The guard was taken away")
 	if g := w.guardState(); g.Missing != "" || g.By == "" || time.Since(g.Last) > patience {
 		t.Errorf("the guard's state is %+v", g)

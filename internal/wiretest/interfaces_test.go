@@ -50,12 +50,12 @@ func interfaceDeletedAndMadeAnew(t *testing.T, w *world, workers int) {
 			if round == 1 {
 				mac = leg.mac
 			}
-			before := strings.Count(w.director.Log(), "the interface is there again")
+			before := strings.Count(w.director.Log(), "interface present again")
 			w.must(w.Director.Delete(leg.name))
-			w.logged("level=ERROR", "the interface was deleted", leg.name)
+			w.logged("level=ERROR", "interface deleted", leg.name)
 			w.cable(leg.name, mac, leg.addrs...)
 			w.eventually("the director has taken the new interface", func() bool {
-				return strings.Count(w.director.Log(), "the interface is there again") == before+1
+				return strings.Count(w.director.Log(), "interface present again") == before+1
 			})
 			if leg.name == "eth0" {
 				w.eventually("the client knows the new MAC", func() bool { return w.believes(w.Client, w.family.vip) == mac })
@@ -97,10 +97,10 @@ func reloadWithoutInterface(t *testing.T, w *world) {
 	w.start(w.config("arp: {announce: 0}", w.http("rr")))
 	w.pages(2, 1)
 	w.must(w.Director.Delete("eth1"))
-	w.logged("the interface was deleted", "eth1")
+	w.logged("interface deleted", "eth1")
 	w.reload(w.config("arp: {announce: 0}", w.http("wrr")))
 	w.cable("eth1", privateMAC, lab.DIP+"/24", lab.DIP6+"/64")
-	w.logged("the interface is there again", "eth1")
+	w.logged("interface present again", "eth1")
 	w.pages(4, 1)
 	if s := w.service().Scheduler; s != "wrr" {
 		t.Errorf("the scheduler is %s", s)
@@ -111,7 +111,7 @@ func reloadWithoutInterface(t *testing.T, w *world) {
 func TestInterfaceMissingAtStart(t *testing.T) {
 	w := build(t, "one-arm", 1)
 	_, err := w.Start(program, w.dir, w.config("legs: [{interface: eth7}]", w.http("rr")), w.socket, nil)
-	if err == nil || !strings.Contains(err.Error(), "there is no interface eth7 here; there are lo, eth0") || !strings.Contains(err.Error(), "shunt.yaml:3:20:") {
+	if err == nil || !strings.Contains(err.Error(), "no interface eth7 on this host; the interfaces are lo, eth0") || !strings.Contains(err.Error(), "shunt.yaml:3:20:") {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -130,7 +130,7 @@ func interfaceRenamed(t *testing.T, w *world) {
 		w.must(w.Director.Netlink().LinkSetDown(link)) // older kernels rename no interface that is up
 		w.must(w.Director.Netlink().LinkSetName(link, to))
 		w.must(w.Director.Netlink().LinkSetUp(link))
-		w.logged("the interface was renamed", "interface="+to)
+		w.logged("interface renamed", "interface="+to)
 		w.pages(4, 1)
 		w.eventually("the guard is on the interface by its new name", func() bool { return slices.Equal(w.tables(), []string{"shunt_" + to}) })
 		before := w.guarded(to)
@@ -165,7 +165,7 @@ func addressChanges(t *testing.T, w *world) {
 	if list, err := w.Director.Netlink().AddrList(eth1, f.number()); err != nil || !slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.String() == moved }) {
 		w.must(w.Director.Addr("eth1", moved+f.network))
 	}
-	w.logged("the interface has other addresses", "eth1", moved)
+	w.logged("interface addresses changed", "eth1", moved)
 	w.eventually("realservers are asked for from the new address", func() bool {
 		return slices.ContainsFunc(captures["director-private"].Records(), asks(moved, f.rip(1)))
 	})
@@ -179,7 +179,7 @@ func addressChanges(t *testing.T, w *world) {
 		t.Errorf("the log has %q", text)
 	}
 	w.must(w.Director.Addr("eth1", beside))
-	w.logged("the interface has other addresses", beside)
+	w.logged("interface addresses changed", beside)
 	w.reload(w.config("arp: {announce: 0, refresh: 1s}", with))
 	if got := w.pages(4, 1); got["web2"] != 2 {
 		t.Errorf("rr spread 4 connections as %v", got)
@@ -188,18 +188,18 @@ func addressChanges(t *testing.T, w *world) {
 	wrong, err := netlink.ParseAddr(beside)
 	w.must(err)
 	w.must(w.Director.Addr("eth0", other))
-	w.logged("the realserver is on another leg now", far, "leg=eth1", "now=eth0")
-	w.logged("the realserver does not answer ARP", far, "leg=eth0")
+	w.logged("realserver moved to another leg", far, "leg=eth1", "now=eth0")
+	w.logged("realserver does not answer ARP", far, "leg=eth0")
 	right, err := netlink.ParseAddr(other)
 	w.must(err)
 	eth0, err := w.Director.Netlink().LinkByName("eth0")
 	w.must(err)
 	w.must(w.Director.Netlink().AddrDel(eth0, right))
-	w.logged("the realserver is on another leg now", far, "leg=eth0", "now=eth1")
+	w.logged("realserver moved to another leg", far, "leg=eth0", "now=eth1")
 	w.eventually("it gets connections again", func() bool { return w.pages(2, 1)["web2"] == 1 })
 	// Without any network it stays where it is.
 	w.must(w.Director.Netlink().AddrDel(eth1, wrong))
-	w.logged("the realserver is on none of the legs' networks any more", far)
+	w.logged("realserver no longer on the network of any leg", far)
 	w.pages(4, 1)
 }
 
@@ -224,7 +224,7 @@ func notificationsAreLost(t *testing.T, w *world) {
 	w.cable("eth0", lab.DirectorMAC, lab.DIP+"/24", lab.DIP6+"/64")
 	w.must(w.director.Signal(unix.SIGCONT))
 	w.logged("notifications about interfaces were lost")
-	w.logged("the interface is there again", "eth0")
+	w.logged("interface present again", "eth0")
 	w.must(k.say("again"))
 	w.pagesByTalk(4)
 }

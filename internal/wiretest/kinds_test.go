@@ -45,12 +45,12 @@ func TestKindsOfLegs(t *testing.T) {
 				t.Errorf("the guard has dropped %d frames, and %d before", n, before)
 			}
 			w.must(w.Director.Delete(kind.name))
-			w.logged("the interface was deleted", kind.name)
+			w.logged("interface deleted", kind.name)
 			if kind.name == "br0" { // its addresses went with it
 				w.must(w.Director.Addr("eth0", w.family.dip+w.family.network))
 			}
 			w.must(kind.make(w))
-			w.logged("the interface is there again", kind.name)
+			w.logged("interface present again", kind.name)
 			for _, k := range talks {
 				w.must(k.say("again"))
 			}
@@ -259,7 +259,7 @@ func localRealserverIsRefused(t *testing.T, w *world) {
 	if first, second, _ := strings.Cut(string(out), "\n"); !strings.HasPrefix(first, "Invalid operation.  Possibly wrong") || !strings.Contains(second, "is this host") {
 		t.Errorf("ipvsadm -a says %q", out)
 	}
-	w.logged("level=WARN", "a change by the control socket is refused", dip+" is this host") // ipvsadm has the kernel's words only
+	w.logged("level=WARN", "change by the control socket rejected", dip+" is this host") // ipvsadm has the kernel's words only
 	// Nor can it be a VIP, unless that is forced.
 	if out := w.shunt(255, "ipvsadm", "-A", "-t", w.family.at(dip, "81")); !strings.Contains(out, "the VIP "+dip+" is an address of this host") {
 		t.Errorf("ipvsadm -A of the director's address says %q", out)

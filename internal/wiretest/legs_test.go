@@ -21,7 +21,7 @@ func TestOwnMACChanges(t *testing.T) {
 		talks := []*talk{w.talk(), w.talk()}
 		const own = "02:00:00:00:00:bb"
 		w.must(w.Director.SetMAC("eth0", own))
-		w.logged("the interface has another MAC", "eth0", own, lab.DirectorMAC)
+		w.logged("interface MAC changed", "eth0", own, lab.DirectorMAC)
 		for _, k := range talks {
 			w.must(k.say("again"))
 		}
@@ -53,7 +53,7 @@ func TestLegGoesDown(t *testing.T) {
 		}
 		for _, leg := range legs {
 			w.must(w.Director.Down(leg))
-			w.logged("level=WARN", "the interface is down", leg)
+			w.logged("level=WARN", "interface down", leg)
 			answered := make(chan error, len(talks))
 			for _, k := range talks {
 				go func() { answered <- k.say("anybody?") }()
@@ -62,7 +62,7 @@ func TestLegGoesDown(t *testing.T) {
 				w.eventually("frames are lost to the leg that is down", func() bool { return w.status().Verdicts["send: leg down"] > 0 })
 			}
 			w.must(w.Director.Up(leg))
-			w.logged("level=INFO", "the interface is up", leg)
+			w.logged("level=INFO", "interface up", leg)
 			for range talks {
 				w.must(<-answered)
 			}

@@ -105,7 +105,7 @@ func TestMACChanges(t *testing.T) {
 				for _, k := range talks {
 					w.must(k.say("again"))
 				}
-				w.logged("the realserver has another MAC", w.family.rip(1), mac)
+				w.logged("realserver MAC changed", w.family.rip(1), mac)
 				w.eventually("the realserver is listed with its new MAC", func() bool {
 					r, _ := w.realserver(1)
 					return r.MAC == mac
@@ -162,7 +162,7 @@ func realserverGoes(t *testing.T, w *world) {
 		w.must(w.Webs[1].Sysctl("net.ipv6.conf."+dev+".keep_addr_on_down", "1"))
 	}
 	w.must(w.Webs[1].Down("eth0"))
-	w.logged("level=WARN", "the realserver does not answer ARP", w.family.rip(2), lab.MAC(2))
+	w.logged("level=WARN", "realserver does not answer ARP", w.family.rip(2), lab.MAC(2))
 	if n := w.status().Counters["arp.eth0.failures"]; n != 1 {
 		t.Errorf("%d failures of realservers were counted, not 1", n)
 	}
@@ -205,7 +205,7 @@ func cablePulled(t *testing.T, w *world) {
 			}
 		}()
 	}
-	w.logged("level=WARN", "the realserver does not answer ARP", w.family.rip(2))
+	w.logged("level=WARN", "realserver does not answer ARP", w.family.rip(2))
 	t.Logf("it was noticed within %s", time.Since(pulled))
 	w.warned("Realserver " + w.family.rip(2) + " does not answer")
 	if got := w.pages(6, 2); got["web1"] != 6 {

@@ -131,7 +131,7 @@ func TestForgedAnnouncement(t *testing.T) {
 				wire.arp(m, 0)
 			}
 			if learn == "true" {
-				w.logged("the realserver has another MAC", w.family.rip(1), "mac="+thief)
+				w.logged("realserver MAC changed", w.family.rip(1), "mac="+thief)
 				return
 			}
 			w.eventually("the director has asked, and heard the answer", func() bool {
@@ -169,7 +169,7 @@ func TestForgedAnswers(t *testing.T) {
 				t.Fatalf("the realserver's MAC is %s", r.MAC)
 			}
 		}
-		w.logged("level=ERROR", "two hosts answer for the realserver", w.family.rip(1), "other="+thief)
+		w.logged("level=ERROR", "two hosts answer ARP for the realserver", w.family.rip(1), "other="+thief)
 		w.warned("Two hosts answer for " + w.family.rip(1))
 		if n := w.status().Counters["arp.eth0.disputes"]; n == 0 {
 			t.Error("no dispute is counted")
@@ -224,7 +224,7 @@ func aRPFlood(t *testing.T, w *world) {
 		c := w.status().Counters
 		return c["arp.eth0.conflicts"]+c["arp.eth0.dropped"]+c["arp.eth0.excess"] >= claims+excess
 	})
-	w.logged("more hosts claim VIPs than can be named here")
+	w.logged("too many hosts claim VIPs to log each one")
 	if n := lines(w.director.Log(), "another host claims the VIP"); n > 64 {
 		t.Errorf("%d claims were told one by one", n)
 	}

@@ -157,7 +157,7 @@ func reloadRefused(t *testing.T, w *world) {
 		strings.Replace(good, "  - interface: eth1\n", "", 1),
 		w.config("legs:\n  - interface: eth0\n  - {name: private, interface: eth1}", on("tcp", 7, w.all())),
 	} {
-		if text := w.refused(config, before); !position.MatchString(text) || !strings.Contains(text, "the legs are others than at the start") {
+		if text := w.refused(config, before); !position.MatchString(text) || !strings.Contains(text, "legs cannot change on reload") {
 			t.Errorf("other legs: the log has %q", text)
 		}
 		w.must(k.say("still"))

@@ -91,7 +91,7 @@ func (k *talkers) end() error {
 	return errors.Join(k.errs...)
 }
 
-var tookOver = regexp.MustCompile(`connections were taken over.* connections=(\d+) .*took=(\S+)`)
+var tookOver = regexp.MustCompile(`connections taken over from.* connections=(\d+) .*took=(\S+)`)
 
 // taken is how many connections the director says it took over, and how long it took.
 func (w *world) taken() (n int, took string) {

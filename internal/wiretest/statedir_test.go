@@ -21,7 +21,7 @@ func TestStateDirTooSmall(t *testing.T) {
 		for _, changes := range []uint64{0, 1} {
 			w.start(config)
 			w.pages(4, 1)
-			w.logged("will not outlive it", "no space left on device")
+			w.logged("connections will be lost when this director stops", "no space left on device")
 			if s := w.status(); !strings.Contains(s.Unkept.Connections, "no space left") || s.Unkept.Changes != "" || s.Changes != changes {
 				t.Errorf("status: %+v, %d changes, want %d", s.Unkept, s.Changes, changes)
 			}
@@ -77,7 +77,7 @@ func TestTableCut(t *testing.T) {
 		w.must(os.Truncate(filepath.Join(strings.TrimSuffix(w.socket, ".sock")+".state", name), 0))
 	}
 	w.pages(8, 2)
-	w.logged("was cut by another process")
+	w.logged("another process truncated the connection table's file")
 	k := w.talk()
 	w.must(k.say("after-the-cut"))
 	if s := w.status(); !strings.Contains(s.Unkept.Connections, "cut") || s.Counters["table.cut"] < 2 {
