@@ -20,6 +20,19 @@ type VirtualService struct {
 	Persistence float64 `json:"persistence,omitempty"` // seconds; 0 is none
 	MaskBits    int     `json:"mask_bits,omitempty"`   // of persistence; 0 is a whole address
 	OnePacket   bool    `json:"one_packet,omitempty"`
+
+	// Netmask and Engine are what ipvsadm can ask for and the director does not have: it refuses a
+	// change with one of them.
+	Netmask netip.Addr `json:"netmask,omitzero"` // -M of IPv4 that is not the mask of a prefix
+	Engine  string     `json:"engine,omitempty"` // --pe
+}
+
+// Is6 reports whether the service is of IPv6.
+func (s *VirtualService) Is6() bool {
+	if s.Mark != 0 {
+		return s.V6
+	}
+	return s.Address.Is6()
 }
 
 // VirtualServer is a destination as ipvsadm speaks of it.
@@ -105,6 +118,7 @@ const (
 	CodeServerExists     Code = "server-exists"
 	CodeNoServer         Code = "no-server"
 	CodeUnknownScheduler Code = "unknown-scheduler"
+	CodeUnknownEngine    Code = "unknown-engine" // of persistence: there are none
 	CodeUnknownMark      Code = "unknown-mark"
 	CodeRange            Code = "range"
 	CodeInvalid          Code = "invalid"

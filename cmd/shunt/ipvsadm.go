@@ -6,9 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"shunt/api"
 	"shunt/internal/config"
 	"shunt/internal/ipvsadm"
-	"shunt/internal/remote"
 )
 
 func ipvsadmCmd() *cobra.Command {
@@ -33,5 +33,5 @@ func ipvsadmCmd() *cobra.Command {
 }
 
 func runIpvsadm(ctx context.Context, args []string) int {
-	return ipvsadm.Run(args, os.Stdin, os.Stdout, os.Stderr, remote.New(ctx, defaultSocket()))
+	return ipvsadm.Run(ctx, args, os.Stdin, os.Stdout, os.Stderr, api.NewClient(defaultSocket()))
 }

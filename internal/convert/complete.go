@@ -19,9 +19,6 @@ func (v *virtualServer) finish() {
 		return
 	}
 	v.completeService(entries)
-	if !v.masked {
-		v.s.Netmask = wholeAddress(v.family == 6)
-	}
 	v.completeReals()
 	if v.group != nil && v.nextMark != 0 && !entries[len(entries)-1].isMark {
 		v.oneMark(entries)
@@ -29,7 +26,7 @@ func (v *virtualServer) finish() {
 	}
 	if v.group != nil && v.masked {
 		v.remark(v.n.place, "%s: for a group keepalived 2.2.7 does not hand the netmask over to IPVS: each client is taken by itself", v.n)
-		v.s.Netmask = wholeAddress(v.family == 6)
+		v.s.MaskBits, v.s.Netmask = 0, netip.Addr{}
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -101,7 +98,7 @@ func (v *virtualServer) entries() []entry {
 func (v *virtualServer) completeService(entries []entry) {
 	byAddress := !entries[0].isMark // addresses come first
 	s := &v.s
-	if byAddress && s.Protocol == 0 {
+	if byAddress && s.Protocol == "" {
 		v.remark(v.n.place, "%s: there is no protocol: keepalived takes UDP", v.n)
 		s.Protocol = ipvsadm.UDP
 	}
@@ -110,7 +107,7 @@ func (v *virtualServer) completeService(entries []entry) {
 		s.OnePacket = false
 	}
 	allPorts := slices.ContainsFunc(entries, func(e entry) bool { return !e.isMark && e.port == 0 })
-	if allPorts && !s.Persistent {
+	if allPorts && s.Persistence == 0 {
 		v.remark(v.n.place, "%s: a service of all ports needs persistence: keepalived takes %d s", v.n, int(defaultPersistence.Seconds()))
 		v.persist(defaultPersistence)
 	}
@@ -118,7 +115,7 @@ func (v *virtualServer) completeService(entries []entry) {
 		v.remark(v.n.place, "%s: there is no scheduler: keepalived takes wlc", v.n)
 		s.Scheduler = "wlc"
 	}
-	if !s.Persistent {
+	if s.Persistence == 0 {
 		s.Engine = "" // it goes with persistence only
 	}
 }
@@ -127,7 +124,7 @@ func (v *virtualServer) completeService(entries []entry) {
 func (v *virtualServer) completeReals() {
 	var kept []*realServer
 	for _, x := range v.reals {
-		if slices.ContainsFunc(kept, func(k *realServer) bool { return k.Addr == x.Addr && k.Port == x.Port }) {
+		if slices.ContainsFunc(kept, func(k *realServer) bool { return k.Address == x.Address && k.Port == x.Port }) {
 			v.remark(x.n.place, "%s: %s: it is there already: keepalived leaves it out", v.n, x.n)
 			continue
 		}
@@ -166,7 +163,7 @@ func (v *virtualServer) takePorts(s *service) {
 		if y.method != masquerade || y.Port == 0 && v.group == nil {
 			y.Port = s.Port
 		}
-		if known := slices.IndexFunc(s.reals, func(k real) bool { return k.Addr == y.Addr && k.Port == y.Port }); known >= 0 {
+		if known := slices.IndexFunc(s.reals, func(k real) bool { return k.Address == y.Address && k.Port == y.Port }); known >= 0 {
 			v.remark(y.place, "%s: %s: IPVS has it already, from line %d", v.n, x.n, s.reals[known].line)
 			continue
 		}
@@ -177,7 +174,7 @@ func (v *virtualServer) takePorts(s *service) {
 // add adds a service. One that is there already gets the realservers, as the kernel refuses to add
 // it and keepalived goes on.
 func (r *result) add(s *service) {
-	key := keyOf(&s.Service)
+	key := keyOf(&s.VirtualService)
 	first := r.known[key]
 	switch {
 	case first == nil && len(r.services) >= r.limits.services:
@@ -193,7 +190,7 @@ func (r *result) add(s *service) {
 	}
 	r.remark(s.place, "%s: it is there already, from line %d: only its realservers are added to that, as keepalived does", s, first.line)
 	for _, x := range s.reals {
-		if !slices.ContainsFunc(first.reals, func(k real) bool { return k.Addr == x.Addr && k.Port == x.Port }) {
+		if !slices.ContainsFunc(first.reals, func(k real) bool { return k.Address == x.Address && k.Port == x.Port }) {
 			first.reals = append(first.reals, x)
 		}
 	}

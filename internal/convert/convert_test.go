@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // testNames are names of ports that do not depend on the host's /etc/services.
 type testNames struct{ ipvsadm.Names }
 
-func (testNames) Port(service string, _ ipvsadm.Protocol) (uint16, bool) {
+func (testNames) Port(service string, _ string) (uint16, bool) {
 	n, ok := map[string]uint16{"http": 80, "https": 443, "domain": 53, "http-alt": 8080, "postgresql": 5432, "sip": 5060}[service]
 	return n, ok
 }
@@ -121,7 +121,7 @@ func nothingLost(t *testing.T, name string) {
 	}
 	there := inResult(t, out, err)
 	for _, s := range r.services {
-		key := fmt.Sprintf("%s %s %d", s.Protocol, s.Addr, s.Port)
+		key := fmt.Sprintf("%s %s %d", s.Protocol, s.Address, s.Port)
 		if s.Mark != 0 {
 			key = fmt.Sprintf("mark %d", s.Mark)
 		}
@@ -131,8 +131,8 @@ func nothingLost(t *testing.T, name string) {
 			continue
 		}
 		for _, x := range s.reals {
-			if !there[key][x.Addr] && !noted[x.place] {
-				t.Errorf("%s: realserver %s of line %d is not in the result, and no note says so", s, x.Addr, x.line)
+			if !there[key][x.Address] && !noted[x.place] {
+				t.Errorf("%s: realserver %s of line %d is not in the result, and no note says so", s, x.Address, x.line)
 			}
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"math"
 	"net/netip"
 	"strings"
-
-	"shunt/internal/ipvsadm"
 )
 
 // A group is a virtual_server_group: what its members are services of.
@@ -13,8 +11,8 @@ type group struct {
 	entries []entry
 	has4    bool
 	has6    bool
-	anyMark bool                        // a mark of no family
-	marks   map[ipvsadm.Protocol]uint32 // of its services, by protocol, with nftables_ipvs
+	anyMark bool              // a mark of no family
+	marks   map[string]uint32 // of its services, by protocol, with nftables_ipvs
 }
 
 // An entry is a range of addresses with a port, or a mark.
@@ -28,7 +26,7 @@ type entry struct {
 }
 
 func (r *result) group(n *node) *group {
-	g := &group{marks: map[ipvsadm.Protocol]uint32{}}
+	g := &group{marks: map[string]uint32{}}
 	for _, c := range n.children {
 		var e *entry
 		if c.word(0) == "fwmark" {
@@ -147,12 +145,12 @@ func (e *entry) members(most int) int {
 func (e *entry) services(s service, fallback int) (out []*service) {
 	if e.isMark {
 		s.Mark, s.V6 = e.mark, e.family == 6 || e.family == 0 && fallback == 6
-		s.Protocol = 0
+		s.Protocol = ""
 		return []*service{&s}
 	}
 	for a := e.first; ; a = a.Next() {
 		t := s
-		t.Addr, t.Port = a, e.port
+		t.Address, t.Port = a, e.port
 		t.reals = append([]real(nil), s.reals...)
 		out = append(out, &t)
 		if a == e.last {

@@ -53,7 +53,7 @@ func (r *result) otherPort(at place, words []string) {
 }
 
 // port is a port's number, by number or name; 0 if there is none.
-func (r *result) port(s string, proto ipvsadm.Protocol) uint16 {
+func (r *result) port(s, proto string) uint16 {
 	if n, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return uint16(n)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"shunt/forwarder"
 	"shunt/internal/ipvsadm"
 	"shunt/scheduler"
 )
@@ -20,7 +21,7 @@ func (r *result) judge() {
 		if len(s.refused) > 0 {
 			continue
 		}
-		vips[s.Addr] = true
+		vips[s.Address] = true
 		for _, m := range s.matches {
 			vips[m.Addr()] = true
 		}
@@ -51,8 +52,8 @@ func (r *result) judgeMatches(s *service, claimed map[serviceKey]bool) {
 func (r *result) judgeService(s *service) {
 	if s.Mark != 0 && len(s.matches) == 0 {
 		r.refuse(s, s.place, "which packets have the mark is set by the firewall: write their addresses and ports under matches:")
-	} else if why := notOfAHost(s.Addr); s.Mark == 0 && why != "" {
-		r.refuse(s, s.place, "%s is no address that shunt could answer for: %s", s.Addr, why)
+	} else if why := notOfAHost(s.Address); s.Mark == 0 && why != "" {
+		r.refuse(s, s.place, "%s is no address that shunt could answer for: %s", s.Address, why)
 	}
 	if !slices.Contains(scheduler.Names(), s.Scheduler) {
 		r.refuse(s, s.place, "shunt has no scheduler %q", s.Scheduler)
@@ -60,16 +61,16 @@ func (r *result) judgeService(s *service) {
 	if s.Engine != "" {
 		r.refuse(s, s.place, "shunt has no persistence engine, and this is of %q", s.Engine)
 	}
-	if _, solid := s.maskBits(); s.Persistent && !solid {
+	if s.Netmask.IsValid() {
 		r.refuse(s, s.place, "the netmask of its persistence is not that of a prefix")
 	}
-	if s.Port == 0 && s.Mark == 0 && !s.Persistent {
+	if s.Port == 0 && s.Mark == 0 && s.Persistence == 0 {
 		r.refuse(s, s.place, "a service of all ports needs persistence")
 	}
 	if s.OnePacket && s.Protocol != ipvsadm.UDP && s.Mark == 0 {
 		r.refuse(s, s.place, "one-packet scheduling is for UDP")
 	}
-	meant := ipvsadm.Flag1 | ipvsadm.Flag2
+	meant := uint8(scheduler.Fallback | scheduler.Port)
 	if s.Scheduler != "sh" && s.Scheduler != "mh" {
 		meant = 0
 	}
@@ -96,16 +97,13 @@ func notOfAHost(a netip.Addr) string {
 	return ""
 }
 
-// maxWeight is the highest that a realserver can have.
-const maxWeight = 65535
-
 // judgeReals judges the realservers of a service. vips are those that shunt will have.
 func (r *result) judgeReals(s *service, vips map[netip.Addr]bool) {
 	left := 0
 	known := map[netip.Addr]int{}
 	for i := range s.reals {
 		x := &s.reals[i]
-		why := notOfAHost(x.Addr)
+		why := notOfAHost(x.Address)
 		switch {
 		case why != "":
 			why = "shunt cannot send to it: " + why
@@ -113,22 +111,22 @@ func (r *result) judgeReals(s *service, vips map[netip.Addr]bool) {
 			why = fmt.Sprintf("it is of %s: shunt does direct routing only", x.method)
 		case s.Mark == 0 && x.Port != s.Port:
 			why = fmt.Sprintf("port %d: direct routing cannot change the port, which is %d", x.Port, s.Port)
-		case x.Addr.Is6() != s.is6():
+		case x.Address.Is6() != s.Is6():
 			why = "it is of another family than the VIP"
-		case vips[x.Addr]:
+		case vips[x.Address]:
 			why = "it is a VIP: a realserver needs an address of its own"
-		case known[x.Addr] != 0:
-			why = fmt.Sprintf("it is there already, from line %d", known[x.Addr])
+		case known[x.Address] != 0:
+			why = fmt.Sprintf("it is there already, from line %d", known[x.Address])
 		case x.Lower > x.Upper:
 			why = fmt.Sprintf("its lower threshold %d is above the upper one, %d: IPVS refuses it, too", x.Lower, x.Upper)
-		case x.Weight < 0 || x.Weight > maxWeight:
-			why = fmt.Sprintf("its weight %d is above %d", x.Weight, maxWeight)
+		case forwarder.Weights.Check("", x.Weight) != nil:
+			why = fmt.Sprintf("its weight %d is above %d", x.Weight, forwarder.Weights.High)
 		}
 		if x.refused = why; why != "" {
-			r.lose(x.place, "%s: realserver %s: %s", s, x.Addr, why)
+			r.lose(x.place, "%s: realserver %s: %s", s, x.Address, why)
 			continue
 		}
-		known[x.Addr] = x.line
+		known[x.Address] = x.line
 		left++
 	}
 	if left == 0 && len(s.refused) == 0 {

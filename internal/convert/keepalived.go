@@ -4,9 +4,8 @@ import (
 	"math"
 	"net/netip"
 	"strings"
-	"time"
 
-	"shunt/internal/ipvsadm"
+	"shunt/api"
 )
 
 // keepalived reads keepalived.conf from its statements. What they mean is what keepalived 2.2.7
@@ -112,8 +111,8 @@ func (r *result) startMark(n *node) {
 
 // lvsTimeouts reads pairs of a name and a number of seconds, of which 0 changes nothing.
 func (r *result) lvsTimeouts(n *node) {
-	t := &ipvsadm.Timeouts{}
-	fields := map[string]*time.Duration{"tcp": &t.TCP, "tcpfin": &t.TCPFin, "udp": &t.UDP}
+	t := &api.Timeouts{}
+	fields := map[string]*float64{"tcp": &t.TCP, "tcpfin": &t.TCPFin, "udp": &t.UDP}
 	for i := 1; i < len(n.words); i++ {
 		to := fields[n.words[i]]
 		if to == nil {
@@ -126,9 +125,9 @@ func (r *result) lvsTimeouts(n *node) {
 			r.remark(n.place, "lvs_timeouts: %s %q is no number of seconds up to %d: keepalived ignores it", n.words[i-1], n.word(i), maxSeconds)
 			continue
 		}
-		*to = time.Duration(seconds) * time.Second
+		*to = float64(seconds)
 	}
-	setTimeouts(&r.timeouts, *t)
+	setTimeouts(&r.timeouts, t)
 }
 
 // maxSeconds is 31 days, the longest timeout.

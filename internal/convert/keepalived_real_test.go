@@ -175,25 +175,27 @@ func traced(t *testing.T, trace string) (lines []string) {
 // userService reads a struct ip_vs_service_user.
 func userService(b []byte) (c command) {
 	s := &c.service
-	s.Protocol = ipvsadm.Protocol(binary.LittleEndian.Uint16(b))
-	s.Addr, _ = netip.AddrFromSlice(b[4:8])
+	s.Protocol = map[uint16]string{6: ipvsadm.TCP, 17: ipvsadm.UDP, 132: ipvsadm.SCTP}[binary.LittleEndian.Uint16(b)]
+	s.Address, _ = netip.AddrFromSlice(b[4:8])
 	s.Port = binary.BigEndian.Uint16(b[8:])
 	s.Mark = binary.LittleEndian.Uint32(b[12:])
 	s.Scheduler = strings.TrimRight(string(b[16:32]), "\x00")
 	flags := binary.LittleEndian.Uint32(b[32:])
-	s.Persistent, s.OnePacket, s.Flags = flags&1 != 0, flags&4 != 0, ipvsadm.Flags(flags>>3&7)
-	s.Timeout = time.Duration(binary.LittleEndian.Uint32(b[36:])) * time.Second
-	s.Netmask = binary.BigEndian.Uint32(b[40:])
+	s.OnePacket, s.Flags = flags&4 != 0, uint8(flags>>3&7)
+	if flags&1 != 0 {
+		s.Persistence = float64(binary.LittleEndian.Uint32(b[36:]))
+	}
+	ipvsadm.SetNetmask(s, netip.AddrFrom4([4]byte(b[40:44])))
 	return c
 }
 
 // userDest reads a struct ip_vs_dest_user.
 func userDest(c *command, b []byte) {
 	d := &c.server
-	d.Addr, _ = netip.AddrFromSlice(b[:4])
+	d.Address, _ = netip.AddrFromSlice(b[:4])
 	d.Port = binary.BigEndian.Uint16(b[4:])
 	c.method = map[uint32]method{0: masquerade, 2: tunnel, 3: direct}[binary.LittleEndian.Uint32(b[8:])&7]
-	d.Weight = int32(binary.LittleEndian.Uint32(b[12:]))
+	d.Weight = int64(binary.LittleEndian.Uint32(b[12:]))
 	d.Upper, d.Lower = int32(binary.LittleEndian.Uint32(b[16:])), int32(binary.LittleEndian.Uint32(b[20:]))
 }
 
@@ -208,7 +210,7 @@ func dumped(log string) (lines []string) {
 	end := func() {
 		if v6 {
 			for _, at := range now {
-				c.service.Addr, c.service.Port = at.Addr(), at.Port()
+				c.service.Address, c.service.Port = at.Addr(), at.Port()
 				lines = append(lines, c.add())
 				for _, x := range reals {
 					x.service = c.service
@@ -219,7 +221,6 @@ func dumped(log string) (lines []string) {
 		}
 		now, reals, v6 = nil, nil, false
 		c = command{}
-		c.service.Netmask = 128
 	}
 	for line := range strings.Lines(log) {
 		_, text, _ := strings.Cut(line, "20")
@@ -258,26 +259,26 @@ func dumped(log string) (lines []string) {
 			c.service.Scheduler = value
 		case "sh-fallback", "mh-fallback", "flag-1":
 			if value == "enabled" {
-				c.service.Flags |= ipvsadm.Flag1
+				c.service.Flags |= 1
 			}
 		case "sh-port", "mh-port", "flag-2":
 			if value == "enabled" {
-				c.service.Flags |= ipvsadm.Flag2
+				c.service.Flags |= 2
 			}
 		case "One packet scheduling":
 			c.service.OnePacket = value == "enabled"
 		case "persistence timeout":
-			c.service.Persistent, c.service.Timeout = true, time.Duration(number(value))*time.Second
+			c.service.Persistence = float64(number(value))
 		case "persistence granularity":
-			c.service.Netmask = uint32(number(value))
+			ipvsadm.SetPrefix(&c.service, int(number(value)))
 		case "protocol":
-			c.service.Protocol = map[string]ipvsadm.Protocol{"TCP": ipvsadm.TCP, "UDP": ipvsadm.UDP, "SCTP": ipvsadm.SCTP}[value]
+			c.service.Protocol = value
 		case "RIP":
 			var x command
 			addr, rest, _ := strings.Cut(value, ", RPORT = ")
 			_, weight, _ := strings.Cut(rest, ", WEIGHT = ")
 			weight, _, _ = strings.Cut(weight, " ")
-			x.server.Addr, x.server.Weight = netip.MustParseAddr(addr), int32(number(weight))
+			x.server.Address, x.server.Weight = netip.MustParseAddr(addr), int64(number(weight))
 			reals = append(reals, x)
 		case "forwarding method":
 			if n := len(reals); n > 0 {

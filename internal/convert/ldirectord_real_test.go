@@ -4,6 +4,7 @@ package convert
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"shunt/api"
 	"shunt/internal/ipvsadm"
 )
 
@@ -29,15 +31,15 @@ func TestMain(m *testing.M) {
 // A listing is a recorder that can be listed.
 type listing struct{ *recorder }
 
-func (l listing) Services() (out []ipvsadm.ServiceEntry, err error) {
+func (l listing) Table(context.Context) (t api.Table, err error) {
 	for _, s := range l.r.services {
-		e := ipvsadm.ServiceEntry{Service: s.Service}
+		e := api.TableService{VirtualService: s.VirtualService}
 		for _, x := range s.reals {
-			e.Destinations = append(e.Destinations, ipvsadm.DestinationEntry{Destination: x.Destination})
+			e.Servers = append(e.Servers, api.TableServer{VirtualServer: x.VirtualServer})
 		}
-		out = append(out, e)
+		t.Services = append(t.Services, e)
 	}
-	return out, nil
+	return t, nil
 }
 
 // replayed is the state after all commands of a log.
@@ -45,7 +47,7 @@ func replayed(log string) listing {
 	l := listing{&recorder{r: newResult(ipvsadm.SystemNames())}}
 	text, _ := os.ReadFile(log) // there is none at first
 	for line := range strings.Lines(string(text)) {
-		ipvsadm.RunWith(strings.Fields(line), strings.NewReader(""), io.Discard, io.Discard, l, l.r.names)
+		ipvsadm.RunPlain(strings.Fields(line), strings.NewReader(""), io.Discard, io.Discard, l, l.r.names)
 	}
 	return l
 }
@@ -53,7 +55,7 @@ func replayed(log string) listing {
 // loggingIpvsadm is an ipvsadm whose state is a log of commands.
 func loggingIpvsadm(log string, args []string) int {
 	l := replayed(log)
-	status := ipvsadm.RunWith(args, os.Stdin, os.Stdout, os.Stderr, l, l.r.names)
+	status := ipvsadm.RunPlain(args, os.Stdin, os.Stdout, os.Stderr, l, l.r.names)
 	if len(args) > 0 && args[0] != "-L" {
 		f, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
@@ -148,6 +150,6 @@ func ldirectordLines(t *testing.T, dir, name string) (lines []string, started bo
 		<-ended
 	}
 	r := replayed(tmp + "/log").r
-	r.services = slices.DeleteFunc(r.services, func(s *service) bool { return s.Addr.String() == "192.0.2.255" })
+	r.services = slices.DeleteFunc(r.services, func(s *service) bool { return s.Address.String() == "192.0.2.255" })
 	return commands(r), started
 }

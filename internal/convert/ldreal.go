@@ -14,7 +14,7 @@ import (
 const maxReals = 4096
 
 // addReals makes the command lines of a real=, which may be a range.
-func (l *ldReader) addReals(v *virtual, x *ldReal, selector []string, proto ipvsadm.Protocol) {
+func (l *ldReader) addReals(v *virtual, x *ldReal, selector []string, proto string) {
 	first, err := netip.ParseAddr(x.first)
 	if x.last == "" {
 		l.addReal(v, x, selector, x.first, proto)
@@ -38,7 +38,7 @@ func (l *ldReader) addReals(v *virtual, x *ldReal, selector []string, proto ipvs
 }
 
 // addReal makes the command line of one realserver.
-func (l *ldReader) addReal(v *virtual, x *ldReal, selector []string, address string, proto ipvsadm.Protocol) {
+func (l *ldReader) addReal(v *virtual, x *ldReal, selector []string, address string, proto string) {
 	port := x.port
 	if strings.Trim(port, "0123456789") != "" {
 		n := cmp.Or(l.r.port(port, ipvsadm.TCP), l.r.port(port, ipvsadm.UDP))
@@ -70,11 +70,11 @@ func (l *ldReader) has(virtual place, endpoint string) bool {
 	at, err := netip.ParseAddrPort(endpoint)
 	last := len(l.r.services) - 1
 	return err == nil && last >= 0 && l.r.services[last].place == virtual &&
-		slices.ContainsFunc(l.r.services[last].reals, func(x real) bool { return x.Addr == at.Addr() && x.Port == at.Port() })
+		slices.ContainsFunc(l.r.services[last].reals, func(x real) bool { return x.Address == at.Addr() && x.Port == at.Port() })
 }
 
 // checkedOff is what checktype=off makes of realservers: they count as failed, for ever.
-func (l *ldReader) checkedOff(v *virtual, selector []string, proto ipvsadm.Protocol) {
+func (l *ldReader) checkedOff(v *virtual, selector []string, proto string) {
 	quiescent := cmp.Or(v.quiescent, l.quiescent) == "yes"
 	l.r.remark(v.place, "virtual=%s: with checktype=off its realservers are down for ldirectord", v.text)
 	for i := range v.reals {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"shunt/api"
 	"shunt/internal/ipvsadm"
 )
 
@@ -33,7 +34,7 @@ type place struct {
 // can have it, too.
 type service struct {
 	place
-	ipvsadm.Service
+	api.VirtualService
 	matches []netip.AddrPort // that a mark stands for, with the service's protocol; none if only the firewall knows
 	reals   []real
 	refused []string // why it can only be a comment
@@ -42,7 +43,7 @@ type service struct {
 // real is one realserver of a service.
 type real struct {
 	place
-	ipvsadm.Destination
+	api.VirtualServer
 	method  method
 	refused string // why it can only be a comment
 }
@@ -61,7 +62,7 @@ const (
 type result struct {
 	services []*service
 	ifaces   map[netip.Addr]string // of VIPs, where the file tells
-	timeouts ipvsadm.Timeouts
+	timeouts api.Timeouts
 	notes    []Note
 	checks   []check
 	names    ipvsadm.Names
@@ -75,15 +76,15 @@ type result struct {
 type serviceKey struct {
 	mark  uint32
 	v6    bool
-	proto ipvsadm.Protocol
+	proto string
 	at    netip.AddrPort
 }
 
-func keyOf(s *ipvsadm.Service) serviceKey {
+func keyOf(s *api.VirtualService) serviceKey {
 	if s.Mark != 0 {
 		return serviceKey{mark: s.Mark, v6: s.V6}
 	}
-	return serviceKey{proto: s.Protocol, at: netip.AddrPortFrom(s.Addr, s.Port)}
+	return serviceKey{proto: s.Protocol, at: netip.AddrPortFrom(s.Address, s.Port)}
 }
 
 // check is a kind of health check, and where it is written.
@@ -158,27 +159,5 @@ func (s *service) String() string {
 	if s.Mark != 0 {
 		return fmt.Sprintf("service of mark %d", s.Mark)
 	}
-	return fmt.Sprintf("service %s %s", s.Protocol, netip.AddrPortFrom(s.Addr, s.Port))
-}
-
-// is6 reports whether the service is of IPv6.
-func (s *service) is6() bool { return s.Mark != 0 && s.V6 || s.Mark == 0 && s.Addr.Is6() }
-
-// maskBits is the length of the prefix of clients that stay together.
-func (s *service) maskBits() (bits int, ok bool) {
-	if s.is6() {
-		return int(s.Netmask), s.Netmask >= 1 && s.Netmask <= 128
-	}
-	for m := s.Netmask; m&(1<<31) != 0; m <<= 1 {
-		bits++
-	}
-	return bits, bits > 0 && s.Netmask == ^uint32(0)<<(32-bits)
-}
-
-// wholeAddress is the mask of a service whose clients are taken one by one.
-func wholeAddress(v6 bool) uint32 {
-	if v6 {
-		return 128
-	}
-	return 1<<32 - 1
+	return fmt.Sprintf("service %s %s", s.Protocol, netip.AddrPortFrom(s.Address, s.Port))
 }

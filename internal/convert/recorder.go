@@ -1,13 +1,14 @@
 package convert
 
 import (
+	"cmp"
+	"context"
 	"io"
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
+	"shunt/api"
 	"shunt/internal/ipvsadm"
 )
 
@@ -20,19 +21,12 @@ type recorder struct {
 
 var _ ipvsadm.Director = (*recorder)(nil)
 
-// The numbers by which the kernel refuses.
-const (
-	exists   = ipvsadm.Errno(syscall.EEXIST)
-	noSuch   = ipvsadm.Errno(syscall.ESRCH)
-	outRange = ipvsadm.Errno(syscall.ERANGE)
-)
-
 // line carries out one command line of ipvsadm.
 func (c *recorder) line(at place, words []string) {
 	var said strings.Builder
 	c.at = at
 	hosts := &portNames{Names: c.r.names}
-	if ipvsadm.RunWith(words, strings.NewReader(""), io.Discard, &said, c, hosts) == 0 {
+	if ipvsadm.RunPlain(words, strings.NewReader(""), io.Discard, &said, c, hosts) == 0 {
 		return
 	}
 	why := strings.TrimSpace(said.String())
@@ -42,23 +36,21 @@ func (c *recorder) line(at place, words []string) {
 	c.r.lose(at, "%.300s: %s", strings.Join(words, " "), why)
 }
 
-// Info, like all that only asks, is for `ipvsadm -L` and -S, of which nothing is made.
-func (c *recorder) Info() (ipvsadm.Info, error) { return ipvsadm.Info{}, nil }
+// Status, like all that only asks, is for `ipvsadm -L` and -S, of which nothing is made.
+func (c *recorder) Status(context.Context) (s api.Status, err error) { return s, nil }
 
-// Services lists none.
-func (c *recorder) Services() ([]ipvsadm.ServiceEntry, error) { return nil, nil }
+// Table has the timeouts that were set.
+func (c *recorder) Table(context.Context) (api.Table, error) {
+	return api.Table{Timeouts: c.r.timeouts}, nil
+}
 
 // Connections lists none.
-func (c *recorder) Connections(func(ipvsadm.Connection) bool) error { return nil }
-
-// Timeouts are those that were set.
-func (c *recorder) Timeouts() (ipvsadm.Timeouts, error) { return c.r.timeouts, nil }
-
-// Totals are none.
-func (c *recorder) Totals() (counts, rates ipvsadm.Counts, err error) { return }
+func (c *recorder) Connections(context.Context, *api.Selection, func(api.Connection) bool) error {
+	return nil
+}
 
 // Apply remembers the changes.
-func (c *recorder) Apply(changes []ipvsadm.Change) error {
+func (c *recorder) Apply(_ context.Context, changes []api.Change) error {
 	for i := range changes {
 		if err := c.apply(&changes[i]); err != nil {
 			return err
@@ -67,34 +59,31 @@ func (c *recorder) Apply(changes []ipvsadm.Change) error {
 	return nil
 }
 
-func (c *recorder) apply(ch *ipvsadm.Change) error {
-	key := keyOf(&ch.Service)
-	s := c.r.known[key]
+func (c *recorder) apply(ch *api.Change) error {
 	switch ch.Op {
-	case ipvsadm.SetTimeouts:
+	case api.OpSetTimeouts:
 		setTimeouts(&c.r.timeouts, ch.Timeouts)
 		return nil
-	case ipvsadm.Flush:
+	case api.OpFlush:
 		c.r.services = nil
 		clear(c.r.known)
 		return nil
-	case ipvsadm.ZeroAll, ipvsadm.ZeroService:
+	case api.OpZero:
 		return nil
-	case ipvsadm.AddService:
-		if s != nil {
-			return exists
-		}
-		c.r.known[key] = &service{place: c.at, Service: ch.Service}
+	}
+	key := keyOf(ch.Service)
+	s := c.r.known[key]
+	switch {
+	case ch.Op == api.OpAddService && s != nil:
+		return &api.Error{Code: api.CodeExists}
+	case ch.Op == api.OpAddService:
+		c.r.known[key] = &service{place: c.at, VirtualService: *ch.Service}
 		c.r.services = append(c.r.services, c.r.known[key])
-		return nil
-	}
-	if s == nil {
-		return noSuch
-	}
-	switch ch.Op {
-	case ipvsadm.EditService:
-		s.place, s.Service = c.at, ch.Service
-	case ipvsadm.DeleteService:
+	case s == nil:
+		return &api.Error{Code: api.CodeNoService}
+	case ch.Op == api.OpEditService:
+		s.place, s.VirtualService = c.at, *ch.Service
+	case ch.Op == api.OpDeleteService:
 		delete(c.r.known, key)
 		c.r.services = slices.DeleteFunc(c.r.services, func(o *service) bool { return o == s })
 	default:
@@ -104,31 +93,27 @@ func (c *recorder) apply(ch *ipvsadm.Change) error {
 }
 
 // setTimeouts changes those that are not 0, as the kernel does.
-func setTimeouts(t *ipvsadm.Timeouts, to ipvsadm.Timeouts) {
-	for _, p := range []struct{ to, from *time.Duration }{{&t.TCP, &to.TCP}, {&t.TCPFin, &to.TCPFin}, {&t.UDP, &to.UDP}} {
-		if *p.from != 0 {
-			*p.to = *p.from
-		}
-	}
+func setTimeouts(t, to *api.Timeouts) {
+	t.TCP, t.TCPFin, t.UDP = cmp.Or(to.TCP, t.TCP), cmp.Or(to.TCPFin, t.TCPFin), cmp.Or(to.UDP, t.UDP)
 }
 
 // change carries out what concerns one destination.
-func (s *service) change(at place, ch *ipvsadm.Change) error {
-	d := &ch.Destination
-	i := slices.IndexFunc(s.reals, func(x real) bool { return x.Addr == d.Addr && x.Port == d.Port })
-	x := real{place: at, Destination: *d, method: direct}
+func (s *service) change(at place, ch *api.Change) error {
+	d := ch.Server
+	i := slices.IndexFunc(s.reals, func(x real) bool { return x.Address == d.Address && x.Port == d.Port })
+	x := real{place: at, VirtualServer: *d, method: direct}
 	switch {
-	case ch.Op != ipvsadm.DeleteDestination && d.Lower > d.Upper:
-		return outRange
-	case ch.Op == ipvsadm.AddDestination && i >= 0:
-		return exists
-	case ch.Op == ipvsadm.AddDestination:
+	case ch.Op != api.OpDeleteServer && d.Lower > d.Upper:
+		return &api.Error{Code: api.CodeRange}
+	case ch.Op == api.OpAddServer && i >= 0:
+		return &api.Error{Code: api.CodeServerExists}
+	case ch.Op == api.OpAddServer:
 		s.reals = append(s.reals, x)
 	case i < 0:
-		return ipvsadm.Errno(syscall.ENOENT)
-	case ch.Op == ipvsadm.EditDestination:
+		return &api.Error{Code: api.CodeNoServer}
+	case ch.Op == api.OpEditServer:
 		s.reals[i] = x
-	case ch.Op == ipvsadm.DeleteDestination:
+	case ch.Op == api.OpDeleteServer:
 		s.reals = slices.Delete(s.reals, i, i+1)
 	}
 	return nil

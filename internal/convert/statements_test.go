@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shunt/api"
 	"shunt/internal/ipvsadm"
 )
 
@@ -112,14 +114,14 @@ func (r *result) losses() int { return Result{Notes: r.notes}.Losses() }
 
 // commands are those that would make IPVS what was read.
 func commands(r *result) (lines []string) {
-	if t := r.timeouts; t != (ipvsadm.Timeouts{}) {
-		lines = append(lines, fmt.Sprintf("--set %d %d %d", int(t.TCP.Seconds()), int(t.TCPFin.Seconds()), int(t.UDP.Seconds())))
+	if t := r.timeouts; t != (api.Timeouts{}) {
+		lines = append(lines, fmt.Sprintf("--set %d %d %d", int(t.TCP), int(t.TCPFin), int(t.UDP)))
 	}
 	for _, s := range r.services {
-		c := command{service: s.Service}
+		c := command{service: s.VirtualService}
 		lines = append(lines, c.add())
 		for _, x := range s.reals {
-			c.server, c.method = x.Destination, x.method
+			c.server, c.method = x.VirtualServer, x.method
 			lines = append(lines, c.addServer())
 		}
 	}
@@ -128,8 +130,8 @@ func commands(r *result) (lines []string) {
 
 // command is one line that adds a service or a realserver.
 type command struct {
-	service ipvsadm.Service
-	server  ipvsadm.Destination
+	service api.VirtualService
+	server  api.VirtualServer
 	method  method
 }
 
@@ -138,41 +140,43 @@ func (c *command) selector() string {
 	if s.Mark != 0 {
 		return fmt.Sprintf("-f %d", s.Mark) + map[bool]string{true: " -6"}[s.V6]
 	}
-	option := map[ipvsadm.Protocol]string{ipvsadm.TCP: "-t", ipvsadm.UDP: "-u", ipvsadm.SCTP: "--sctp-service"}[s.Protocol]
-	return fmt.Sprintf("%s %s", option, netip.AddrPortFrom(s.Addr, s.Port))
+	option := map[string]string{ipvsadm.TCP: "-t", ipvsadm.UDP: "-u", ipvsadm.SCTP: "--sctp-service"}[s.Protocol]
+	return fmt.Sprintf("%s %s", option, netip.AddrPortFrom(s.Address, s.Port))
 }
 
 func (c *command) add() string {
 	s := &c.service
 	line := "-A " + c.selector() + " -s " + s.Scheduler
-	if s.Persistent {
-		line += fmt.Sprintf(" -p %d", int(s.Timeout.Seconds()))
-		if v6 := s.Mark != 0 && s.V6 || s.Mark == 0 && s.Addr.Is6(); s.Netmask != wholeAddress(v6) {
-			line += " -M " + maskText(s.Netmask, v6)
-		}
+	if s.Persistence > 0 {
+		line += fmt.Sprintf(" -p %d", int(s.Persistence)) + maskText(s)
 	}
 	if s.OnePacket {
 		line += " -o"
 	}
-	for i, f := range []ipvsadm.Flags{ipvsadm.Flag1, ipvsadm.Flag2, ipvsadm.Flag3} {
-		if s.Flags&f != 0 {
+	for i := range 3 {
+		if s.Flags&(1<<i) != 0 {
 			line += fmt.Sprintf(" -b flag-%d", i+1)
 		}
 	}
 	return line
 }
 
-func maskText(m uint32, v6 bool) string {
-	if v6 {
-		return strconv.Itoa(int(m))
+func maskText(s *api.VirtualService) string {
+	switch {
+	case s.Netmask.IsValid():
+		return " -M " + s.Netmask.String()
+	case s.MaskBits == 0:
+		return ""
+	case s.Is6():
+		return fmt.Sprintf(" -M %d", s.MaskBits)
 	}
-	return netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}).String()
+	return " -M " + net.IP(net.CIDRMask(s.MaskBits, 32)).String()
 }
 
 func (c *command) addServer() string {
 	d := &c.server
 	method := map[method]string{direct: "-g", masquerade: "-m", tunnel: "-i"}[c.method]
-	line := fmt.Sprintf("-a %s -r %s %s -w %d", c.selector(), netip.AddrPortFrom(d.Addr, d.Port), method, d.Weight)
+	line := fmt.Sprintf("-a %s -r %s %s -w %d", c.selector(), netip.AddrPortFrom(d.Address, d.Port), method, d.Weight)
 	if d.Upper > 0 || d.Lower > 0 {
 		line += fmt.Sprintf(" -x %d -y %d", d.Upper, d.Lower)
 	}

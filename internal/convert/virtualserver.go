@@ -2,6 +2,7 @@ package convert
 
 import (
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ type virtualServer struct {
 	family int    // 4, 6, or 0 if it is not known
 	method method // "": not said
 	masked bool   // a granularity was said
-	weight int32
+	weight int64
 	reals  []*realServer
 }
 
@@ -83,9 +84,9 @@ var serverKeywords = map[string]func(*virtualServer, *node){
 	"persistence_granularity": (*virtualServer).granularity,
 	"persistence_engine":      func(v *virtualServer, c *node) { v.s.Engine = c.word(1) },
 	"ops":                     func(v *virtualServer, c *node) { v.s.OnePacket = true },
-	"flag-1":                  func(v *virtualServer, c *node) { v.s.Flags |= ipvsadm.Flag1 },
-	"flag-2":                  func(v *virtualServer, c *node) { v.s.Flags |= ipvsadm.Flag2 },
-	"flag-3":                  func(v *virtualServer, c *node) { v.s.Flags |= ipvsadm.Flag3 },
+	"flag-1":                  func(v *virtualServer, c *node) { v.s.Flags |= uint8(scheduler.Fallback) },
+	"flag-2":                  func(v *virtualServer, c *node) { v.s.Flags |= uint8(scheduler.Port) },
+	"flag-3":                  func(v *virtualServer, c *node) { v.s.Flags |= uint8(scheduler.Flag3) },
 	"hashed":                  (*virtualServer).namedFlag,
 	"sh-port":                 (*virtualServer).namedFlag,
 	"sh-fallback":             (*virtualServer).namedFlag,
@@ -167,7 +168,7 @@ func (v *virtualServer) ipFamily(c *node) {
 	v.family = f
 }
 
-func (v *virtualServer) persist(d time.Duration) { v.s.Persistent, v.s.Timeout = true, d }
+func (v *virtualServer) persist(d time.Duration) { v.s.Persistence = d.Seconds() }
 
 func (v *virtualServer) persistence(c *node) {
 	if len(c.words) < 2 {
@@ -190,29 +191,26 @@ func (v *virtualServer) granularity(c *node) {
 			f = 4
 		}
 	}
-	mask, ok := granularity(c.word(1), f)
-	if !ok {
+	s := &v.s.VirtualService
+	if bits, ok := kaNumber(c.word(1), 1, 128, false); ok && f == 6 {
+		ipvsadm.SetPrefix(s, int(bits))
+	} else if mask, ok := dotted(c.word(1)); ok && f != 6 {
+		ipvsadm.SetNetmask(s, mask)
+	} else {
 		v.remark(c.place, "%s: it is no netmask of IPv4 or length of a prefix of IPv6: keepalived ignores the line", c)
 		return
 	}
-	v.s.Netmask, v.masked, v.family = mask, true, f
-	if !v.s.Persistent {
+	v.masked, v.family = true, f
+	if v.s.Persistence == 0 {
 		v.persist(defaultPersistence)
 	}
 }
 
-func granularity(s string, family int) (uint32, bool) {
-	if family == 6 {
-		n, ok := kaNumber(s, 1, 128, false)
-		return uint32(n), ok
-	}
-	return dotted(s)
-}
-
 // dotted reads an IPv4 address as inet_aton(3) does: up to four decimal numbers, of which the last
 // fills what is left.
-func dotted(s string) (mask uint32, ok bool) {
+func dotted(s string) (mask netip.Addr, ok bool) {
 	parts := strings.Split(s, ".")
+	var m uint32
 	for i, p := range parts {
 		high := uint64(255)
 		if i == len(parts)-1 {
@@ -220,14 +218,14 @@ func dotted(s string) (mask uint32, ok bool) {
 		}
 		n, ok := kaNumber(p, 0, high, false)
 		if !ok || len(parts) > 4 {
-			return 0, false
+			return mask, false
 		}
 		if i < len(parts)-1 {
 			n <<= 24 - 8*i
 		}
-		mask |= uint32(n)
+		m |= uint32(n)
 	}
-	return mask, true
+	return netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}), true
 }
 
 // namedFlag reads a flag that counts only after the scheduler that it is named after.
@@ -238,9 +236,9 @@ func (v *virtualServer) namedFlag(c *node) {
 	case kind != v.s.Scheduler:
 		v.remark(c.place, "%s: %s counts only after lvs_sched %s: keepalived ignores the line", v.n, name, kind)
 	case what == "port":
-		v.s.Flags |= ipvsadm.Flag2
+		v.s.Flags |= uint8(scheduler.Port)
 	case what == "fallback":
-		v.s.Flags |= ipvsadm.Flag1
+		v.s.Flags |= uint8(scheduler.Fallback)
 	}
 }
 
@@ -251,7 +249,7 @@ func (v *virtualServer) setWeight(c *node) {
 		return
 	}
 	v.oddNumber(c.place, c.word(1))
-	v.weight = int32(n)
+	v.weight = int64(n)
 }
 
 // realServer reads a real_server block. The method is the one that was said up to there.
@@ -263,7 +261,7 @@ func (v *virtualServer) realServer(n *node) {
 	}
 	v.oddNumber(n.place, n.word(2))
 	x := &realServer{n: n, real: real{place: n.place, method: v.method}}
-	x.Addr, x.Port = addr, port
+	x.Address, x.Port = addr, port
 	for _, c := range n.children {
 		v.realStatement(x, c)
 	}
@@ -280,24 +278,23 @@ func (v *virtualServer) realServer(n *node) {
 }
 
 func (v *virtualServer) realStatement(x *realServer, c *node) {
-	number := func(to *int32, high uint64) bool {
+	number := func(high uint64, set func(int32)) {
 		n, ok := kaNumber(c.word(1), 0, high, true)
 		if !ok {
 			v.remark(c.place, "%s: it is no number from 0 to %d: keepalived ignores the line", c, high)
-			return false
+			return
 		}
 		v.oddNumber(c.place, c.word(1))
-		*to = int32(min(n, math.MaxInt32))
-		return true
+		set(int32(min(n, math.MaxInt32)))
 	}
 	switch key := c.word(0); {
 	case v.lacksValue(c):
 	case key == "weight":
-		x.weighted = number(&x.Weight, math.MaxInt32) || x.weighted
+		number(math.MaxInt32, func(n int32) { x.Weight, x.weighted = int64(n), true })
 	case key == "uthreshold":
-		number(&x.Upper, math.MaxUint32)
+		number(math.MaxUint32, func(n int32) { x.Upper = n })
 	case key == "lthreshold":
-		number(&x.Lower, math.MaxUint32)
+		number(math.MaxUint32, func(n int32) { x.Lower = n })
 	case key == "lvs_method":
 		v.setMethod(&x.method, c)
 	case strings.Contains(checkers, " "+key+" "):

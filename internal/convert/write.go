@@ -9,10 +9,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"shunt/internal/config"
-	"shunt/internal/ipvsadm"
+	"shunt/scheduler"
 )
 
 // placeholder is the interface where the file does not tell one.
@@ -65,10 +64,10 @@ func (r *result) writeTimeouts(b *bytes.Buffer) {
 	var set []string
 	for _, t := range []struct {
 		name string
-		d    time.Duration
+		n    float64
 	}{{"tcp", r.timeouts.TCP}, {"tcpfin", r.timeouts.TCPFin}, {"udp", r.timeouts.UDP}} {
-		if t.d > 0 {
-			set = append(set, fmt.Sprintf("%s: %d", t.name, int(t.d.Seconds())))
+		if t.n > 0 {
+			set = append(set, fmt.Sprintf("%s: %d", t.name, int(t.n)))
 		}
 	}
 	if len(set) > 0 {
@@ -81,7 +80,7 @@ func (r *result) writeLegs(b *bytes.Buffer, iface string) {
 	comment := ""
 	if iface == "" {
 		for _, s := range r.services {
-			addr := s.Addr
+			addr := s.Address
 			if len(s.matches) > 0 {
 				addr = s.matches[0].Addr()
 			}
@@ -103,7 +102,7 @@ func (r *result) writeLegs(b *bytes.Buffer, iface string) {
 func (s *service) write(out *bytes.Buffer) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  # %s:%d\n", oneLine(s.file), s.line)
-	proto := strings.ToLower(s.Protocol.String())
+	proto := strings.ToLower(s.Protocol)
 	switch {
 	case len(s.matches) > 0:
 		fmt.Fprintf(&b, "  - mark: %d\n    matches:\n", s.Mark)
@@ -113,7 +112,7 @@ func (s *service) write(out *bytes.Buffer) {
 	case s.Mark != 0:
 		fmt.Fprintf(&b, "  - mark: %d\n    matches: [{address: VIP, port: PORT}]\n", s.Mark)
 	default:
-		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.Addr.String()), proto, port(s.Port))
+		fmt.Fprintf(&b, "  - address: %s\n    protocol: %s\n    port: %s\n", quote(s.Address.String()), proto, port(s.Port))
 	}
 	s.writeSettings(&b)
 	b.WriteString("    realservers:\n")
@@ -142,19 +141,19 @@ func port(n uint16) string {
 func (s *service) writeSettings(b *strings.Builder) {
 	fmt.Fprintf(b, "    scheduler: %s\n", quote(s.Scheduler))
 	var flags []string
-	if s.Flags&ipvsadm.Flag1 != 0 {
+	if s.Flags&uint8(scheduler.Fallback) != 0 {
 		flags = append(flags, s.Scheduler+"-fallback")
 	}
-	if s.Flags&ipvsadm.Flag2 != 0 {
+	if s.Flags&uint8(scheduler.Port) != 0 {
 		flags = append(flags, s.Scheduler+"-port")
 	}
 	if len(flags) > 0 {
 		fmt.Fprintf(b, "    flags: [%s]\n", strings.Join(flags, ", "))
 	}
-	if s.Persistent {
-		fmt.Fprintf(b, "    persistence: %d\n", int(s.Timeout.Seconds()))
-		if bits, ok := s.maskBits(); ok && s.Netmask != wholeAddress(s.is6()) {
-			fmt.Fprintf(b, "    persistence_mask: %d\n", bits)
+	if s.Persistence > 0 {
+		fmt.Fprintf(b, "    persistence: %d\n", int(s.Persistence))
+		if s.MaskBits != 0 {
+			fmt.Fprintf(b, "    persistence_mask: %d\n", s.MaskBits)
 		}
 	}
 	if s.OnePacket {
@@ -168,7 +167,7 @@ func (x *real) write(b *strings.Builder) {
 		fmt.Fprintf(b, "      # not converted: %s\n", oneLine(x.refused))
 		comment = "#"
 	}
-	fmt.Fprintf(b, "      %s- {address: %s, weight: %d", comment, quote(x.Addr.String()), x.Weight)
+	fmt.Fprintf(b, "      %s- {address: %s, weight: %d", comment, quote(x.Address.String()), x.Weight)
 	if x.Upper > 0 {
 		fmt.Fprintf(b, ", upper: %d", x.Upper)
 	}

@@ -106,6 +106,9 @@ type zeroing struct {
 // errUnknownMark is about a group that the configuration does not define.
 var errUnknownMark = errors.New("is not defined in the director's configuration")
 
+// errEngine is about a persistence engine. The kernel has one, for SIP.
+var errEngine = errors.New("this director has no persistence engines (--pe)")
+
 func (t *translator) add(c *api.Change) error {
 	var s forwarder.Service
 	var dest forwarder.Destination
@@ -198,6 +201,12 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 	s := forwarder.Service{
 		Mark: v.Mark, V6: v.V6, Scheduler: v.Scheduler, Options: scheduler.Options{Flags: scheduler.Flags(v.Flags)},
 		MaskBits: v.MaskBits, OnePacket: v.OnePacket,
+	}
+	switch {
+	case v.Engine != "":
+		return s, errEngine
+	case v.Netmask.IsValid():
+		return s, fmt.Errorf("the netmask of persistence (-M) is not that of a prefix: %w", forwarder.ErrInvalid)
 	}
 	if v.Persistence != 0 {
 		var err error
@@ -348,7 +357,7 @@ func refusal(at int, err error) *api.Error {
 	}{
 		{forwarder.ErrServiceExists, api.CodeExists}, {forwarder.ErrNoService, api.CodeNoService},
 		{forwarder.ErrDestExists, api.CodeServerExists}, {forwarder.ErrNoDest, api.CodeNoServer},
-		{scheduler.ErrUnknown, api.CodeUnknownScheduler}, {errUnknownMark, api.CodeUnknownMark},
+		{scheduler.ErrUnknown, api.CodeUnknownScheduler}, {errUnknownMark, api.CodeUnknownMark}, {errEngine, api.CodeUnknownEngine},
 		{forwarder.ErrThresholds, api.CodeRange}, {errOwnVIP, api.CodeOwnAddress},
 	} {
 		if errors.Is(err, c.is) {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"shunt/internal/ipvsadm"
-	"shunt/internal/remote"
 )
 
 const (
@@ -35,8 +34,8 @@ func (d *Director) procFiles(ctx context.Context, dir string) {
 		case <-wait.C:
 		}
 		began := time.Now()
-		now := remote.Snapshot(d)
-		err := ipvsadm.WriteProc(dir, now, "ip_vs", "ip_vs_stats")
+		now := d.Table()
+		err := ipvsadm.WriteProc(dir, &now, nil)
 		took := time.Since(began)
 		if over := d.engine.Stats().Flows > maxProcConnections; over != many {
 			if many = over; many {
@@ -45,7 +44,7 @@ func (d *Director) procFiles(ctx context.Context, dir string) {
 			}
 		}
 		if began := time.Now(); err == nil && !many && began.After(connectionsAt) {
-			err = ipvsadm.WriteProc(dir, now, "ip_vs_conn")
+			err = ipvsadm.WriteProc(dir, nil, d.Connections)
 			connectionsAt = time.Now().Add(procShare * time.Since(began))
 		}
 		wait.Reset(max(procEvery-time.Since(began), procShare*took))

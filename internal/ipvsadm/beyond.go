@@ -4,32 +4,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"shunt/api"
 )
 
-// What shunt's ipvsadm has beyond ipvsadm's: for a Director that is Beyond only, so that all else is to the byte what it was.
+// What shunt's ipvsadm has beyond ipvsadm's: for Run only, so that all else is to the byte what it
+// was.
 
-// Beyond is a Director that can do more than the kernel's.
-type Beyond interface {
-	Director
-	// Chosen is Connections for those that are chosen.
-	Chosen(c Choice, fn func(Connection) bool) error
-}
-
-// A Choice chooses connections to be listed (-L -c with --client, --service, --realserver, --state); an empty field chooses all.
-type Choice struct{ Client, Service, Realserver, State string }
-
-// A ChangeError says which change of a transaction was refused.
-type ChangeError struct {
-	Index int
-	Err   error
-}
-
-func (e *ChangeError) Error() string { return e.Err.Error() }
-func (e *ChangeError) Unwrap() error { return e.Err }
-
-// beyond takes the options from args that ipvsadm does not have.
-func (r *runner) beyond(args []string) ([]string, error) {
-	if _, ok := r.director.(Beyond); !ok || len(args) == 0 {
+// takeBeyond takes the options from args that ipvsadm does not have.
+func (r *runner) takeBeyond(args []string) ([]string, error) {
+	if !r.beyond || len(args) == 0 {
 		return args, nil
 	}
 	first, err := (&scanner{args: args}).option()
@@ -42,14 +26,15 @@ func (r *runner) beyond(args []string) ([]string, error) {
 		r.full = len(rest) < len(args)
 		return rest, nil
 	case "list":
-		return r.choice.take(args)
+		return takeSelection(&r.selection, args)
 	}
 	return args, nil
 }
 
-// take takes the options of a choice from args.
-func (c *Choice) take(args []string) (rest []string, err error) {
-	fields := map[string]*string{"--client": &c.Client, "--service": &c.Service, "--realserver": &c.Realserver, "--state": &c.State}
+// takeSelection takes the options from args that select connections (-L -c with --client, --service,
+// --realserver, --state).
+func takeSelection(sel *api.Selection, args []string) (rest []string, err error) {
+	fields := map[string]*string{"--client": &sel.Client, "--service": &sel.Service, "--realserver": &sel.Realserver, "--state": &sel.State}
 	for i := 0; i < len(args); i++ {
 		name, value, has := strings.Cut(args[i], "=")
 		to := fields[name]
@@ -68,20 +53,12 @@ func (c *Choice) take(args []string) (rest []string, err error) {
 		}
 		*to = value
 	}
-	if *c != (Choice{}) && !slices.ContainsFunc(rest, func(a string) bool {
+	if *sel != (api.Selection{}) && !slices.ContainsFunc(rest, func(a string) bool {
 		return a == "--connection" || strings.HasPrefix(a, "-") && !strings.HasPrefix(a, "--") && strings.Contains(a, "c")
 	}) {
 		return nil, fail("--client, --service, --realserver and --state choose connections: they go with -L -c")
 	}
 	return rest, nil
-}
-
-// connections lists all, or those that are chosen.
-func (r *runner) connections(fn func(Connection) bool) error {
-	if b, ok := r.director.(Beyond); ok && r.choice != (Choice{}) {
-		return b.Chosen(r.choice, fn)
-	}
-	return r.director.Connections(fn)
 }
 
 // restoreWhole is -R as one transaction: either all lines take effect, or none.
@@ -104,11 +81,8 @@ func (r *runner) restoreWhole(next func() ([]string, bool)) (status int, err err
 	if len(r.pending.changes) == 0 {
 		return 0, nil
 	}
-	if err := r.director.Apply(r.pending.changes); err != nil {
-		at := 0
-		if e, ok := err.(*ChangeError); ok {
-			at = min(e.Index, len(r.pending.changes)-1)
-		}
+	if err := r.director.Apply(r.ctx, r.pending.changes); err != nil {
+		at := refusedAt(err, len(r.pending.changes))
 		return r.undone(r.pending.lines[at], 255, &exit{255, explained(r.pending.changes[at].Op, err)})
 	}
 	return 0, nil
@@ -131,7 +105,7 @@ func (r *runner) undone(line, status int, err error) (int, error) {
 
 // transaction collects the changes of -R, and the lines on which they are.
 type transaction struct {
-	changes []Change
+	changes []api.Change
 	lines   []int
 	line    int // at present
 }

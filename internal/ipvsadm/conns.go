@@ -3,7 +3,8 @@ package ipvsadm
 import (
 	"fmt"
 	"net/netip"
-	"time"
+
+	"shunt/api"
 )
 
 // listConnections is -L -c, without sorting.
@@ -15,17 +16,11 @@ func (r *runner) listConnections(f format) error {
 	} else {
 		fmt.Fprintf(r.out, "destination\n")
 	}
-	err := r.connections(func(c Connection) bool {
-		proto := map[string]Protocol{"TCP": TCP, "UDP": UDP, "SCTP": SCTP}[c.Protocol]
-		name := func(a netip.AddrPort) string { return r.addrPort(a.Addr(), a.Port(), proto, f) }
+	err := r.director.Connections(r.ctx, &r.selection, func(c api.Connection) bool {
+		name := func(a netip.AddrPort) string { return r.addrPort(a.Addr(), a.Port(), c.Protocol, f) }
 		seconds := expires(&c)
-		fmt.Fprintf(r.out, "%-3s %-6s %-11s %-18s %-18s ", c.Protocol, fmt.Sprintf("%02d:%02d", seconds/60, seconds%60),
-			c.State, name(c.Client), name(c.Virtual))
-		if f.persistent && c.Engine != "" {
-			fmt.Fprintf(r.out, "%-16s %-18s %s\n", name(c.Destination), c.Engine, c.EngineData)
-		} else {
-			fmt.Fprintln(r.out, name(c.Destination))
-		}
+		fmt.Fprintf(r.out, "%-3s %-6s %-11s %-18s %-18s %s\n", c.Protocol, fmt.Sprintf("%02d:%02d", seconds/60, seconds%60),
+			c.State, name(c.Client), name(c.Virtual), name(c.Realserver))
 		return true
 	})
 	if err != nil {
@@ -35,7 +30,7 @@ func (r *runner) listConnections(f format) error {
 }
 
 // expires are the whole seconds that an entry has left.
-func expires(c *Connection) int64 { return int64(max(c.Expires, 0) / time.Second) }
+func expires(c *api.Connection) int64 { return int64(max(c.Expires, 0)) }
 
 // listDaemons is -L --daemon, the master first. Nothing is listed of a director that has none.
 func (r *runner) listDaemons() error {
@@ -45,7 +40,7 @@ func (r *runner) listDaemons() error {
 	}
 	daemons, err := syncer.Daemons()
 	if err != nil {
-		return listFailure(0, err)
+		return listFailure("", err)
 	}
 	for _, d := range daemons {
 		state := "master"

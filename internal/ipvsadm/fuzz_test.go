@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"shunt/api"
 )
 
 func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
@@ -22,15 +24,15 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		k := newKernel()
-		k.conns = []Connection{{Protocol: "TCP", Client: ap("192.0.2.7:1"), Virtual: ap("192.0.2.1:80"), Destination: ap("10.0.0.1:80")}}
+		k.conns = []api.Connection{{Protocol: "TCP", Client: ap("192.0.2.7:1"), Virtual: ap("192.0.2.1:80"), Realserver: ap("10.0.0.1:80")}}
 		for _, args := range [][]string{strings.Fields(line), strings.Split(line, " "), {"-R"}} {
 			var out strings.Builder
-			status := RunWith(args, strings.NewReader(line), &out, &out, k, knownNames{})
+			status := RunPlain(args, strings.NewReader(line), &out, &out, k, knownNames{})
 			if !slices.Contains([]int{0, 1, 2, 255}, status) {
 				t.Fatalf("%q: status %d", args, status)
 			}
 		}
-		if slices.ContainsFunc(k.services, func(s ServiceEntry) bool { return int32(s.Mark) < 0 || s.Flags == Flag3 && s.Scheduler != "rr" }) {
+		if slices.ContainsFunc(k.services, func(s api.TableService) bool { return int32(s.Mark) < 0 || s.Flags == 4 && s.Scheduler != "rr" }) {
 			return // what ipvsadm prints of such a mark, and of a flag of sh that has no name, it does not take back
 		}
 		_, saved, _ := run(k, "-S -n", "")

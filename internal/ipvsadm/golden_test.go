@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"shunt/api"
 )
 
 // event is one line of a trace (testdata/golden/README.md). Which fields are set depends on Op.
@@ -111,7 +113,7 @@ func (r *replay) command(e *event) {
 	case "ipvsadm-save": // a script that does this
 		r.run(e, append([]string{"-S"}, args[1:]...), "")
 	case "ipvsadm-restore": // and one that does these two
-		RunWith([]string{"-C"}, nil, os.Stdout, os.Stderr, r.kernel, knownNames{})
+		RunPlain([]string{"-C"}, nil, os.Stdout, os.Stderr, r.kernel, knownNames{})
 		r.run(e, []string{"-R"}, e.Stdin)
 	}
 }
@@ -120,7 +122,7 @@ func (r *replay) command(e *event) {
 func (r *replay) run(e *event, args []string, stdin string) {
 	inject(r.kernel, strings.Join(args, " "), e.Out)
 	var out, errs strings.Builder
-	rc := RunWith(args, strings.NewReader(stdin), &out, &errs, r.kernel, knownNames{})
+	rc := RunPlain(args, strings.NewReader(stdin), &out, &errs, r.kernel, knownNames{})
 	if out.String() == e.Out && errs.String() == e.Err && rc == e.RC {
 		r.total.commands++
 		return
@@ -144,6 +146,19 @@ func (r *replay) without(listing string) string {
 		}
 	}
 	return strings.Join(kept, "")
+}
+
+// silent is a listing of counters with 0 for all that came out: the kernel counts the ICMP errors
+// that its own host sends.
+func silent(listing string) string {
+	var out strings.Builder
+	for line := range strings.Lines(listing) {
+		if len(line) > 78 && !strings.Contains(line, "Out") {
+			line = line[:51] + "        0" + line[60:69] + "        0" + line[78:]
+		}
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 // differs looks for an excuse.
@@ -173,9 +188,9 @@ func (r *replay) snap(e *event) {
 			inject(r.kernel, strings.Join(args, " "), want)
 		}
 		var out, errs strings.Builder
-		rc := RunWith(args, nil, &out, &errs, r.kernel, knownNames{})
+		rc := RunPlain(args, nil, &out, &errs, r.kernel, knownNames{})
 		if out.String() != want || errs.Len() > 0 || rc != 0 {
-			r.differs("snap "+e.Label+": "+cmd, out.String()+errs.String(), want, out.String() == r.without(want))
+			r.differs("snap "+e.Label+": "+cmd, out.String()+errs.String(), want, out.String() == r.without(want) || out.String() == silent(want))
 			continue
 		}
 		r.total.outputs++
@@ -189,12 +204,12 @@ func (r *replay) snap(e *event) {
 }
 
 // untimed lists connections that all have the same time left.
-func (r *replay) untimed(conns []Connection) string {
+func (r *replay) untimed(conns []api.Connection) string {
 	for i := range conns {
 		conns[i].Expires = 0
 	}
 	var out strings.Builder
-	RunWith([]string{"-Lnc"}, nil, &out, &out, &kernel{conns: conns}, knownNames{})
+	RunPlain([]string{"-Lnc"}, nil, &out, &out, &kernel{conns: conns}, knownNames{})
 	return out.String()
 }
 
@@ -211,22 +226,27 @@ func (r *replay) files(e *event) {
 		if err != nil {
 			r.t.Fatal(n, err)
 		}
-		r.kernel.totals, r.kernel.rates = Counts{f[0], f[1], f[2], f[3], f[4]}, Counts{f[5], f[6], f[7], f[8], f[9]}
-		r.file("net/ip_vs_stats", text)
+		var b strings.Builder
+		_ = writeStats(&b, api.Counts{Flows: f[0], Packets: f[1], Bytes: f[3]}, api.Rates{Flows: f[5], Packets: f[6], Bytes: f[8]})
+		r.same("net/ip_vs_stats", b.String(), text)
 	}
 }
 
 func (r *replay) file(name, want string) {
 	dir := r.t.TempDir()
-	if err := WriteProc(dir, r.kernel); err != nil {
+	if err := r.kernel.writeProc(dir); err != nil {
 		r.t.Fatal(err)
 	}
 	got, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if string(got) != want {
-		r.differs(name, string(got), want, false)
+	r.same(name, string(got), want)
+}
+
+func (r *replay) same(name, got, want string) {
+	if got != want {
+		r.differs(name, got, want, false)
 		return
 	}
 	r.total.files++

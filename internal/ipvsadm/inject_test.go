@@ -5,7 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
+
+	"shunt/api"
 )
 
 // inject has the kernel know the traffic that an output tells of: counters, rates and connections, and in which order the
@@ -21,8 +22,8 @@ func inject(k *kernel, cmd, out string) {
 	}
 	r := &runner{names: knownNames{}}
 	f := q.format()
-	var now *ServiceEntry
-	var order []ServiceEntry
+	var now *api.TableService
+	var order []api.TableService
 	for _, line := range strings.Split(out, "\n") {
 		if server, ok := strings.CutPrefix(line, "  -> "); ok {
 			if now != nil {
@@ -32,7 +33,7 @@ func inject(k *kernel, cmd, out string) {
 		}
 		for i := range k.services {
 			s := &k.services[i]
-			rest, ok := strings.CutPrefix(line, r.serviceName(&s.Service, f)+" ")
+			rest, ok := strings.CutPrefix(line, r.serviceName(&s.VirtualService, f)+" ")
 			if !ok || strings.HasPrefix(rest, "IPv6") {
 				continue
 			}
@@ -42,7 +43,7 @@ func inject(k *kernel, cmd, out string) {
 			case f.stats:
 				now.Counts = parseCounts(strings.Fields(rest))
 			case f.rate:
-				now.Rates = parseCounts(strings.Fields(rest))
+				now.Rates = api.Rates(parseCounts(strings.Fields(rest)))
 			}
 		}
 	}
@@ -52,22 +53,22 @@ func inject(k *kernel, cmd, out string) {
 	}
 	for i := range order {
 		for j := range k.services {
-			if k.services[j].SameAs(&order[i].Service) {
+			if same(&k.services[j].VirtualService, &order[i].VirtualService) {
 				k.services[j] = order[i]
 			}
 		}
 	}
 }
 
-func injectServer(r *runner, s *ServiceEntry, line string, f format) {
+func injectServer(r *runner, s *api.TableService, line string, f format) {
 	columns := strings.Fields(line)
 	proto := s.Protocol
 	if s.Mark != 0 {
-		proto = 0
+		proto = ""
 	}
-	for i := range s.Destinations {
-		d := &s.Destinations[i]
-		if r.addrPort(d.Addr, d.Port, proto, f) != columns[0] {
+	for i := range s.Servers {
+		d := &s.Servers[i]
+		if r.addrPort(d.Address, d.Port, proto, f) != columns[0] {
 			continue
 		}
 		last := len(columns) - 1
@@ -76,17 +77,18 @@ func injectServer(r *runner, s *ServiceEntry, line string, f format) {
 			d.Counts = parseCounts(columns[1:])
 			return
 		case f.rate:
-			d.Rates = parseCounts(columns[1:])
+			d.Rates = api.Rates(parseCounts(columns[1:]))
 			return
 		case f.persistent:
-			d.Persistent = uint32(count(columns[2]))
+			d.Persistent = int32(count(columns[2]))
 		}
-		d.Active, d.Inactive = uint32(count(columns[last-1])), uint32(count(columns[last]))
+		d.Active, d.Inactive = int32(count(columns[last-1])), int32(count(columns[last]))
 	}
 }
 
-func parseCounts(columns []string) (c Counts) {
-	for i, to := range []*uint64{&c.Conns, &c.InPackets, &c.OutPackets, &c.InBytes, &c.OutBytes} {
+func parseCounts(columns []string) (c api.Counts) {
+	var out uint64
+	for i, to := range []*uint64{&c.Flows, &c.Packets, &out, &c.Bytes, &out} {
 		*to = count(columns[i])
 	}
 	return c
@@ -111,7 +113,7 @@ func count(s string) uint64 {
 }
 
 // listedConns reads the output of -Lc.
-func listedConns(out string) (conns []Connection) {
+func listedConns(out string) (conns []api.Connection) {
 	for _, line := range strings.Split(out, "\n")[2:] {
 		w := strings.Fields(line)
 		if len(w) < 6 {
@@ -121,22 +123,21 @@ func listedConns(out string) (conns []Connection) {
 		if _, err := fmt.Sscanf(w[1], "%d:%d", &minutes, &seconds); err != nil {
 			panic(err)
 		}
-		proto := map[string]Protocol{"TCP": TCP, "UDP": UDP, "SCTP": SCTP}[w[0]]
 		at := func(s string) netip.AddrPort {
-			addr, port, ok := parseService(s, proto, knownNames{})
+			addr, port, ok := parseService(s, w[0], knownNames{})
 			if !ok {
 				panic(s)
 			}
 			return netip.AddrPortFrom(addr, uint16(port))
 		}
-		conns = append(conns, Connection{Protocol: w[0], State: w[2], Client: at(w[3]), Virtual: at(w[4]), Destination: at(w[5]),
-			Expires: time.Duration(minutes*60+seconds) * time.Second})
+		conns = append(conns, api.Connection{Protocol: w[0], State: w[2], Client: at(w[3]), Virtual: at(w[4]), Realserver: at(w[5]),
+			Expires: float64(minutes*60 + seconds)})
 	}
 	return conns
 }
 
 // procConns reads /proc/net/ip_vs_conn.
-func procConns(text string) (conns []Connection) {
+func procConns(text string) (conns []api.Connection) {
 	for _, line := range strings.Split(text, "\n")[1:] {
 		w := strings.Fields(line)
 		if len(w) < 9 {
@@ -157,9 +158,9 @@ func procConns(text string) (conns []Connection) {
 			}
 			return netip.AddrPortFrom(addr, uint16(port))
 		}
-		seconds := count(w[8])
-		conns = append(conns, Connection{Protocol: w[0], Client: at(1), Virtual: at(3), Destination: at(5), State: w[7],
-			Expires: time.Duration(seconds) * time.Second})
+		seconds := float64(count(w[8]))
+		conns = append(conns, api.Connection{Protocol: w[0], Client: at(1), Virtual: at(3), Realserver: at(5), State: w[7],
+			Expires: seconds})
 	}
 	return conns
 }

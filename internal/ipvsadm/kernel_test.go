@@ -1,22 +1,22 @@
 package ipvsadm
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"syscall"
-	"time"
+
+	"shunt/api"
 )
 
 // kernel is a Director that behaves like the kernel's ip_vs_ctl.c, without traffic.
 type kernel struct {
-	services   []ServiceEntry
+	services   []api.TableService
 	schedulers []string
-	timeouts   Timeouts
+	timeouts   api.Timeouts
 	daemons    []Daemon
 	denied     bool // the caller is not root
-	conns      []Connection
-
-	totals, rates Counts
+	conns      []api.Connection
 }
 
 var _ Syncer = (*kernel)(nil)
@@ -24,68 +24,61 @@ var _ Syncer = (*kernel)(nil)
 func newKernel() *kernel {
 	return &kernel{
 		schedulers: []string{"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"},
-		timeouts:   Timeouts{900 * time.Second, 120 * time.Second, 300 * time.Second},
+		timeouts:   api.Timeouts{TCP: 900, TCPFin: 120, UDP: 300},
 	}
 }
 
-func (k *kernel) Info() (Info, error) {
+func (k *kernel) Status(context.Context) (s api.Status, err error) {
 	if k.denied {
-		return Info{}, Errno(syscall.EPERM)
+		err = errno(syscall.EPERM)
 	}
-	return Info{Version: [3]int{1, 2, 1}, Size: 4096}, nil
+	return s, err
 }
 
-func (k *kernel) Services() ([]ServiceEntry, error) { return k.services, nil }
+func (k *kernel) Table(context.Context) (api.Table, error) {
+	return api.Table{Capacity: 4096, Timeouts: k.timeouts, Services: k.services}, nil
+}
 
-func (k *kernel) Connections(fn func(Connection) bool) error {
+func (k *kernel) Connections(_ context.Context, _ *api.Selection, fn func(api.Connection) bool) error {
+	k.each(fn)
+	return nil
+}
+
+func (k *kernel) each(fn func(api.Connection) bool) {
 	for _, c := range k.conns {
 		if !fn(c) {
 			break
 		}
 	}
-	return nil
 }
 
-func (k *kernel) Timeouts() (Timeouts, error) { return k.timeouts, nil }
+// writeProc writes the files of /proc.
+func (k *kernel) writeProc(dir string) error {
+	t, _ := k.Table(context.Background())
+	return WriteProc(dir, &t, k.each)
+}
 
-func (k *kernel) Totals() (counts, rates Counts, err error) { return k.totals, k.rates, nil }
-
-func (k *kernel) Apply(changes []Change) error {
+func (k *kernel) Apply(_ context.Context, changes []api.Change) error {
 	saved, timeouts := slices.Clone(k.services), k.timeouts
 	for i := range saved {
-		saved[i].Destinations = slices.Clone(saved[i].Destinations)
+		saved[i].Servers = slices.Clone(saved[i].Servers)
 	}
 	for _, c := range changes {
 		if err := k.apply(&c); err != 0 {
 			k.services, k.timeouts = saved, timeouts
-			return Errno(err)
+			return errno(err)
 		}
 	}
 	return nil
 }
 
-func (k *kernel) apply(c *Change) syscall.Errno {
-	at := slices.IndexFunc(k.services, func(s ServiceEntry) bool { return s.SameAs(&c.Service) })
+func (k *kernel) apply(c *api.Change) syscall.Errno {
 	switch c.Op {
-	case AddService:
-		if at >= 0 {
-			return syscall.EEXIST
-		}
-		if err := k.check(&c.Service); err != 0 {
-			return err
-		}
-		k.services = append(k.services, ServiceEntry{Service: c.Service})
-		return 0
-	case Flush:
+	case api.OpFlush:
 		k.services = nil
 		return 0
-	case ZeroAll:
-		for i := range k.services {
-			k.services[i].zero()
-		}
-		return 0
-	case SetTimeouts:
-		for _, t := range [][2]*time.Duration{
+	case api.OpSetTimeouts:
+		for _, t := range [][2]*float64{
 			{&k.timeouts.TCP, &c.Timeouts.TCP}, {&k.timeouts.TCPFin, &c.Timeouts.TCPFin}, {&k.timeouts.UDP, &c.Timeouts.UDP},
 		} {
 			if *t[1] != 0 {
@@ -94,69 +87,83 @@ func (k *kernel) apply(c *Change) syscall.Errno {
 		}
 		return 0
 	}
-	if at < 0 {
+	if c.Service == nil {
+		for i := range k.services {
+			zero(&k.services[i])
+		}
+		return 0
+	}
+	at := slices.IndexFunc(k.services, func(s api.TableService) bool { return same(&s.VirtualService, c.Service) })
+	switch {
+	case c.Op == api.OpAddService && at >= 0:
+		return syscall.EEXIST
+	case c.Op == api.OpAddService:
+		if err := k.check(c.Service); err != 0 {
+			return err
+		}
+		k.services = append(k.services, api.TableService{VirtualService: *c.Service})
+		return 0
+	case at < 0:
 		return syscall.ESRCH
 	}
 	s := &k.services[at]
 	switch c.Op {
-	case EditService:
-		if err := k.check(&c.Service); err != 0 {
+	case api.OpEditService:
+		if err := k.check(c.Service); err != 0 {
 			return err
 		}
-		s.Service = c.Service
-	case DeleteService:
+		s.VirtualService = *c.Service
+	case api.OpDeleteService:
 		k.services = slices.Delete(k.services, at, at+1)
-	case ZeroService:
-		s.zero()
+	case api.OpZero:
+		zero(s)
 	default:
-		return s.apply(c)
+		return applyServer(s, c)
 	}
 	return 0
 }
 
-func (k *kernel) check(s *Service) syscall.Errno {
+func (k *kernel) check(s *api.VirtualService) syscall.Errno {
 	switch {
 	case !slices.Contains(k.schedulers, s.Scheduler), s.Engine != "" && s.Engine != "sip":
 		return syscall.ENOENT
-	case s.is6() && (s.Netmask < 1 || s.Netmask > 128):
-		return syscall.EINVAL
 	}
 	return 0
 }
 
-func (s *ServiceEntry) zero() {
-	s.Counts = Counts{}
-	for i := range s.Destinations {
-		s.Destinations[i].Counts = Counts{}
+func zero(s *api.TableService) {
+	s.Counts = api.Counts{}
+	for i := range s.Servers {
+		s.Servers[i].Counts = api.Counts{}
 	}
 }
 
-func (s *ServiceEntry) apply(c *Change) syscall.Errno {
-	d := c.Destination
-	at := slices.IndexFunc(s.Destinations, func(e DestinationEntry) bool { return e.Addr == d.Addr && e.Port == d.Port })
+func applyServer(s *api.TableService, c *api.Change) syscall.Errno {
+	d := *c.Server
+	at := slices.IndexFunc(s.Servers, func(e api.TableServer) bool { return e.Address == d.Address && e.Port == d.Port })
 	switch {
-	case c.Op == DeleteDestination:
+	case c.Op == api.OpDeleteServer:
 		if at < 0 {
 			return syscall.ENOENT
 		}
-		s.Destinations = slices.Delete(s.Destinations, at, at+1)
+		s.Servers = slices.Delete(s.Servers, at, at+1)
 		return 0
-	case d.Addr.Is6() != s.is6():
+	case d.Address.Is6() != s.Is6():
 		return syscall.EINVAL
 	case d.Lower > d.Upper, d.Weight < 0:
 		return syscall.ERANGE
-	case c.Op == EditDestination:
+	case c.Op == api.OpEditServer:
 		if at < 0 {
 			return syscall.ENOENT
 		}
-		s.Destinations[at].Destination = d
+		s.Servers[at].VirtualServer = d
 		return 0
 	case at >= 0:
 		return syscall.EEXIST
-	case d.Addr.IsMulticast() || d.Addr.IsUnspecified() || d.Addr == netip.MustParseAddr("255.255.255.255"):
+	case d.Address.IsMulticast() || d.Address.IsUnspecified() || d.Address == netip.MustParseAddr("255.255.255.255"):
 		return syscall.EINVAL
 	}
-	s.Destinations = slices.Insert(s.Destinations, 0, DestinationEntry{Destination: d})
+	s.Servers = slices.Insert(s.Servers, 0, api.TableServer{VirtualServer: d})
 	return 0
 }
 
@@ -165,9 +172,9 @@ func (k *kernel) Daemons() ([]Daemon, error) { return k.daemons, nil }
 func (k *kernel) StartDaemon(d Daemon) error {
 	switch {
 	case slices.ContainsFunc(k.daemons, func(e Daemon) bool { return e.Backup == d.Backup }):
-		return Errno(syscall.EEXIST)
+		return errno(syscall.EEXIST)
 	case d.Interface != "eth0":
-		return Errno(syscall.ENODEV)
+		return errno(syscall.ENODEV)
 	}
 	if d.MaxLen == 0 {
 		d.MaxLen = 1472
@@ -189,7 +196,7 @@ func (k *kernel) StopDaemon(d Daemon) error {
 	n := len(k.daemons)
 	k.daemons = slices.DeleteFunc(k.daemons, func(e Daemon) bool { return e.Backup == d.Backup })
 	if len(k.daemons) == n {
-		return Errno(syscall.ESRCH)
+		return errno(syscall.ESRCH)
 	}
 	return nil
 }
@@ -213,7 +220,7 @@ func (knownNames) HostOf(a netip.Addr) (string, bool) {
 	return "", false
 }
 
-func (knownNames) Port(service string, proto Protocol) (uint16, bool) {
+func (knownNames) Port(service string, proto string) (uint16, bool) {
 	for port, name := range portNames {
 		if name == service && (proto == TCP || proto == UDP) {
 			return port, true
@@ -222,7 +229,7 @@ func (knownNames) Port(service string, proto Protocol) (uint16, bool) {
 	return 0, false
 }
 
-func (knownNames) PortName(port uint16, proto Protocol) (string, bool) {
+func (knownNames) PortName(port uint16, proto string) (string, bool) {
 	name, ok := portNames[port]
 	return name, ok && (proto == TCP || proto == UDP)
 }

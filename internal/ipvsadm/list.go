@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
-	"time"
+
+	"shunt/api"
 )
 
 // A format says how to list services.
@@ -31,12 +32,7 @@ func (r *runner) list(q *request) error {
 	case q.given&optService != 0:
 		return r.listService(&q.service, f)
 	case q.given&optTimeout != 0:
-		t, err := r.director.Timeouts()
-		if err != nil {
-			return listFailure(0, err)
-		}
-		fmt.Fprintf(r.out, "Timeout (tcp tcpfin udp): %d %d %d\n", t.TCP/time.Second, t.TCPFin/time.Second, t.UDP/time.Second)
-		return nil
+		return r.listTimeouts("Timeout (tcp tcpfin udp):")
 	case q.given&optDaemon != 0:
 		return r.listDaemons()
 	}
@@ -44,17 +40,20 @@ func (r *runner) list(q *request) error {
 }
 
 // listFailure ends the program, with another status than the failure of a change.
-func listFailure(op Op, err error) error { return &exit{1, message(op, err)} }
+func listFailure(op api.Op, err error) error { return &exit{1, message(op, err)} }
+
+// versionLine is of the IPVS whose behaviour the director has.
+const versionLine = "IP Virtual Server version 1.2.1 (size=%d)\n"
 
 func (r *runner) listAll(f format) error {
-	if !f.rules {
-		v := r.info.Version
-		fmt.Fprintf(r.out, "IP Virtual Server version %d.%d.%d (size=%d)\n", v[0], v[1], v[2], r.info.Size)
-	}
-	services, err := r.director.Services()
+	t, err := r.director.Table(r.ctx)
 	if err != nil {
 		return listFailure(getServices, err)
 	}
+	if !f.rules {
+		fmt.Fprintf(r.out, versionLine, t.Capacity)
+	}
+	services := t.Services
 	if !f.unsorted {
 		services = slices.Clone(services)
 		sortAs(services, compareServices)
@@ -67,17 +66,17 @@ func (r *runner) listAll(f format) error {
 }
 
 // listService lists one, without the line of the version.
-func (r *runner) listService(s *Service, f format) error {
-	services, err := r.director.Services()
+func (r *runner) listService(s *api.VirtualService, f format) error {
+	t, err := r.director.Table(r.ctx)
 	if err != nil {
 		return listFailure(getService, err)
 	}
-	i := slices.IndexFunc(services, func(e ServiceEntry) bool { return e.SameAs(s) })
+	i := slices.IndexFunc(t.Services, func(e api.TableService) bool { return same(&e.VirtualService, s) })
 	if i < 0 {
-		return listFailure(getService, Errno(syscall.ESRCH))
+		return listFailure(getService, errno(syscall.ESRCH))
 	}
 	r.title(f)
-	r.service(&services[i], f)
+	r.service(&t.Services[i], f)
 	return nil
 }
 
@@ -105,7 +104,7 @@ func (r *runner) title(f format) {
 }
 
 // serviceName is a service as -S writes it, an option, or as listings do.
-func (r *runner) serviceName(s *Service, f format) string {
+func (r *runner) serviceName(s *api.VirtualService, f format) string {
 	if s.Mark != 0 {
 		// ipvsadm prints marks with %d: those from 2^31 on as negative numbers.
 		name, v6 := "FWM  ", " IPv6"
@@ -118,57 +117,53 @@ func (r *runner) serviceName(s *Service, f format) string {
 		}
 		return name
 	}
-	addr := r.addrPort(s.Addr, s.Port, s.Protocol, f)
+	addr := r.addrPort(s.Address, s.Port, s.Protocol, f)
 	if f.rules {
-		option := map[Protocol]string{TCP: "-t", UDP: "-u", SCTP: "--sctp-service"}[s.Protocol]
-		if option == "" {
-			option = "--xxx-service"
-		}
-		return option + " " + addr
+		return map[string]string{TCP: "-t", UDP: "-u", SCTP: "--sctp-service"}[s.Protocol] + " " + addr
 	}
 	name := fmt.Sprintf("%-4s %s", s.Protocol, addr)
-	if !s.is6() {
+	if !s.Is6() {
 		name = cut(name, 33)
 	}
 	return name
 }
 
 // service lists a service and its destinations (print_service_entry in ipvsadm.c).
-func (r *runner) service(s *ServiceEntry, f format) {
-	name := r.serviceName(&s.Service, f)
+func (r *runner) service(s *api.TableService, f format) {
+	name := r.serviceName(&s.VirtualService, f)
 	switch {
 	case f.rules:
-		fmt.Fprintf(r.out, "-A %s -s %s%s", name, s.Scheduler, s.rule())
+		fmt.Fprintf(r.out, "-A %s -s %s%s", name, s.Scheduler, rule(&s.VirtualService))
 	case f.stats:
 		fmt.Fprintf(r.out, "%-33s", name)
-		r.counts(&s.Counts, f)
+		r.counts(s.Counts, f)
 	case f.rate:
 		fmt.Fprintf(r.out, "%-33s", name)
-		r.counts(&s.Rates, f)
+		r.counts(api.Counts(s.Rates), f)
 	default:
-		fmt.Fprintf(r.out, "%s %s%s", name, s.Scheduler, s.description())
+		fmt.Fprintf(r.out, "%s %s%s", name, s.Scheduler, description(&s.VirtualService))
 	}
 	r.out.WriteByte('\n')
-	servers := s.Destinations
+	servers := s.Servers
 	if !f.unsorted {
 		servers = slices.Clone(servers)
-		sortAs(servers, compareDestinations)
+		sortAs(servers, compareServers)
 	}
 	proto := s.Protocol
 	if s.Mark != 0 {
-		proto = 0 // so that ports of its destinations have no names
+		proto = "" // so that ports of its destinations have no names
 	}
 	for i := range servers {
 		d := &servers[i]
-		server := r.addrPort(d.Addr, d.Port, proto, f)
-		if !f.rules && !d.Addr.Is6() {
+		server := r.addrPort(d.Address, d.Port, proto, f)
+		if !f.rules && !d.Address.Is6() {
 			server = cut(server, 28)
 		}
 		r.server(name, server, d, f)
 	}
 }
 
-func (r *runner) server(service, name string, d *DestinationEntry, f format) {
+func (r *runner) server(service, name string, d *api.TableServer, f format) {
 	switch {
 	case f.rules:
 		fmt.Fprintf(r.out, "-a %s -r %s -g -w %d", service, name, d.Weight)
@@ -182,14 +177,14 @@ func (r *runner) server(service, name string, d *DestinationEntry, f format) {
 		return
 	case f.stats:
 		fmt.Fprintf(r.out, "  -> %-28s", name)
-		r.counts(&d.Counts, f)
+		r.counts(d.Counts, f)
 		r.out.WriteByte('\n')
 		return
 	case f.rate:
 		// Here, unlike in the line of the service, the first three are never shortened.
-		fmt.Fprintf(r.out, "  -> %-28s %8d %8d %8d", name, d.Rates.Conns, d.Rates.InPackets, d.Rates.OutPackets)
-		r.large(d.Rates.InBytes, f)
-		r.large(d.Rates.OutBytes, f)
+		fmt.Fprintf(r.out, "  -> %-28s %8d %8d %8d", name, d.Rates.Flows, d.Rates.Packets, 0)
+		r.large(d.Rates.Bytes, f)
+		r.large(0, f)
 		r.out.WriteByte('\n')
 		return
 	case f.thresholds:
@@ -204,22 +199,11 @@ func (r *runner) server(service, name string, d *DestinationEntry, f format) {
 	fmt.Fprintf(r.out, " %-10d %-10d\n", d.Active, d.Inactive)
 }
 
-// mask is the netmask of a service as it is written, or nothing if it is that of a whole address.
-func (s *Service) mask() string {
-	switch {
-	case s.is6() && s.Netmask != 128:
-		return strconv.Itoa(int(s.Netmask))
-	case !s.is6() && s.Netmask != 0xffffffff:
-		return addr4(s.Netmask).String()
-	}
-	return ""
-}
-
 // rule are the settings of a service as options.
-func (s *Service) rule() (out string) {
-	if s.Persistent {
-		out += fmt.Sprintf(" -p %d", s.Timeout/time.Second)
-		if mask := s.mask(); mask != "" {
+func rule(s *api.VirtualService) (out string) {
+	if s.Persistence > 0 {
+		out += fmt.Sprintf(" -p %d", int64(s.Persistence))
+		if mask := netmaskText(s); mask != "" {
 			out += " -M " + mask
 		}
 	}
@@ -236,13 +220,13 @@ func (s *Service) rule() (out string) {
 }
 
 // description are the settings of a service as listings show them: the persistence engine only if there is persistence.
-func (s *Service) description() (out string) {
+func description(s *api.VirtualService) (out string) {
 	if s.Flags != 0 {
 		out += " (" + flagNames(s.Scheduler, s.Flags) + ")"
 	}
-	if s.Persistent {
-		out += fmt.Sprintf(" persistent %d", s.Timeout/time.Second)
-		if mask := s.mask(); mask != "" {
+	if s.Persistence > 0 {
+		out += fmt.Sprintf(" persistent %d", int64(s.Persistence))
+		if mask := netmaskText(s); mask != "" {
 			out += " mask " + mask
 		}
 		if s.Engine != "" {
@@ -255,8 +239,9 @@ func (s *Service) description() (out string) {
 	return out
 }
 
-func (r *runner) counts(c *Counts, f format) {
-	for _, n := range []uint64{c.Conns, c.InPackets, c.OutPackets, c.InBytes, c.OutBytes} {
+// counts writes counters. Nothing comes out by a director of direct routing.
+func (r *runner) counts(c api.Counts, f format) {
+	for _, n := range []uint64{c.Flows, c.Packets, 0, c.Bytes, 0} {
 		r.large(n, f)
 	}
 }
@@ -281,7 +266,7 @@ func (r *runner) large(n uint64, f format) {
 }
 
 // addrPort writes an address and a port, in numbers or by name. ipvsadm has 59 bytes for both.
-func (r *runner) addrPort(a netip.Addr, port uint16, proto Protocol, f format) string {
+func (r *runner) addrPort(a netip.Addr, port uint16, proto string, f format) string {
 	host, service := inetNtop(a), strconv.Itoa(int(port))
 	if !f.numeric {
 		if name, ok := r.names.HostOf(a); ok {
@@ -299,6 +284,9 @@ func (r *runner) addrPort(a netip.Addr, port uint16, proto Protocol, f format) s
 
 // inetNtop writes an address as inet_ntop(3) does, which differs from netip for ::192.0.2.1 and its like.
 func inetNtop(a netip.Addr) string {
+	if !a.IsValid() {
+		return addr4(0).String()
+	}
 	if a.Is6() {
 		if w := words6(a); w[0] == 0 && w[1] == 0 && w[2] == 0 && w[3]>>16 != 0 {
 			return "::" + addr4(w[3]).String()
@@ -307,12 +295,13 @@ func inetNtop(a netip.Addr) string {
 	return a.String()
 }
 
-// saveTimeouts writes the timeouts as -R reads them.
-func (r *runner) saveTimeouts() error {
-	t, err := r.director.Timeouts()
+// listTimeouts writes the timeouts after a title.
+func (r *runner) listTimeouts(title string) error {
+	table, err := r.director.Table(r.ctx)
 	if err != nil {
-		return listFailure(0, err)
+		return listFailure("", err)
 	}
-	fmt.Fprintf(r.out, "--set %d %d %d\n", t.TCP/time.Second, t.TCPFin/time.Second, t.UDP/time.Second)
+	t := &table.Timeouts
+	fmt.Fprintf(r.out, "%s %d %d %d\n", title, int64(t.TCP), int64(t.TCPFin), int64(t.UDP))
 	return nil
 }

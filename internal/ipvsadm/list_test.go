@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"shunt/api"
 )
 
 func TestLargeNumbers(t *testing.T) {
@@ -54,7 +55,7 @@ func TestLongNames(t *testing.T) {
 		}
 	}
 	var out strings.Builder
-	RunWith([]string{"-L"}, nil, &out, &out, k, longNames{})
+	RunPlain([]string{"-L"}, nil, &out, &out, k, longNames{})
 	want := "IP Virtual Server version 1.2.1 (size=4096)\n" +
 		"Prot LocalAddress:Port Scheduler Flags\n" +
 		"  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n" +
@@ -72,14 +73,14 @@ func TestLongNames(t *testing.T) {
 
 // TestOrder has addresses of which the differences do not fit into an int; what comes out was seen of ipvsadm.
 func TestOrder(t *testing.T) {
-	var servers []DestinationEntry
+	var servers []api.TableServer
 	for _, a := range []string{"10.77.0.43", "192.0.2.100", "127.0.0.1", "10.77.0.19", "10.77.0.11"} {
-		servers = append(servers, DestinationEntry{Destination: Destination{Addr: ip(a)}})
+		servers = append(servers, api.TableServer{VirtualServer: api.VirtualServer{Address: ip(a)}})
 	}
-	sortAs(servers, compareDestinations)
+	sortAs(servers, compareServers)
 	var got []string
 	for _, d := range servers {
-		got = append(got, d.Addr.String())
+		got = append(got, d.Address.String())
 	}
 	if want := "192.0.2.100 10.77.0.11 10.77.0.19 10.77.0.43 127.0.0.1"; strings.Join(got, " ") != want {
 		t.Errorf("%s, want %s", got, want)
@@ -92,22 +93,19 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestConnectionEngine is -Lc with what a persistence engine keeps, which the traces do not have.
-func TestConnectionEngine(t *testing.T) {
+// TestZeroAddress lists what has no address, which the kernel never shows.
+func TestZeroAddress(t *testing.T) {
 	k := newKernel()
-	k.conns = []Connection{{
-		Protocol: "UDP", State: "UDP", Client: netip.MustParseAddrPort("192.0.2.7:0"), Virtual: netip.MustParseAddrPort("192.0.2.1:5060"),
-		Destination: netip.MustParseAddrPort("10.0.0.1:5060"), Expires: 8015*time.Second + 999*time.Millisecond, Engine: "sip", EngineData: "call-1",
-	}}
-	const begin = "IPVS connection entries\npro expire state       source             virtual            destination"
-	for line, want := range map[string]string{
-		"-Lnc": begin + "\nUDP 133:35 UDP         192.0.2.7:0        192.0.2.1:5060     10.0.0.1:5060\n",
-		"-Lnc --persistent-conn": begin + "        pe name          pe_data\n" +
-			"UDP 133:35 UDP         192.0.2.7:0        192.0.2.1:5060     10.0.0.1:5060    sip                call-1\n",
-	} {
-		if _, out, errs := run(k, line, ""); out != want || errs != "" {
-			t.Errorf("%s:\n%s%s, want\n%s", line, out, errs, want)
-		}
+	k.services = []api.TableService{{Servers: make([]api.TableServer, 2)}, {VirtualService: api.VirtualService{Persistence: 9}}}
+	k.conns = make([]api.Connection, 1)
+	if _, out, errs := run(k, "-Ln", ""); !strings.Contains(out, "-> 0.0.0.0:0 ") || errs != "" {
+		t.Errorf("%s%s", out, errs)
+	}
+	if _, out, errs := run(k, "-Lnc", ""); !strings.Contains(out, " 0.0.0.0:0 ") || errs != "" {
+		t.Errorf("%s%s", out, errs)
+	}
+	if err := k.writeProc(t.TempDir()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -176,9 +174,9 @@ func TestServicesFile(t *testing.T) {
 	n := &systemNames{services: file}
 	for _, tt := range []struct {
 		port  uint16
-		proto Protocol
+		proto string
 		name  string
-	}{{80, TCP, "http"}, {80, UDP, ""}, {53, UDP, "domain"}, {53, TCP, ""}, {5060, SCTP, "sip"}, {213, TCP, ""}, {0, 0, ""}} {
+	}{{80, TCP, "http"}, {80, UDP, ""}, {53, UDP, "domain"}, {53, TCP, ""}, {5060, SCTP, "sip"}, {213, TCP, ""}, {0, "", ""}} {
 		if name, ok := n.PortName(tt.port, tt.proto); name != tt.name || ok != (tt.name != "") {
 			t.Errorf("port %d of %s is %q", tt.port, tt.proto, name)
 		}

@@ -1,11 +1,14 @@
 package ipvsadm
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"shunt/api"
 )
 
 // run runs a command line against a director. A word ” is empty.
@@ -17,7 +20,7 @@ func run(d Director, line, stdin string) (status int, out, errs string) {
 		}
 	}
 	var o, e strings.Builder
-	status = RunWith(args, strings.NewReader(stdin), &o, &e, d, knownNames{})
+	status = RunPlain(args, strings.NewReader(stdin), &o, &e, d, knownNames{})
 	return status, o.String(), e.String()
 }
 
@@ -183,12 +186,12 @@ type failing struct {
 	init, err error
 }
 
-func (f failing) Info() (Info, error)                     { return Info{}, f.init }
-func (f failing) Services() ([]ServiceEntry, error)       { return nil, f.err }
-func (f failing) Connections(func(Connection) bool) error { return f.err }
-func (f failing) Timeouts() (Timeouts, error)             { return Timeouts{}, f.err }
-func (f failing) Totals() (c, r Counts, err error)        { return c, r, f.err }
-func (f failing) Apply([]Change) error                    { return f.err }
+func (f failing) Status(context.Context) (s api.Status, err error) { return s, f.init }
+func (f failing) Table(context.Context) (t api.Table, err error)   { return t, f.err }
+func (f failing) Apply(context.Context, []api.Change) error        { return f.err }
+func (f failing) Connections(context.Context, *api.Selection, func(api.Connection) bool) error {
+	return f.err
+}
 
 func TestFailures(t *testing.T) {
 	unreachable := errors.New("no director answers on /run/shunt.sock")
@@ -199,19 +202,19 @@ func TestFailures(t *testing.T) {
 		status int
 		errs   string
 	}{
-		{failing{init: Errno(syscall.EPERM)}, "-L", 2, "Can't initialize ipvs: Permission denied (you must be root)" + sure},
+		{failing{init: errno(syscall.EPERM)}, "-L", 2, "Can't initialize ipvs: Permission denied (you must be root)" + sure},
 		{failing{init: unreachable}, "", 2, "Can't initialize ipvs: no director answers on /run/shunt.sock" + sure},
 		{failing{init: unreachable}, "--nonsense", 2, "Can't initialize ipvs: no director answers on /run/shunt.sock" + sure},
-		{failing{err: Errno(syscall.EMSGSIZE)}, "-L", 1, "Module is wrong version\n"},
-		{failing{err: Errno(syscall.ENOMEM)}, "-S", 1, "Memory allocation problem\n"},
-		{failing{err: Errno(syscall.ENOPROTOOPT)}, "-L -f 7", 1, "Protocol not available\n"},
-		{failing{err: Errno(syscall.EIO)}, "-L -c", 1, "Input/output error\n"},
-		{failing{err: Errno(syscall.EAFNOSUPPORT)}, "-L --timeout", 1, "Operation not supported with specified address family\n"},
-		{failing{err: Errno(syscall.EOPNOTSUPP)}, "-C", 255, "Operation not supported with IPv6\n"},
+		{failing{err: errno(syscall.EMSGSIZE)}, "-L", 1, "Module is wrong version\n"},
+		{failing{err: errno(syscall.ENOMEM)}, "-S", 1, "Memory allocation problem\n"},
+		{failing{err: errno(syscall.ENOPROTOOPT)}, "-L -f 7", 1, "Protocol not available\n"},
+		{failing{err: errno(syscall.EIO)}, "-L -c", 1, "Input/output error\n"},
+		{failing{err: errno(syscall.EAFNOSUPPORT)}, "-L --timeout", 1, "Operation not supported with specified address family\n"},
+		{failing{err: errno(syscall.EOPNOTSUPP)}, "-C", 255, "Operation not supported with IPv6\n"},
 		{failing{err: unreachable}, "--set 1 2 3", 255, "no director answers on /run/shunt.sock\n"},
 		// A number of the network is not one of the kernel's, for which ipvsadm has words.
 		{failing{err: syscall.ENOENT}, "-A -t 192.0.2.1:80", 255, "no such file or directory\n"},
-		{failing{err: UnknownMark(9)}, "-A -f 9", 255, "firewall mark 9 is not defined in the director's configuration\n"},
+		{failing{err: &api.Error{Code: api.CodeUnknownMark, Message: "no mark 9"}}, "-A -f 9", 255, "no mark 9\n"},
 		{failing{}, "--start-daemon master", 255, "this director does not synchronize connections\n"},
 		{failing{}, "--stop-daemon master", 255, "this director does not synchronize connections\n"},
 		{failing{}, "-L --daemon", 0, ""},
@@ -220,9 +223,6 @@ func TestFailures(t *testing.T) {
 		if status != tt.status || errs != tt.errs {
 			t.Errorf("%s: status %d, %q; want %d, %q", tt.line, status, errs, tt.status, tt.errs)
 		}
-	}
-	if err := WriteProc(t.TempDir(), failing{err: unreachable}); !errors.Is(err, unreachable) {
-		t.Error(err)
 	}
 }
 

@@ -19,8 +19,8 @@ type Names interface {
 	// HostOf is the name of an address.
 	HostOf(netip.Addr) (string, bool)
 	// Port is the port of a named service, PortName the name of a port.
-	Port(service string, proto Protocol) (uint16, bool)
-	PortName(port uint16, proto Protocol) (string, bool)
+	Port(service string, proto string) (uint16, bool)
+	PortName(port uint16, proto string) (string, bool)
 }
 
 // SystemNames are those of the system's resolver and /etc/services. Names of addresses are asked for once.
@@ -38,12 +38,12 @@ type systemNames struct {
 
 type servicePort struct {
 	port  uint16
-	proto Protocol
+	proto string
 }
 
 type serviceName struct {
 	name  string
-	proto Protocol
+	proto string
 }
 
 // patience bounds how long one name is waited for.
@@ -76,13 +76,13 @@ func (n *systemNames) HostOf(a netip.Addr) (string, bool) {
 	return name, name != ""
 }
 
-func (n *systemNames) Port(service string, proto Protocol) (uint16, bool) {
+func (n *systemNames) Port(service string, proto string) (uint16, bool) {
 	n.once.Do(n.read)
 	port, ok := n.numbers[serviceName{service, proto}]
 	return port, ok
 }
 
-func (n *systemNames) PortName(port uint16, proto Protocol) (string, bool) {
+func (n *systemNames) PortName(port uint16, proto string) (string, bool) {
 	n.once.Do(n.read)
 	name, ok := n.ports[servicePort{port, proto}]
 	return name, ok
@@ -103,9 +103,9 @@ func (n *systemNames) read() {
 			continue
 		}
 		text, protoName, _ := strings.Cut(fields[1], "/")
-		proto := map[string]Protocol{"tcp": TCP, "udp": UDP, "sctp": SCTP}[protoName]
+		proto := strings.ToUpper(protoName)
 		port, err := strconv.ParseUint(text, 10, 16)
-		if err != nil || proto == 0 {
+		if err != nil || protocolNumbers[proto] == 0 {
 			continue
 		}
 		if key := (servicePort{uint16(port), proto}); n.ports[key] == "" {

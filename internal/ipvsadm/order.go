@@ -1,15 +1,19 @@
 package ipvsadm
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"shunt/api"
+)
 
 // compareServices is ipvs_cmp_services in libipvs.c, which subtracts 32-bit numbers into an int: addresses of which the
 // difference is 2^31 or more come out the wrong way round, so that 192.0.2.100 is before 10.0.0.1.
-func compareServices(a, b *ServiceEntry) int32 {
+func compareServices(a, b *api.TableService) int32 {
 	if r := int32(a.Mark - b.Mark); r != 0 {
 		return r
 	}
-	if a.is6() != b.is6() {
-		if b.is6() {
+	if a.Is6() != b.Is6() {
+		if b.Is6() {
 			return -1
 		}
 		return 1
@@ -17,18 +21,18 @@ func compareServices(a, b *ServiceEntry) int32 {
 	if a.Mark != 0 {
 		return 0 // what else identifies a service is zero in one of a mark
 	}
-	if r := int32(a.Protocol) - int32(b.Protocol); r != 0 {
+	if r := protocolNumbers[a.Protocol] - protocolNumbers[b.Protocol]; r != 0 {
 		return r
 	}
-	if r := compareAddrs(a.Addr, b.Addr); r != 0 {
+	if r := compareAddrs(a.Address, b.Address); r != 0 {
 		return r
 	}
 	return int32(a.Port) - int32(b.Port)
 }
 
-// compareDestinations is ipvs_cmp_dests.
-func compareDestinations(a, b *DestinationEntry) int32 {
-	if r := compareAddrs(a.Addr, b.Addr); r != 0 {
+// compareServers is ipvs_cmp_dests.
+func compareServers(a, b *api.TableServer) int32 {
+	if r := compareAddrs(a.Address, b.Address); r != 0 {
 		return r
 	}
 	return int32(a.Port) - int32(b.Port)

@@ -5,18 +5,19 @@ import (
 	"math"
 	"net/netip"
 	"strings"
-	"time"
+
+	"shunt/api"
 )
 
 // A request is what a command line asks for.
 type request struct {
 	command  command
 	given    set
-	service  Service
-	server   Destination
+	service  api.VirtualService
+	server   api.VirtualServer
+	timeouts api.Timeouts
 	method   byte // of forwarding: 'g', 'i' or 'm'
 	tunnel   int
-	timeouts Timeouts
 	daemon   Daemon
 
 	flags string // -b, not yet parsed, as -s may follow
@@ -51,7 +52,6 @@ var commandOptions = map[string]command{
 func parse(args []string, names Names) (*request, error) {
 	q := &request{method: 'g'}
 	q.server.Weight = 1
-	q.service.Netmask = math.MaxUint32
 	s := &scanner{args: args}
 	o, err := s.option()
 	if err != nil || o == nil {
@@ -106,13 +106,13 @@ func (q *request) finish(s *scanner) error {
 		if len(s.others) < 3 {
 			return fail("--set option requires 3 timeout values")
 		}
-		for _, t := range []*time.Duration{&q.timeouts.TCP, &q.timeouts.TCPFin, &q.timeouts.UDP} {
+		for _, t := range []*float64{&q.timeouts.TCP, &q.timeouts.TCPFin, &q.timeouts.UDP} {
 			text, _ := s.other()
 			n, err := parseTimeout(text, 0)
 			if err != nil {
 				return err
 			}
-			*t = time.Duration(n) * time.Second
+			*t = float64(n)
 		}
 	}
 	if text, ok := s.other(); ok {
@@ -166,7 +166,8 @@ func (q *request) take(o *option, s *scanner, names Names) error {
 		if q.service.Mark == 0 {
 			return fail("-6 used before -f\n")
 		}
-		q.service.V6, q.service.Netmask = true, 128
+		q.service.V6 = true
+		SetPrefix(&q.service, 128)
 		return nil
 	case !known:
 		return fail("invalid option `%s'", s.word())
@@ -198,9 +199,9 @@ func (q *request) takeService(o *option, s *scanner, names Names) (err error) {
 		if s.hasValue {
 			seconds, err = parseTimeout(s.value, 1)
 		}
-		v.Persistent, v.Timeout = true, time.Duration(seconds)*time.Second
+		v.Persistence = float64(seconds)
 	case "netmask":
-		return q.netmask(s.value, names)
+		return q.takeNetmask(s.value, names)
 	case "ops":
 		v.OnePacket = true
 	case "pe":
@@ -214,48 +215,49 @@ func (q *request) takeService(o *option, s *scanner, names Names) (err error) {
 // cut is what becomes of a string in a buffer of C that has n bytes for it.
 func cut(s string, n int) string { return s[:min(len(s), n)] }
 
-func (q *request) address(proto Protocol, text string, names Names) error {
+func (q *request) address(proto, text string, names Names) error {
 	addr, port, ok := parseService(text, proto, names)
 	if !ok {
 		return fail("illegal virtual server address[:port] specified")
 	}
 	v := &q.service
-	v.Protocol, v.Addr, v.Port = proto, addr, uint16(max(port, 0))
+	v.Protocol, v.Address, v.Port = proto, addr, uint16(max(port, 0))
 	if addr.Is6() {
-		v.Netmask = 128
+		SetPrefix(v, 128)
 	}
 	return nil
 }
 
-// netmask reads -M, which is of the family that the service has so far.
-func (q *request) netmask(text string, names Names) error {
-	if q.service.is6() {
+// takeNetmask reads -M, which is of the family that the service has so far.
+func (q *request) takeNetmask(text string, names Names) error {
+	if q.service.Is6() {
 		n := atoi(text)
 		if n < 1 || n > 128 {
 			return fail("illegal ipv6 netmask specified")
 		}
-		q.service.Netmask = uint32(n)
+		SetPrefix(&q.service, int(n))
 		return nil
 	}
 	mask, ok := host4(text, names)
 	if !ok {
 		return fail("illegal virtual server persistent mask specified")
 	}
-	q.service.Netmask = number4(mask)
+	SetNetmask(&q.service, mask)
 	return nil
 }
 
 // takeServer reads an option of a destination.
 func (q *request) takeServer(o *option, s *scanner, names Names) error {
 	d := &q.server
-	limited := func(to *int32, what string) error {
-		n, ok := number(s.value, 0, math.MaxInt32)
-		if !ok {
-			return fail("illegal %s specified", what)
+	limited := func(what string) (n int, err error) {
+		var ok bool
+		if n, ok = number(s.value, 0, math.MaxInt32); !ok {
+			err = fail("illegal %s specified", what)
 		}
-		*to = int32(n)
-		return nil
+		return n, err
 	}
+	var n int
+	var err error
 	switch o.long {
 	case "real-server":
 		// The protocol is for the name of the port, and is not known if -r comes before -t.
@@ -266,15 +268,18 @@ func (q *request) takeServer(o *option, s *scanner, names Names) error {
 		if port < 0 {
 			port = int(q.service.Port)
 		}
-		d.Addr, d.Port = addr, uint16(port)
+		d.Address, d.Port = addr, uint16(port)
 	case "gatewaying", "ipip", "masquerading":
 		q.method = o.short
 	case "weight":
-		return limited(&d.Weight, "weight")
+		n, err = limited("weight")
+		d.Weight = int64(n)
 	case "u-threshold":
-		return limited(&d.Upper, "u_threshold")
+		n, err = limited("u_threshold")
+		d.Upper = int32(n)
 	case "l-threshold":
-		return limited(&d.Lower, "l_threshold")
+		n, err = limited("l_threshold")
+		d.Lower = int32(n)
 	case "tun-type":
 		for i, name := range tunnelNames {
 			if name == s.value {
@@ -288,7 +293,7 @@ func (q *request) takeServer(o *option, s *scanner, names Names) error {
 			return fail("illegal tunnel port specified")
 		}
 	}
-	return nil
+	return err
 }
 
 // takeDaemon reads an option of the daemons that synchronize connections. Those of listings have nothing to be read.

@@ -5,23 +5,24 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
+
+	"shunt/api"
 )
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // TestServices are command lines and the services that they mean.
 func TestServices(t *testing.T) {
-	web := Service{Protocol: TCP, Addr: ip("192.0.2.1"), Port: 80, Scheduler: "wlc", Netmask: math.MaxUint32}
-	with := func(change func(*Service)) Service {
+	web := api.VirtualService{Protocol: TCP, Address: ip("192.0.2.1"), Port: 80, Scheduler: "wlc"}
+	with := func(change func(*api.VirtualService)) api.VirtualService {
 		s := web
 		change(&s)
 		return s
 	}
-	persistent := func(seconds time.Duration) Service {
-		return with(func(s *Service) { s.Persistent, s.Timeout = true, seconds*time.Second })
+	persistent := func(seconds float64) api.VirtualService {
+		return with(func(s *api.VirtualService) { s.Persistence = seconds })
 	}
-	for line, want := range map[string]Service{
+	for line, want := range map[string]api.VirtualService{
 		"-A -t 192.0.2.1:80":                            web,
 		"-A -t192.0.2.1:80":                             web,
 		"-A -t=192.0.2.1:http":                          web,
@@ -30,29 +31,31 @@ func TestServices(t *testing.T) {
 		"-At 192.0.2.1:80":                              web,
 		"-A -t 192.0.513:0x50 --sort":                   {}, // hexadecimal ports there are not
 		"-A -t 0300.0.0x2.1:80":                         web,
-		"-A -t [192.0.2.1]:80 -p":                       with(func(s *Service) { s.Port, s.Persistent, s.Timeout = 0, true, 360*time.Second }),
+		"-A -t [192.0.2.1]:80 -p":                       with(func(s *api.VirtualService) { s.Port, s.Persistence = 0, 360 }),
 		"-A -t 192.0.2.1:80 -p":                         persistent(360),
 		"-A -pt 192.0.2.1:80":                           {}, // "t" is what -p says
 		"-A -p60 -t 192.0.2.1:80":                       persistent(60),
 		"-A -p -t 192.0.2.1:80":                         persistent(360),
 		"-A -t 192.0.2.1:80 -p=2678400":                 persistent(2678400),
-		"-A -u www.example:domain -o -s rr":             {Protocol: UDP, Addr: ip("192.0.2.80"), Port: 53, Scheduler: "rr", Netmask: math.MaxUint32, OnePacket: true},
-		"-A --sctp-service 192.0.2.1:9 -s a-name-that-is-too-long": {Protocol: SCTP, Addr: ip("192.0.2.1"), Port: 9,
-			Scheduler: "a-name-that-is-", Netmask: math.MaxUint32},
-		"-A -t [2001:db8::1]:80":              {Protocol: TCP, Addr: ip("2001:db8::1"), Port: 80, Scheduler: "wlc", Netmask: 128},
-		"-A -t [2001:db8::1]:80 -M 64x":       {Protocol: TCP, Addr: ip("2001:db8::1"), Port: 80, Scheduler: "wlc", Netmask: 64},
-		"-A -M 64 -t [2001:db8::1]:80":        {Protocol: TCP, Addr: ip("2001:db8::1"), Port: 80, Scheduler: "wlc", Netmask: 128},
-		"-A -t 192.0.2.1:80 -M 255.255.0.0":   with(func(s *Service) { s.Netmask = 0xffff0000 }),
-		"-A -t 192.0.2.1:80 -M 24":            with(func(s *Service) { s.Netmask = 24 }),
-		"-A -b sh-port,sh-fallback -s sh -f7": {Mark: 7, Scheduler: "sh", Flags: Flag1 | Flag2, Netmask: math.MaxUint32},
-		"-E -f 4294967295 -6 -b flag-3 --pe sip": {Mark: math.MaxUint32, V6: true, Scheduler: "wlc", Flags: Flag3, Engine: "sip",
-			Netmask: 128},
+		"-A -u www.example:domain -o -s rr":             {Protocol: UDP, Address: ip("192.0.2.80"), Port: 53, Scheduler: "rr", OnePacket: true},
+		"-A --sctp-service 192.0.2.1:9 -s a-name-that-is-too-long": {Protocol: SCTP, Address: ip("192.0.2.1"), Port: 9,
+			Scheduler: "a-name-that-is-"},
+		"-A -t [2001:db8::1]:80":                    {Protocol: TCP, Address: ip("2001:db8::1"), Port: 80, Scheduler: "wlc"},
+		"-A -p9 -t [2001:db8::1]:80 -M 64x":         {Protocol: TCP, Address: ip("2001:db8::1"), Port: 80, Scheduler: "wlc", Persistence: 9, MaskBits: 64},
+		"-A -M 64 -t [2001:db8::1]:80":              {Protocol: TCP, Address: ip("2001:db8::1"), Port: 80, Scheduler: "wlc"},
+		"-A -t 192.0.2.1:80 -M 255.255.0.0":         web, // it means nothing without -p
+		"-A -t 192.0.2.1:80 -p9 -M 255.255.0.0":     with(func(s *api.VirtualService) { s.Persistence, s.MaskBits = 9, 16 }),
+		"-A -t 192.0.2.1:80 -p9 -M 255.255.255.255": persistent(9),
+		"-A -t 192.0.2.1:80 -p9 -M 0.0.0.0":         with(func(s *api.VirtualService) { s.Persistence, s.Netmask = 9, ip("0.0.0.0") }),
+		"-A -t 192.0.2.1:80 -p9 -M 24":              with(func(s *api.VirtualService) { s.Persistence, s.Netmask = 9, ip("0.0.0.24") }),
+		"-A -b sh-port,sh-fallback -s sh -f7":       {Mark: 7, Scheduler: "sh", Flags: 3},
+		"-E -f 4294967295 -6 -b flag-3 --pe sip":    {Mark: math.MaxUint32, V6: true, Scheduler: "wlc", Flags: 4, Engine: "sip"},
 	} {
 		q, err := parse(strings.Fields(line), knownNames{})
 		if err == nil {
 			err = q.complete()
 		}
-		if (err != nil) != (want == Service{}) {
+		if (err != nil) != (want == api.VirtualService{}) {
 			t.Errorf("%s: %v", line, err)
 		} else if err == nil && q.service != want {
 			t.Errorf("%s: %+v, want %+v", line, q.service, want)
@@ -62,18 +65,21 @@ func TestServices(t *testing.T) {
 
 // TestServers are command lines and the realservers that they mean.
 func TestServers(t *testing.T) {
-	for line, want := range map[string]Destination{
-		"-a -t 192.0.2.1:80 -r 10.0.0.1":                        {ip("10.0.0.1"), 80, 1, 0, 0},
-		"-a -t 192.0.2.1:80 -r 10.0.0.1:8080 -g":                {ip("10.0.0.1"), 80, 1, 0, 0},
-		"-a -r 10.0.0.1 -t 192.0.2.1:80":                        {ip("10.0.0.1"), 80, 1, 0, 0},
-		"-e -t 192.0.2.1:80 -r 10.0.0.1:http -w0 -x9 -y=2":      {ip("10.0.0.1"), 80, 0, 9, 2},
-		"-d -t 192.0.2.1:80 -r 10.0.0.1":                        {ip("10.0.0.1"), 80, 1, 0, 0},
-		"-d -t 192.0.2.1:80 -r 10.0.0.1:8080":                   {ip("10.0.0.1"), 8080, 1, 0, 0},
-		"-d -r 10.0.0.1 -t 192.0.2.1:80":                        {ip("10.0.0.1"), 0, 1, 0, 0},
-		"-a -f 7 -r 10.0.0.1:8080":                              {ip("10.0.0.1"), 8080, 1, 0, 0},
-		"-a -f 7 -6 -r [fd00::1]:8080":                          {ip("fd00::1"), 8080, 1, 0, 0},
-		"-a -f 7 -6 -r fd00::1 -w 2147483647":                   {ip("fd00::1"), 0, math.MaxInt32, 0, 0},
-		"--add-server --fwmark-service=7 --real-server 10.0.65": {ip("10.0.0.65"), 0, 1, 0, 0},
+	server := func(addr string, port uint16, weight int64, upper, lower int32) api.VirtualServer {
+		return api.VirtualServer{Address: ip(addr), Port: port, Weight: weight, Upper: upper, Lower: lower}
+	}
+	for line, want := range map[string]api.VirtualServer{
+		"-a -t 192.0.2.1:80 -r 10.0.0.1":                        server("10.0.0.1", 80, 1, 0, 0),
+		"-a -t 192.0.2.1:80 -r 10.0.0.1:8080 -g":                server("10.0.0.1", 80, 1, 0, 0),
+		"-a -r 10.0.0.1 -t 192.0.2.1:80":                        server("10.0.0.1", 80, 1, 0, 0),
+		"-e -t 192.0.2.1:80 -r 10.0.0.1:http -w0 -x9 -y=2":      server("10.0.0.1", 80, 0, 9, 2),
+		"-d -t 192.0.2.1:80 -r 10.0.0.1":                        server("10.0.0.1", 80, 1, 0, 0),
+		"-d -t 192.0.2.1:80 -r 10.0.0.1:8080":                   server("10.0.0.1", 8080, 1, 0, 0),
+		"-d -r 10.0.0.1 -t 192.0.2.1:80":                        server("10.0.0.1", 0, 1, 0, 0),
+		"-a -f 7 -r 10.0.0.1:8080":                              server("10.0.0.1", 8080, 1, 0, 0),
+		"-a -f 7 -6 -r [fd00::1]:8080":                          server("fd00::1", 8080, 1, 0, 0),
+		"-a -f 7 -6 -r fd00::1 -w 2147483647":                   server("fd00::1", 0, math.MaxInt32, 0, 0),
+		"--add-server --fwmark-service=7 --real-server 10.0.65": server("10.0.0.65", 0, 1, 0, 0),
 	} {
 		q, err := parse(strings.Fields(line), knownNames{})
 		if err == nil {

@@ -2,6 +2,7 @@ package ipvsadm
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,47 +10,55 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
+
+	"shunt/api"
 )
 
 // ProcFiles are the names of the files of WriteProc.
 var ProcFiles = []string{"ip_vs", "ip_vs_stats", "ip_vs_conn"}
 
-var procWriters = map[string]func(io.Writer, Director) error{
-	"ip_vs": writeServices, "ip_vs_stats": writeStats, "ip_vs_conn": writeConnections,
-}
+// Connections calls a function for each connection until it returns false.
+type Connections func(func(api.Connection) bool)
 
-// WriteProc writes files below dir/net, as the kernel shows them below /proc/net, for programs that read those and can be
-// told of another /proc, such as node_exporter with --path.procfs: those of ProcFiles that are named, or all. A reader finds
-// each file as it was or as it is, never half of it. If there is an error no file is changed, except when a rename fails.
-func WriteProc(dir string, d Director, files ...string) (err error) {
-	if len(files) == 0 {
-		files = ProcFiles
+// WriteProc writes files below dir/net, as the kernel shows them below /proc/net, for programs that
+// read those and can be told of another /proc, such as node_exporter with --path.procfs: ip_vs and
+// ip_vs_stats of a table, ip_vs_conn of connections. Files of what is nil are left as they are. A
+// reader finds each file as it was or as it is, never half of it. If there is an error no file is
+// changed, except when a rename fails.
+func WriteProc(dir string, t *api.Table, conns Connections) (err error) {
+	writers := map[string]func(io.Writer) error{}
+	if t != nil {
+		total, rate := totals(t.Services)
+		writers["ip_vs"] = func(w io.Writer) error { return writeServices(w, t) }
+		writers["ip_vs_stats"] = func(w io.Writer) error { return writeStats(w, total, rate) }
+	}
+	if conns != nil {
+		writers["ip_vs_conn"] = func(w io.Writer) error { return writeConnections(w, conns) }
 	}
 	if err := MakeProc(dir); err != nil {
 		return err
 	}
 	dir = filepath.Join(dir, "net")
-	var ready []string // names of temporary files
+	ready := map[string]string{} // names of temporary files
 	defer func() {
 		for _, name := range ready {
 			err = errors.Join(err, os.Remove(name))
 		}
 	}()
-	for _, f := range files {
-		name, err := temporary(dir, f, func(w io.Writer) error { return procWriters[f](w, d) })
+	for f, write := range writers {
+		name, err := temporary(dir, f, write)
 		if name != "" {
-			ready = append(ready, name)
+			ready[f] = name
 		}
 		if err != nil {
 			return err
 		}
 	}
-	for _, f := range files {
-		if err := os.Rename(ready[0], filepath.Join(dir, f)); err != nil {
+	for f, name := range ready {
+		if err := os.Rename(name, filepath.Join(dir, f)); err != nil {
 			return err
 		}
-		ready = ready[1:]
+		delete(ready, f)
 	}
 	return nil
 }
@@ -99,20 +108,11 @@ func temporary(dir, name string, write func(io.Writer) error) (string, error) {
 const hz = 250
 
 // writeServices is ip_vs_info_seq_show in ip_vs_ctl.c.
-func writeServices(w io.Writer, d Director) error {
-	info, err := d.Info()
-	if err != nil {
-		return err
-	}
-	services, err := d.Services()
-	if err != nil {
-		return err
-	}
-	v := info.Version
-	fmt.Fprintf(w, "IP Virtual Server version %d.%d.%d (size=%d)\n", v[0], v[1], v[2], info.Size)
+func writeServices(w io.Writer, t *api.Table) error {
+	fmt.Fprintf(w, versionLine, t.Capacity)
 	fmt.Fprint(w, "Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n")
-	for i := range services {
-		s := &services[i]
+	for i := range t.Services {
+		s := &t.Services[i]
 		ops := ""
 		if s.OnePacket {
 			ops = "ops "
@@ -120,22 +120,23 @@ func writeServices(w io.Writer, d Director) error {
 		switch {
 		case s.Mark != 0:
 			fmt.Fprintf(w, "FWM  %08X %s %s", s.Mark, s.Scheduler, ops)
-		case s.is6(): // without "ops"
-			fmt.Fprintf(w, "%s  %s %s ", s.Protocol, hexAddrPort(s.Addr, s.Port), s.Scheduler)
+		case s.Is6(): // without "ops"
+			fmt.Fprintf(w, "%s  %s %s ", s.Protocol, hexAddrPort(s.Address, s.Port), s.Scheduler)
 		default:
-			fmt.Fprintf(w, "%s  %s %s %s ", s.Protocol, hexAddrPort(s.Addr, s.Port), s.Scheduler, ops)
+			fmt.Fprintf(w, "%s  %s %s %s ", s.Protocol, hexAddrPort(s.Address, s.Port), s.Scheduler, ops)
 		}
-		if s.Persistent {
-			mask := s.Netmask
-			if s.is6() {
-				mask = bits.ReverseBytes32(mask) // the kernel takes the length of a prefix for a mask in network order
+		if s.Persistence > 0 {
+			// The kernel takes the length of a prefix of IPv6 for a mask in network order.
+			mask := bits.ReverseBytes32(uint32(cmp.Or(s.MaskBits, 128)))
+			if !s.Is6() {
+				mask = number4(netmask(&s.VirtualService))
 			}
-			fmt.Fprintf(w, "persistent %d %08X", s.Timeout/(time.Second/hz), mask)
+			fmt.Fprintf(w, "persistent %d %08X", int64(s.Persistence*hz), mask)
 		}
 		fmt.Fprintln(w)
-		for j := range s.Destinations {
-			e := &s.Destinations[j]
-			fmt.Fprintf(w, "  -> %s      %-7s %-6d %-10d %-10d\n", hexAddrPort(e.Addr, e.Port), "Route", e.Weight, e.Active, e.Inactive)
+		for j := range s.Servers {
+			e := &s.Servers[j]
+			fmt.Fprintf(w, "  -> %s      %-7s %-6d %-10d %-10d\n", hexAddrPort(e.Address, e.Port), "Route", e.Weight, e.Active, e.Inactive)
 		}
 	}
 	return nil
@@ -156,36 +157,38 @@ func hexAddrPort(a netip.Addr, port uint16) string {
 	return fmt.Sprintf("%s:%04X", hexAddr(a), port)
 }
 
-// writeStats is ip_vs_stats_show.
-func writeStats(w io.Writer, d Director) error {
-	counts, rates, err := d.Totals()
-	if err != nil {
-		return err
+// totals adds up the services that there are; what was counted for removed ones is not known any
+// more.
+func totals(services []api.TableService) (total api.Counts, rate api.Rates) {
+	for i := range services {
+		c, r := &services[i].Counts, &services[i].Rates
+		total.Flows, total.Packets, total.Bytes = total.Flows+c.Flows, total.Packets+c.Packets, total.Bytes+c.Bytes
+		rate.Flows, rate.Packets, rate.Bytes = rate.Flows+r.Flows, rate.Packets+r.Packets, rate.Bytes+r.Bytes
 	}
-	row := func(c Counts) {
-		fmt.Fprintf(w, "%8X %8X %8X %16X %16X\n", c.Conns, c.InPackets, c.OutPackets, c.InBytes, c.OutBytes)
+	return total, rate
+}
+
+// writeStats is ip_vs_stats_show.
+func writeStats(w io.Writer, total api.Counts, rate api.Rates) error {
+	row := func(c api.Counts) {
+		fmt.Fprintf(w, "%8X %8X %8X %16X %16X\n", c.Flows, c.Packets, 0, c.Bytes, 0)
 	}
 	fmt.Fprint(w, "   Total Incoming Outgoing         Incoming         Outgoing\n",
 		"   Conns  Packets  Packets            Bytes            Bytes\n")
-	row(counts)
+	row(total)
 	fmt.Fprint(w, "\n Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n")
-	row(rates)
+	row(api.Counts(rate))
 	return nil
 }
 
 // writeConnections is ip_vs_conn_seq_show in ip_vs_conn.c.
-func writeConnections(w io.Writer, d Director) error {
+func writeConnections(w io.Writer, conns Connections) (err error) {
 	fmt.Fprint(w, "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n")
-	var failed error
-	err := d.Connections(func(c Connection) bool {
-		engine := ""
-		if c.Engine != "" {
-			engine = " " + c.Engine + " " + c.EngineData
-		}
-		_, failed = fmt.Fprintf(w, "%-3s %s %04X %s %04X %s %04X %-11s %7d%s\n", c.Protocol,
+	conns(func(c api.Connection) bool {
+		_, err = fmt.Fprintf(w, "%-3s %s %04X %s %04X %s %04X %-11s %7d\n", c.Protocol,
 			hexAddr(c.Client.Addr()), c.Client.Port(), hexAddr(c.Virtual.Addr()), c.Virtual.Port(),
-			hexAddr(c.Destination.Addr()), c.Destination.Port(), c.State, expires(&c), engine)
-		return failed == nil // a full disk need not be found out for each of a million
+			hexAddr(c.Realserver.Addr()), c.Realserver.Port(), c.State, expires(&c))
+		return err == nil // a full disk need not be found out for each of a million
 	})
-	return errors.Join(err, failed)
+	return err
 }

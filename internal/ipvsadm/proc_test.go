@@ -4,7 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
+
+	"shunt/api"
 )
 
 // TestWriteProc has what the traces lack of /proc, in the kernel's format.
@@ -20,18 +21,18 @@ func TestWriteProc(t *testing.T) {
 			t.Fatal(line, errs)
 		}
 	}
-	k.services[0].Destinations[0].Active, k.services[0].Destinations[0].Inactive = 5, 7
-	k.totals, k.rates = Counts{0x1234567890, 2, 3, 0xabcdef, 5}, Counts{6, 7, 8, 9, 10}
-	k.conns = []Connection{{
-		Protocol: "TCP", State: "ESTABLISHED", Client: ap("[2001:db8::7]:40000"), Virtual: ap("[2001:db8::1]:443"), Destination: ap("[::ffff:10.0.0.1]:443"),
-		Expires: 899900 * time.Millisecond,
+	k.services[0].Servers[0].Active, k.services[0].Servers[0].Inactive = 5, 7
+	k.services[0].Counts, k.services[0].Rates = api.Counts{Flows: 0x1234567800, Packets: 2, Bytes: 0xabcdef}, api.Rates{Flows: 6, Packets: 7, Bytes: 9}
+	k.services[1].Counts, k.services[1].Rates = api.Counts{Flows: 0x90}, api.Rates{Bytes: 1}
+	k.conns = []api.Connection{{
+		Protocol: "TCP", State: "ESTABLISHED", Client: ap("[2001:db8::7]:40000"), Virtual: ap("[2001:db8::1]:443"), Realserver: ap("[::ffff:10.0.0.1]:443"),
+		Expires: 899.9,
 	}, {
-		Protocol: "IP", State: "NONE", Client: ap("192.0.2.0:0"), Virtual: ap("0.0.0.26:0"), Destination: ap("10.0.0.1:0"), Expires: -time.Second,
-		Engine: "sip", EngineData: "call-1",
+		Protocol: "IP", State: "NONE", Client: ap("192.0.2.0:0"), Virtual: ap("0.0.0.26:0"), Realserver: ap("10.0.0.1:0"), Expires: -1,
 	}}
 	dir := t.TempDir()
 	for range 2 { // the second time over the first
-		if err := WriteProc(dir, k); err != nil {
+		if err := k.writeProc(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,14 +52,14 @@ SCTP  C0000201:0009 mh
 `,
 		"ip_vs_stats": `   Total Incoming Outgoing         Incoming         Outgoing
    Conns  Packets  Packets            Bytes            Bytes
-1234567890        2        3           ABCDEF                5
+1234567890        2        0           ABCDEF                0
 
  Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s
-       6        7        8                9                A
+       6        7        0                A                0
 `,
 		"ip_vs_conn": `Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
 TCP 2001:0db8:0000:0000:0000:0000:0000:0007 9C40 2001:0db8:0000:0000:0000:0000:0000:0001 01BB 0000:0000:0000:0000:0000:ffff:0a00:0001 01BB ESTABLISHED     899
-IP  C0000200 0000 0000001A 0000 0A000001 0000 NONE              0 sip call-1
+IP  C0000200 0000 0000001A 0000 0A000001 0000 NONE              0
 `,
 	} {
 		got, err := os.ReadFile(filepath.Join(dir, "net", name))
@@ -72,20 +73,27 @@ IP  C0000200 0000 0000001A 0000 0A000001 0000 NONE              0 sip call-1
 	}
 }
 
-// TestWriteProcFailure leaves what was there.
+// TestWriteProcFailure leaves no temporary file.
 func TestWriteProcFailure(t *testing.T) {
 	dir := t.TempDir()
-	if err := WriteProc(dir, newKernel()); err != nil {
+	if err := newKernel().writeProc(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteProc(dir, failing{err: UnknownMark(1)}); err == nil {
+	name := filepath.Join(dir, "net", "ip_vs")
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(name, "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := newKernel().writeProc(dir); err == nil {
 		t.Error("no error")
 	}
 	left, err := os.ReadDir(filepath.Join(dir, "net"))
 	if err != nil || len(left) != 3 {
 		t.Error(left, err)
 	}
-	if err := WriteProc("/dev/null", newKernel()); err == nil {
+	if err := newKernel().writeProc("/dev/null"); err == nil {
 		t.Error("no error")
 	}
 }

@@ -9,7 +9,7 @@ import (
 // the last line. A line that ipvsadm does not understand ends it at once, with half a table.
 func (r *runner) restore() (status int, err error) {
 	in := bufio.NewReader(r.stdin)
-	if _, ok := r.director.(Beyond); ok {
+	if r.beyond {
 		return r.restoreWhole(func() ([]string, bool) { return readLine(in) })
 	}
 	for {

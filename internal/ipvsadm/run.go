@@ -2,9 +2,12 @@ package ipvsadm
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+
+	"shunt/api"
 )
 
 // progname is what ipvsadm calls itself in messages, by whatever path it was started.
@@ -12,24 +15,30 @@ const progname = "ipvsadm"
 
 const defaultScheduler = "wlc"
 
-// Run does what ipvsadm does when it is started with args, which are without the program's name, and returns its exit
-// status. Names are looked up in /etc/services and by the system's resolver.
-func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, d Director) (status int) {
-	return RunWith(args, stdin, stdout, stderr, d, SystemNames())
+// Run does what `shunt ipvsadm` does when it is started with args, which are without the program's
+// name, and returns its exit status: what ipvsadm does, and what is in beyond.go. Names are looked up
+// in /etc/services and by the system's resolver.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, d Director) (status int) {
+	r := &runner{ctx: ctx, stdin: stdin, stderr: stderr, director: d, names: SystemNames(), beyond: true}
+	return r.run(args, stdout)
 }
 
-// RunWith is Run with names of the caller's choice.
-func RunWith(args []string, stdin io.Reader, stdout, stderr io.Writer, d Director, names Names) (status int) {
-	out := bufio.NewWriter(stdout)
-	defer out.Flush()
-	r := &runner{stdin: stdin, out: out, stderr: stderr, director: d, names: names}
+// RunPlain does what ipvsadm does, and nothing else, with names of the caller's choice.
+func RunPlain(args []string, stdin io.Reader, stdout, stderr io.Writer, d Director, names Names) (status int) {
+	r := &runner{ctx: context.Background(), stdin: stdin, stderr: stderr, director: d, names: names}
+	return r.run(args, stdout)
+}
+
+func (r *runner) run(args []string, stdout io.Writer) (status int) {
+	r.out = bufio.NewWriter(stdout)
+	defer r.out.Flush()
 	status, err := r.start(args)
 	var e *exit
 	if errors.As(err, &e) {
 		if e.text != "" {
-			w := io.Writer(out)
+			w := io.Writer(r.out)
 			if e.status != 0 {
-				w = stderr
+				w = r.stderr
 			}
 			fmt.Fprintln(w, e.text)
 		}
@@ -39,30 +48,30 @@ func RunWith(args []string, stdin io.Reader, stdout, stderr io.Writer, d Directo
 }
 
 type runner struct {
+	ctx      context.Context
 	stdin    io.Reader
 	out      *bufio.Writer
 	stderr   io.Writer
 	director Director
 	names    Names
-	info     Info
 
-	full    bool // -S --full
-	choice  Choice
-	pending *transaction // while -R is one
+	beyond    bool          // what ipvsadm does not have is taken, too
+	full      bool          // -S --full
+	selection api.Selection // -L -c --client and others
+	pending   *transaction  // while -R is one
 }
 
 // start opens the director, then runs the command line. Help is given without a director too, which ipvsadm does not do.
 func (r *runner) start(args []string) (int, error) {
-	info, err := r.director.Info()
-	if err != nil {
+	if _, err := r.director.Status(r.ctx); err != nil {
 		if o, _ := (&scanner{args: args}).option(); o != nil && (o.long == "help" || o.long == "version") {
 			return r.line(args, false)
 		}
 		return 0, fail("Can't initialize ipvs: %s\nAre you sure that IP Virtual Server is built in the kernel or as module?",
-			message(0, err))
+			message("", err))
 	}
-	r.info = info
-	if args, err = r.beyond(args); err != nil {
+	args, err := r.takeBeyond(args)
+	if err != nil {
 		return 0, err
 	}
 	if len(args) == 0 {
@@ -91,7 +100,7 @@ func (r *runner) line(args []string, restoring bool) (status int, err error) {
 		return 0, r.list(q)
 	case cmdSave:
 		if r.full {
-			if err := r.saveTimeouts(); err != nil {
+			if err := r.listTimeouts("--set"); err != nil {
 				return 0, err
 			}
 		}
@@ -116,7 +125,7 @@ func (q *request) complete() error {
 	}
 	switch v := &q.service; q.command {
 	case cmdAdd, cmdEdit:
-		if v.Mark == 0 && v.Port == 0 && !v.Persistent {
+		if v.Mark == 0 && v.Port == 0 && v.Persistence == 0 {
 			return fail("Zero port specified for non-persistent service")
 		}
 		if v.OnePacket && v.Mark == 0 && v.Protocol != UDP {
@@ -124,6 +133,9 @@ func (q *request) complete() error {
 		}
 		if v.Scheduler == "" {
 			v.Scheduler = defaultScheduler
+		}
+		if v.Persistence == 0 {
+			SetPrefix(v, 128) // a netmask means nothing then
 		}
 	case cmdStartDaemon:
 		if q.daemon.Interface == "" {
@@ -146,7 +158,7 @@ func (q *request) completeServer() error {
 	if q.service.Mark == 0 && q.method != 'm' {
 		q.server.Port = q.service.Port
 	}
-	if q.server.Addr.Is6() != q.service.is6() && q.method != 'i' {
+	if q.server.Address.Is6() != q.service.Is6() && q.method != 'i' {
 		return fail("Different address family is allowed only for tunneling servers")
 	}
 	if q.given&tunnelOptions != 0 && q.method != 'i' {
@@ -169,32 +181,9 @@ func (q *request) completeServer() error {
 var errNoSync = errors.New("this director does not synchronize connections")
 
 // change has the director do what is asked. It returns what that was, for the message.
-func (r *runner) change(q *request) (Op, error) {
-	c := Change{Service: q.service, Destination: q.server, Timeouts: q.timeouts}
+func (r *runner) change(q *request) (op api.Op, err error) {
 	syncer, syncs := r.director.(Syncer)
 	switch q.command {
-	case cmdAdd:
-		c.Op = AddService
-	case cmdEdit:
-		c.Op = EditService
-	case cmdDelete:
-		c.Op = DeleteService
-	case cmdFlush:
-		c.Op = Flush
-	case cmdZero:
-		// libipvs names no service to the kernel if all that would identify it is zero.
-		c.Op = ZeroService
-		if v := &q.service; v.Mark == 0 && v.Port == 0 && (!v.Addr.IsValid() || v.Addr.IsUnspecified()) {
-			c.Op = ZeroAll
-		}
-	case cmdAddServer:
-		c.Op = AddDestination
-	case cmdEditServer:
-		c.Op = EditDestination
-	case cmdDeleteServer:
-		c.Op = DeleteDestination
-	case cmdSet:
-		c.Op = SetTimeouts
 	case cmdStartDaemon:
 		if !syncs {
 			return startDaemon, errNoSync
@@ -206,9 +195,36 @@ func (r *runner) change(q *request) (Op, error) {
 		}
 		return stopDaemon, syncer.StopDaemon(q.daemon)
 	}
+	c := q.change()
 	if p := r.pending; p != nil {
 		p.changes, p.lines = append(p.changes, c), append(p.lines, p.line)
 		return c.Op, nil
 	}
-	return c.Op, r.director.Apply([]Change{c})
+	return c.Op, r.director.Apply(r.ctx, []api.Change{c})
+}
+
+// changeOps are the changes that commands are.
+var changeOps = map[command]api.Op{
+	cmdAdd: api.OpAddService, cmdEdit: api.OpEditService, cmdDelete: api.OpDeleteService, cmdFlush: api.OpFlush, cmdZero: api.OpZero,
+	cmdAddServer: api.OpAddServer, cmdEditServer: api.OpEditServer, cmdDeleteServer: api.OpDeleteServer, cmdSet: api.OpSetTimeouts,
+}
+
+// change is what the director is asked for.
+func (q *request) change() api.Change {
+	c := api.Change{Op: changeOps[q.command]}
+	switch q.command {
+	case cmdFlush:
+	case cmdSet:
+		c.Timeouts = &q.timeouts
+	case cmdZero:
+		// libipvs names no service to the kernel if all that would identify it is zero.
+		if v := &q.service; v.Mark != 0 || v.Port != 0 || v.Address.IsValid() && !v.Address.IsUnspecified() {
+			c.Service = v
+		}
+	case cmdAddServer, cmdEditServer, cmdDeleteServer:
+		c.Service, c.Server = &q.service, &q.server
+	default:
+		c.Service = &q.service
+	}
+	return c
 }

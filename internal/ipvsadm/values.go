@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shunt/forwarder"
+	"shunt/scheduler"
 )
 
 // spaces are what C's isspace takes for blanks.
@@ -116,13 +117,20 @@ func addr4(v uint32) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
+// number4 is an address of IPv4 as a number; 0 if there is none.
 func number4(a netip.Addr) uint32 {
+	if !a.Is4() {
+		return 0
+	}
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// words6 are the four 32-bit words of an address of IPv6.
+// words6 are the four 32-bit words of an address of IPv6; 0 if there is none.
 func words6(a netip.Addr) (w [4]uint32) {
+	if !a.IsValid() {
+		return w
+	}
 	b := a.As16()
 	for i := range w {
 		w[i] = binary.BigEndian.Uint32(b[4*i:])
@@ -146,7 +154,7 @@ func digits(s string) bool {
 // -1 if there is none.
 //
 // A host of digits only is refused, and so is [IPv6] without a port; IPv6 without brackets is all address.
-func parseService(s string, proto Protocol, names Names) (addr netip.Addr, port int, ok bool) {
+func parseService(s string, proto string, names Names) (addr netip.Addr, port int, ok bool) {
 	if digits(s) {
 		return netip.Addr{}, -1, false
 	}
@@ -186,15 +194,15 @@ func parseService(s string, proto Protocol, names Names) (addr netip.Addr, port 
 // schedFlags are the names of flags (-b): those of sh and mh, and of any scheduler.
 var schedFlags = []struct {
 	name, scheduler string
-	flag            Flags
+	flag            scheduler.Flags
 }{
-	{"sh-fallback", "sh", Flag1}, {"sh-port", "sh", Flag2},
-	{"mh-fallback", "mh", Flag1}, {"mh-port", "mh", Flag2},
-	{"flag-1", "", Flag1}, {"flag-2", "", Flag2}, {"flag-3", "", Flag3},
+	{"sh-fallback", "sh", scheduler.Fallback}, {"sh-port", "sh", scheduler.Port},
+	{"mh-fallback", "mh", scheduler.Fallback}, {"mh-port", "mh", scheduler.Port},
+	{"flag-1", "", scheduler.Fallback}, {"flag-2", "", scheduler.Port}, {"flag-3", "", scheduler.Flag3},
 }
 
 // parseFlags reads names of flags for a scheduler.
-func parseFlags(scheduler, s string) (flags Flags, err error) {
+func parseFlags(kind, s string) (flags uint8, err error) {
 	for name := range strings.SplitSeq(s, ",") {
 		if name == "" {
 			continue // strtok(3) does not see empty names
@@ -204,10 +212,10 @@ func parseFlags(scheduler, s string) (flags Flags, err error) {
 			if f.name != name {
 				continue
 			}
-			if f.scheduler != "" && f.scheduler != scheduler {
+			if f.scheduler != "" && f.scheduler != kind {
 				return 0, fail("incompatible scheduler flag `%s'", name)
 			}
-			known, flags = true, flags|f.flag
+			known, flags = true, flags|uint8(f.flag)
 		}
 		if !known {
 			return 0, fail("invalid scheduler flag `%s'", name)
@@ -217,13 +225,13 @@ func parseFlags(scheduler, s string) (flags Flags, err error) {
 }
 
 // flagNames are those that ipvsadm lists for the flags of a scheduler (print_sched_flags).
-func flagNames(scheduler string, flags Flags) string {
-	if scheduler != "sh" && scheduler != "mh" {
-		scheduler = ""
+func flagNames(kind string, flags uint8) string {
+	if kind != "sh" && kind != "mh" {
+		kind = ""
 	}
 	var names []string
 	for _, f := range schedFlags {
-		if f.scheduler == scheduler && flags&f.flag != 0 {
+		if f.scheduler == kind && flags&uint8(f.flag) != 0 {
 			names = append(names, f.name)
 		}
 	}

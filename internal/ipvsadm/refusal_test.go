@@ -1,8 +1,7 @@
-package remote
+package ipvsadm
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -11,11 +10,10 @@ import (
 	"testing"
 
 	"shunt/api"
-	"shunt/internal/ipvsadm"
 )
 
 // refusing is a director that refuses all changes in one way.
-func refusing(t *testing.T, status int, answer any) *Director {
+func refusing(t *testing.T, status int, answer any) *api.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
@@ -32,7 +30,7 @@ func refusing(t *testing.T, status int, answer any) *Director {
 	})}
 	go func() { _ = s.Serve(ln) }()
 	t.Cleanup(func() { s.Close() })
-	return New(context.Background(), path)
+	return api.NewClient(path)
 }
 
 // ipvsadm's words come first, to the byte, and the reason that the director gives follows where
@@ -55,10 +53,12 @@ func TestReasons(t *testing.T) {
 		"no such": {[]string{"-d", "-t", "192.0.2.1:80", "-r", "10.9.9.9"}, 409, api.Error{Code: api.CodeNoServer, Message: "no"}, "No such destination\n"},
 		"scheduler": {[]string{"-A", "-t", "192.0.2.1:80", "-s", "x"}, 409, api.Error{Code: api.CodeUnknownScheduler, Message: "unknown scheduler \"x\": there are rr\x1b"},
 			"Scheduler or persistence engine not found\n\"unknown scheduler \\\"x\\\": there are rr\\x1b\"\n"},
-		"mask": {[]string{"-A", "-t", "192.0.2.1:80", "-p", "9", "-M", "255.0.255.0"}, 500, nil, general + "the netmask of persistence (-M) is not that of a prefix\n"},
+		"engine": {[]string{"-A", "-t", "192.0.2.1:80", "--pe", "sip"}, 409, api.Error{Code: api.CodeUnknownEngine, Message: "there are none"},
+			"Scheduler or persistence engine not found\nthere are none\n"},
+		"mark": {[]string{"-A", "-f", "9"}, 409, api.Error{Code: api.CodeUnknownMark, Message: "firewall mark 9 is not defined"}, "firewall mark 9 is not defined\n"},
 	} {
 		var stdout, stderr bytes.Buffer
-		status := ipvsadm.Run(x.args, strings.NewReader(""), &stdout, &stderr, refusing(t, x.status, x.answer))
+		status := Run(t.Context(), x.args, strings.NewReader(""), &stdout, &stderr, refusing(t, x.status, x.answer))
 		if status != 255 || stderr.String() != x.want || stdout.Len() > 0 {
 			t.Errorf("%s: status %d, it says %q, want %q", name, status, stderr.String(), x.want)
 		}
