@@ -32,7 +32,7 @@ func (f *facts) checkAnswers(r *Report, e *ear) map[netip.Addr]frame.MAC {
 		}
 	}
 	if len(r.Findings) == before {
-		r.well("no realserver, and nobody else, answers for %s", plural(len(f.cfg.VIPs()), "VIP"))
+		r.well("no realserver or other host answers ARP for %s", plural(len(f.cfg.VIPs()), "VIP"))
 	}
 	return macs
 }
@@ -46,14 +46,14 @@ func (f *facts) checkNeighbour(r *Report, n config.Neighbour, who []frame.MAC, m
 		if f.drained(n.Address) {
 			severity = Warning
 		}
-		r.find(severity, "unresolved", fmt.Sprintf("realserver %s does not answer on leg %s: its MAC is not known, and it gets no connections", n.Address, leg),
-			fmt.Sprintf("asked for %d times, no answer", rounds), "is it up, and in this layer-2 network? Is leg:, networks: or vlan: wrong? If it does not speak ARP, write its mac:")
+		r.find(severity, "unresolved", fmt.Sprintf("realserver %s does not answer on leg %s: its MAC is unknown, and it gets no connections", n.Address, leg),
+			fmt.Sprintf("%d requests, no answer", rounds), "check that it is up and in this layer-2 network, and check leg:, networks: and vlan:; if it does not speak ARP, write its mac:")
 	case len(who) > 1:
-		r.find(Error, "duplicate-rip", fmt.Sprintf("several hosts have the address of realserver %s", n.Address), fmt.Sprintf("on leg %s %v answered", leg, who),
-			"give each its own address")
+		r.find(Error, "duplicate-rip", fmt.Sprintf("several hosts answer for the address of realserver %s", n.Address), fmt.Sprintf("on leg %s %v answered", leg, who),
+			"give each host its own address")
 	case !n.MAC.IsZero() && len(who) == 1 && who[0] != n.MAC:
-		r.find(Error, "static-mac", fmt.Sprintf("realserver %s has another MAC than the configuration says", n.Address),
-			fmt.Sprintf("mac: %s, but %s answers", n.MAC, who[0]), "correct mac:, or leave it out")
+		r.find(Error, "static-mac", fmt.Sprintf("realserver %s: its MAC differs from the configuration", n.Address),
+			fmt.Sprintf("mac: %s, but %s answers", n.MAC, who[0]), "correct mac:, or remove it")
 	}
 	if len(who) > 0 && n.MAC.IsZero() {
 		macs[n.Address] = who[0]
@@ -95,22 +95,22 @@ func (f *facts) checkClaim(r *Report, l *legFacts, vip netip.Addr, mac frame.MAC
 		}
 	}
 	if rip, ok := realserverOf(macs, mac); ok {
-		severity, what := Error, fmt.Sprintf("realserver %s answers ARP for the VIP %s: clients go to it past the director", rip, vip)
+		severity, what := Error, fmt.Sprintf("realserver %s answers ARP for the VIP %s: its clients bypass the director", rip, vip)
 		if !l.cfg.Public {
-			severity, what = Warning, fmt.Sprintf("realserver %s answers ARP for the VIP %s on leg %s, where no client should ask", rip, vip, l.cfg.Name)
+			severity, what = Warning, fmt.Sprintf("realserver %s answers ARP for the VIP %s on leg %s, which should have no clients", rip, vip, l.cfg.Name)
 		}
-		remedy := fmt.Sprintf("on it: shunt realserver apply --vip %s, or: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2, and the VIP on lo only", vip)
+		remedy := fmt.Sprintf("on the realserver: shunt realserver apply --vip %s, or: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2, and configure the VIP on lo only", vip)
 		if vip.Is6() {
-			remedy = fmt.Sprintf("on it: have %s on lo only, not on an interface that faces the network", vip)
+			remedy = fmt.Sprintf("on the realserver: configure %s on lo only, not on a network interface", vip)
 		}
 		r.find(severity, "arp-problem", what, evidence, remedy)
 		return
 	}
 	if f.status == nil {
 		r.find(Warning, "other-director", fmt.Sprintf("another host has the VIP %s", vip), evidence,
-			"if it is the director at work, this one must not be started beside it; else find it by its MAC")
+			"if it is the active director, do not start this one; otherwise find the host by its MAC")
 		return
 	}
 	r.find(Error, "two-directors", fmt.Sprintf("another host answers for the VIP %s while this director has it", vip), evidence,
-		"let one director run at a time: end the other one, or find the host by its MAC")
+		"run one director at a time: stop the other one, or find the host by its MAC")
 }

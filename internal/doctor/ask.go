@@ -193,7 +193,7 @@ func (e *ear) question(leg frame.Leg, addr netip.Addr) error {
 			_, err = e.conns[leg].Write(b)
 		}
 		if err != nil {
-			return fmt.Errorf("asking for %s on %s: %w", addr, l.cfg.Name, err)
+			return fmt.Errorf("ARP request for %s on %s: %w", addr, l.cfg.Name, err)
 		}
 	}
 	return nil

@@ -31,32 +31,32 @@ func (f *facts) checkCounters(r *Report) {
 			leg = strings.TrimSuffix(leg, ".ring_full")
 			r.find(Warning, "ring-full", "the ring of leg "+leg+" was full: frames were lost before the director saw them",
 				fmt.Sprintf("%s is %d, %s is %d, ring.slots is %d", name, n, "leg."+leg+".received", c["leg."+leg+".received"], f.cfg.Ring.Slots),
-				"raise ring.slots, or workers; busy: latency; and see that LRO is off")
+				"increase ring.slots or workers, or set busy: latency; check that LRO is off")
 		case isLeg && strings.HasSuffix(name, ".truncated"):
-			r.find(Warning, "slots", "frames larger than a slot of the ring came faster than they could be fetched",
-				fmt.Sprintf("%s is %d, ring.slot_size is %d", name, n, f.cfg.Ring.SlotSize), "raise ring.slot_size")
+			r.find(Warning, "slots", "frames larger than a ring slot arrived faster than they could be fetched",
+				fmt.Sprintf("%s is %d, ring.slot_size is %d", name, n, f.cfg.Ring.SlotSize), "increase ring.slot_size")
 		}
 	}
 	f.checkConflicts(r)
 	f.checkConfinement(r)
 	if n := v["table full"] + c["table.evicted"]; n > 0 {
 		r.find(Warning, "table-full", "the connection table was full",
-			fmt.Sprintf("table.evicted is %d, table full is %d, of %d entries %d are used", c["table.evicted"], v["table full"], f.status.Capacity, f.status.Flows),
-			"raise flows; if it is a flood: ipvs: {drop_entry: 1}")
+			fmt.Sprintf("table.evicted is %d, table full is %d; of %d entries %d are in use", c["table.evicted"], v["table full"], f.status.Capacity, f.status.Flows),
+			"increase flows; in a flood, set ipvs: {drop_entry: 1}")
 	}
 	for _, loss := range []struct{ id, verdict, remedy string }{
 		{"too-big", "send: too big", "give all legs the MTU of the largest"},
-		{"above-mtu", "above MTU", "give all legs the MTU of the largest; the sender cannot be told, as its packets may be fragmented"},
-		{"queue-full", "send: queue full", "a faster link, or larger device queues (ethtool -G)"},
-		{"loop", "loop guard", "a realserver sends to a VIP: has it the VIP on lo? Is ip_forward on there? Is it a client itself?"},
-		{"vlan", "other VLAN", "vlan: of the leg must be the tag that the frames have; 0 is none"},
+		{"above-mtu", "above MTU", "give all legs the MTU of the largest; the sender is not notified, because its packets may be fragmented"},
+		{"queue-full", "send: queue full", "use a faster link or larger device queues (ethtool -G)"},
+		{"loop", "loop guard", "a realserver sends to a VIP: check that it has the VIP on lo, that ip_forward is off there, and whether it is itself a client"},
+		{"vlan", "other VLAN", "vlan: of the leg must be the tag of the frames; 0 is none"},
 	} {
 		if n := v[loss.verdict]; n > 0 {
-			r.find(Warning, loss.id, "frames were lost: "+loss.verdict, fmt.Sprintf("the verdict %q was given %s", loss.verdict, times(n)), loss.remedy)
+			r.find(Warning, loss.id, "frames lost: "+loss.verdict, fmt.Sprintf("the verdict %q was given %s", loss.verdict, times(n)), loss.remedy)
 		}
 	}
 	if len(r.Findings) == before {
-		r.well("the director's counters: no frame was lost, nobody else claimed a VIP lately")
+		r.well("the director's counters: no frame was lost, and no other host claimed a VIP recently")
 	}
 }
 
@@ -71,8 +71,8 @@ func (f *facts) checkConflicts(r *Report) {
 		claims[c.Leg] = append(claims[c.Leg], fmt.Sprintf("%s claimed %s, last %s ago", who, c.VIP, f.status.Now.Sub(c.Last).Round(time.Second)))
 	}
 	for _, leg := range slices.Sorted(maps.Keys(claims)) {
-		r.find(Warning, "conflicts", "in the last minutes somebody else has claimed a VIP on leg "+leg, strings.Join(claims[leg], "; "),
-			"docs/running.md, \"The ARP problem\"; ten minutes after the last claim this warning ends")
+		r.find(Warning, "conflicts", "another host claimed a VIP in the last minutes on leg "+leg, strings.Join(claims[leg], "; "),
+			"docs/running.md, \"The ARP problem\"; this warning ends ten minutes after the last claim")
 	}
 }
 
@@ -92,7 +92,7 @@ func (f *facts) checkConfinement(r *Report) {
 	}
 	more := slices.ContainsFunc(c.Capabilities, func(name string) bool { return name != "cap_net_admin" && name != "cap_net_raw" })
 	if more || !c.NoNewPrivs {
-		r.find(Warning, "privileges", "the director has more privileges than it needs", figures.Privileges(c), "look at the log of its start; the unit of the package gives it no more")
+		r.find(Warning, "privileges", "the director has more privileges than it needs", figures.Privileges(c), "see the log of its start; the packaged systemd unit grants no others")
 		return
 	}
 	r.well("the director's privileges: it %s", figures.Privileges(c))

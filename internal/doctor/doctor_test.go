@@ -166,8 +166,8 @@ func TestUnknown(t *testing.T) {
 	r.unknown("u", "the sky", "it is dark", "wait")
 	var b strings.Builder
 	r.Print(&b)
-	if !strings.Contains(b.String(), "UNKNOWN  not looked at: the sky  [u]\n         because:  it is dark\n         remedy:   wait\n") ||
-		!strings.HasSuffix(b.String(), "0 errors, 0 warnings, 1 not looked at\n") || r.Status() != StatusUnknown || r.result() != "unknown" {
+	if !strings.Contains(b.String(), "UNKNOWN  not checked: the sky  [u]\n         because:  it is dark\n         remedy:   wait\n") ||
+		!strings.HasSuffix(b.String(), "0 errors, 0 warnings, 1 not checked\n") || r.Status() != StatusUnknown || r.result() != "unknown" {
 		t.Errorf("status %d %s: %s", r.Status(), r.result(), b.String())
 	}
 	r.find(Warning, "w", "small", "seen", "do this")

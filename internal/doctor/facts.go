@@ -93,7 +93,7 @@ func gather(cfg *config.Config, status *api.Overview) (*facts, error) {
 			if len(l.ifi.HardwareAddr) == 6 {
 				l.mac = frame.MAC(l.ifi.HardwareAddr)
 			} else {
-				l.err = errors.New("it has no Ethernet address")
+				l.err = errors.New("no Ethernet address")
 			}
 		}
 		f.legs = append(f.legs, l)

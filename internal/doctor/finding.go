@@ -113,14 +113,14 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "%-8s %s  [%s]\n         evidence: %s\n         remedy:   %s\n\n", label, f.What, f.ID, f.Evidence, f.Remedy)
 	}
 	for _, u := range r.Unknown {
-		fmt.Fprintf(w, "%-8s not looked at: %s  [%s]\n         because:  %s\n         remedy:   %s\n\n", "UNKNOWN", u.What, u.ID, u.Why, u.Remedy)
+		fmt.Fprintf(w, "%-8s not checked: %s  [%s]\n         because:  %s\n         remedy:   %s\n\n", "UNKNOWN", u.What, u.ID, u.Why, u.Remedy)
 	}
 	for _, s := range r.Well {
 		fmt.Fprintf(w, "%-8s %s\n", "ok", s)
 	}
 	unknown := ""
 	if n := len(r.Unknown); n > 0 {
-		unknown = fmt.Sprintf(", %d not looked at", n)
+		unknown = fmt.Sprintf(", %d not checked", n)
 	}
 	fmt.Fprintf(w, "\n%s, %s%s\n", plural(r.Count(Error), "error"), plural(r.Count(Warning), "warning"), unknown)
 }

@@ -33,12 +33,12 @@ func (f *facts) checkCapabilities(r *Report) {
 	if len(missing) == 0 {
 		return
 	}
-	severity, what := Error, "`shunt run` would not work by this user, and nothing could be probed"
+	severity, what := Error, "this user cannot run `shunt run`, and no probes were sent"
 	if f.capRaw {
-		severity, what = Warning, "`shunt run` by this user would have no guard"
+		severity, what = Warning, "`shunt run` as this user would have no guard"
 	}
 	if f.status != nil {
-		severity, what = Warning, "the doctor may not send probes: realservers were not looked at"
+		severity, what = Warning, "the doctor may not send probes: realservers were not checked"
 		if f.capRaw {
 			severity, what = Warning, "the doctor may not see everything"
 		}
@@ -54,15 +54,15 @@ func (f *facts) checkLegs(r *Report) {
 		name := l.cfg.Interface
 		switch {
 		case l.err != nil:
-			r.find(Error, "leg", "leg "+l.cfg.Name+" cannot be used", fmt.Sprintf("interface %s: %v", name, l.err), "name another interface under legs:, or make this one")
+			r.find(Error, "leg", "leg "+l.cfg.Name+" cannot be used", fmt.Sprintf("interface %s: %v", name, l.err), "name another interface under legs:, or create this one")
 			continue
 		case l.ifi.Flags&net.FlagUp == 0:
 			r.find(Error, "leg-down", "interface "+name+" is down", "ip link show "+name, "ip link set "+name+" up")
 		case l.ifi.Flags&net.FlagRunning == 0:
-			r.find(Error, "leg-down", "interface "+name+" has no carrier", "ip link show "+name, "look at the cable, and at the switch's port")
+			r.find(Error, "leg-down", "interface "+name+" has no carrier", "ip link show "+name, "check the cable and the switch port")
 		}
 		if l.lro {
-			r.find(Error, "lro", "interface "+name+" joins received frames by LRO, which cannot be forwarded", "its feature large-receive-offload is on",
+			r.find(Error, "lro", "interface "+name+" merges received frames by LRO; merged frames cannot be forwarded", "large-receive-offload is on",
 				"ethtool -K "+name+" lro off")
 		}
 		mtus[l.ifi.MTU] = append(mtus[l.ifi.MTU], fmt.Sprintf("%s %d", name, l.ifi.MTU))
@@ -73,8 +73,8 @@ func (f *facts) checkLegs(r *Report) {
 			all = append(all, names...)
 		}
 		slices.Sort(all)
-		r.find(Warning, "mtu", "the legs have different MTUs: frames that are longer than that of the leg they leave by are lost",
-			"MTU of "+strings.Join(all, ", "), "give all legs, and the realservers, one MTU")
+		r.find(Warning, "mtu", "the legs have different MTUs: frames longer than the MTU of the outgoing leg are lost",
+			"MTU of "+strings.Join(all, ", "), "give all legs and realservers the same MTU")
 	}
 }
 
@@ -85,7 +85,7 @@ func (f *facts) checkPlan(r *Report) {
 	for _, n := range f.neighbours {
 		if name, own := f.own[n.Address]; own {
 			r.find(Warning, "own-realserver", fmt.Sprintf("realserver %s is this host", n.Address), "it is an address of "+name,
-				"let another host, or a network namespace of its own, be the realserver")
+				"run the realserver on another host or in its own network namespace")
 		}
 	}
 }
@@ -114,7 +114,7 @@ func (f *facts) bits(name string, addr netip.Addr) int {
 // checkRouting: without a guard the kernel handles each frame once more.
 func (f *facts) checkRouting(r *Report) {
 	if f.guardErr != nil && f.capAdmin {
-		r.find(Warning, "guard", "whether there is a guard could not be found out", f.guardErr.Error(), "look at `nft list tables netdev`")
+		r.find(Warning, "guard", "the guard could not be checked", f.guardErr.Error(), "see `nft list tables netdev`")
 	}
 	v6 := slices.ContainsFunc(f.cfg.VIPs(), netip.Addr.Is6)
 	v4 := slices.ContainsFunc(f.cfg.VIPs(), netip.Addr.Is4)
@@ -129,20 +129,20 @@ func (f *facts) checkRouting(r *Report) {
 		switch {
 		case f.legs[i].err != nil || f.guardErr != nil:
 		case f.status == nil && f.guards[name] != "":
-			r.find(Warning, "stale-guard", "a guard drops what comes for the VIPs on "+name+", and its director does not run", "table netdev "+f.guards[name],
-				"start the director; or, if another one has the VIPs now, leave it; nft delete table netdev "+f.guards[name]+" removes it")
+			r.find(Warning, "stale-guard", "a guard drops frames to the VIPs on "+name+", but its director is not running", "table netdev "+f.guards[name],
+				"start the director; if another director has the VIPs now, leave the guard; nft delete table netdev "+f.guards[name]+" removes it")
 		case f.guards[name] == "" && (f.status != nil || !f.cfg.Guard):
 			bare = append(bare, name)
 		}
 	}
-	missing := "there is no guard of this director on " + strings.Join(bare, ", ")
+	missing := "no guard of this director on " + strings.Join(bare, ", ")
 	switch {
 	case len(bare) == 0:
 	case routes:
-		r.find(Error, "forwarding", "this host's kernel routes, and no guard keeps the frames to the VIPs from it: each is sent a second time",
-			setting+"=1, and "+missing, "sysctl -w "+setting+"=0, which helps at once; "+f.guardRemedy())
+		r.find(Error, "forwarding", "this host's kernel routes, and no guard hides the frames to the VIPs from it: each frame is sent twice",
+			setting+"=1, and "+missing, "sysctl -w "+setting+"=0 takes effect at once; "+f.guardRemedy())
 	case f.cfg.Guard:
-		r.find(Warning, "guard", "guard: auto, but not all legs have one", missing,
+		r.find(Warning, "guard", "guard: auto, but some legs have no guard", missing,
 			f.guardRemedy()+"; keep "+setting+"=0 and the VIPs off this host, or write guard: off")
 	}
 }
@@ -151,22 +151,22 @@ func (f *facts) checkRouting(r *Report) {
 func (f *facts) guardRemedy() string {
 	switch {
 	case !f.cfg.Guard:
-		return "or write guard: auto and start the director again"
+		return "or write guard: auto and restart the director"
 	case f.status != nil && f.status.Guard != nil && f.status.Guard.Missing != "":
-		return "find the program that takes the tables of family netdev away (the log says which), as by `nft flush ruleset`, and have it leave them alone"
+		return "find the program that deletes the tables of family netdev (named in the log), for example by `nft flush ruleset`, and make it keep them"
 	case f.status != nil && f.status.Guard != nil && f.status.Guard.Error == "":
-		return "the director puts back within a second what others take away: look again, and at what the log says under \"guard\""
+		return "the director restores a removed guard within a second: run the doctor again, and see the log for \"guard\""
 	}
-	return "see what the log says under \"no guard\", and start the director again when that is mended"
+	return "see the log for \"no guard\", correct the cause, and restart the director"
 }
 
 // checkSourceMAC: a frame that leaves by the leg it came in by must not keep its source MAC.
 func (f *facts) checkSourceMAC(r *Report) {
-	const poison = "a switch learns the client's gateway at the director's port, and the realservers' answers come here instead"
+	const poison = "a switch learns the MAC of the clients' gateway on the director's port, and the realservers' replies arrive here"
 	if f.cfg.Settings.Source == forwarder.SourcePreserve {
 		for _, n := range f.neighbours {
 			if l := &f.legs[n.Leg]; l.cfg.Public {
-				r.find(Error, "source-mac", "source_mac: preserve on a leg that has both clients and realservers: "+poison,
+				r.find(Error, "source-mac", "source_mac: preserve on a leg with both clients and realservers: "+poison,
 					fmt.Sprintf("realserver %s is on %s, which is public", n.Address, l.cfg.Name), "source_mac: auto")
 				return
 			}
@@ -179,7 +179,7 @@ func (f *facts) checkSourceMAC(r *Report) {
 		for j := range f.legs[:i] {
 			a, b, shared := overlap(f.legs[i].nets, f.legs[j].nets)
 			if shared && f.legs[i].cfg.VLAN == f.legs[j].cfg.VLAN {
-				r.find(Warning, "source-mac", "two legs seem to be in one layer-2 network: "+poison,
+				r.find(Warning, "source-mac", "two legs appear to be in one layer-2 network: "+poison,
 					fmt.Sprintf("%s has %s, %s has %s", f.legs[i].cfg.Name, a, f.legs[j].cfg.Name, b), "source_mac: own")
 			}
 		}

@@ -146,8 +146,8 @@ func (f *facts) judge(r *Report, results []*result, noAddress []string) {
 		}
 	}
 	if len(noAddress) > 0 {
-		r.find(Warning, "not-probed", "whether these realservers have the VIP was not looked at: "+strings.Join(noAddress, ", "),
-			"the director's host has no address, of the VIP's family, to which they could answer", "give a leg an address, for the doctor alone")
+		r.find(Warning, "not-probed", "realservers not checked for the VIP: "+strings.Join(noAddress, ", "),
+			"the director's host has no address of the VIP's family to which they could reply", "give a leg an address (only the doctor uses it)")
 	}
 	if len(results) > 0 && len(r.Findings) == before {
 		r.well("%s: each has the VIP and answered a frame to it (ping; SYN: %s)", plural(len(results), "pair")+" of realserver and VIP", plural(answered, "server"))
@@ -179,20 +179,20 @@ func (res *result) judge(r *Report) {
 		severity = Warning
 	}
 	if !res.alive() {
-		evidence := frames + ": neither the ping nor a SYN was answered, but it answers ARP for its own address"
+		evidence := frames + ": neither the ping nor a SYN was answered, but the realserver answers ARP for its own address"
 		if res.ping.text != "" {
 			evidence += "; " + res.ping.text
 		}
-		r.find(severity, "vip-missing", fmt.Sprintf("%s does not take what is sent to the VIP %s", who, res.vip), evidence,
-			fmt.Sprintf("on %s: shunt realserver check --vip %s; the VIP on lo is missing, or a firewall or rp_filter=1 drops it there", res.rip, res.vip))
+		r.find(severity, "vip-missing", fmt.Sprintf("%s does not accept packets to the VIP %s", who, res.vip), evidence,
+			fmt.Sprintf("on %s: shunt realserver check --vip %s; the VIP is missing on lo, or a firewall or rp_filter=1 on the realserver drops the packets", res.rip, res.vip))
 		return
 	}
 	if len(refused) > 0 {
 		r.find(severity, "no-server", fmt.Sprintf("%s refuses connections to %s port %s: no server listens there on the VIP", who, res.vip, strings.Join(refused, ", ")),
-			frames+": the SYN was answered by a RST", fmt.Sprintf("start the server on it, listening on %s or on all addresses, and on that port", res.vip))
+			frames+": the SYN was answered by a RST", fmt.Sprintf("start the server on the realserver; it must listen on that port, on %s or on all addresses", res.vip))
 	}
 	if len(silent) > 0 {
 		r.find(severity, "no-answer", fmt.Sprintf("%s does not answer connections to %s port %s", who, res.vip, strings.Join(silent, ", ")),
-			frames+": the SYN was not answered, though the VIP is there", "a firewall on the realserver, or a server whose queue is full")
+			frames+": the SYN was not answered, although the VIP is configured", "check for a firewall on the realserver, or a server whose accept queue is full")
 	}
 }

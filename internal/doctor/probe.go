@@ -79,7 +79,7 @@ func (x *prober) port(a netip.Addr) (uint16, error) {
 	}
 	x.fds = append(x.fds, fd)
 	if err := unix.Bind(fd, sa); err != nil {
-		return 0, fmt.Errorf("a port of %s: %w", a, err)
+		return 0, fmt.Errorf("reserve a port on %s: %w", a, err)
 	}
 	got, err := unix.Getsockname(fd)
 	switch s := got.(type) {
@@ -88,7 +88,7 @@ func (x *prober) port(a netip.Addr) (uint16, error) {
 	case *unix.SockaddrInet6:
 		return uint16(s.Port), err
 	}
-	return 0, errors.Join(err, errors.New("getsockname: another family"))
+	return 0, errors.Join(err, errors.New("getsockname: unexpected address family"))
 }
 
 func (x *prober) close() {
@@ -182,7 +182,7 @@ func (x *prober) write(f *facts, conns map[frame.Leg]*packet.Conn, p *probe, wha
 		return err
 	}
 	if _, err := conns[p.out].WriteTo(b, &packet.Addr{HardwareAddr: p.mac[:]}); err != nil {
-		return fmt.Errorf("a probe on %s: %w", l.cfg.Name, err)
+		return fmt.Errorf("send a probe on %s: %w", l.cfg.Name, err)
 	}
 	return nil
 }
@@ -238,7 +238,7 @@ func (x *prober) take(a answer) {
 	// A realserver that routes, and has no VIP, sends the probe on to where the VIP is: the director, and so another
 	// realserver, which answers.
 	if p.direct && a.mac != p.mac {
-		p.text = fmt.Sprintf("%s answered instead: the realserver sends on what comes for the VIP", a.mac)
+		p.text = fmt.Sprintf("%s answered instead: the realserver forwards packets to the VIP", a.mac)
 		return
 	}
 	p.got, p.by = a.kind, a.mac

@@ -36,7 +36,7 @@ func (o *Options) from() (netip.Addr, error) {
 	}
 	a, err := netip.ParseAddr(o.From)
 	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.Is4In6() {
-		return a, fmt.Errorf("--from %q: write an IP address that the gateway brings to this host, or none", o.From)
+		return a, fmt.Errorf("--from %q: write an IP address that the gateway routes to this host, or none", o.From)
 	}
 	return a, nil
 }
@@ -50,7 +50,7 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	path := opt.Config
 	if path == "" {
 		if status == nil {
-			return nil, fmt.Errorf("%w; name a configuration by -c to look without a director", asked)
+			return nil, fmt.Errorf("%w; name a configuration by -c to check without a director", asked)
 		}
 		path = status.Config
 	}
@@ -75,13 +75,13 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	f.checkHost(r)
 	f.checkCounters(r)
 	if f.table, err = f.readTable(ctx, opt.Socket); err != nil {
-		r.unknown("table", "how many connections are half open", err.Error(), "ask again")
+		r.unknown("table", "the number of half-open connections", err.Error(), "run the doctor again")
 	}
 	f.checkTable(r)
 	if f.capRaw {
 		err = f.askAndProbe(ctx, r, opt.Wait)
 	} else {
-		r.unknown("probes", "whether the realservers answer, and who answers for the VIPs", "this process lacks CAP_NET_RAW", "run it as root")
+		r.unknown("probes", "replies of the realservers, and ARP replies for the VIPs", "this process lacks CAP_NET_RAW", "run it as root")
 	}
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func askDirector(ctx context.Context, socket string) (*api.Overview, error) {
 		return nil, err
 	}
 	if s.Config == "" {
-		return nil, errors.New("the director does not say which file it goes by")
+		return nil, errors.New("the director does not report its configuration file")
 	}
 	return &s, nil
 }

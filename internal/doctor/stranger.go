@@ -165,9 +165,9 @@ func (f *facts) setFrom(o *Options) error {
 	case err != nil:
 		return err
 	case slices.Contains(f.cfg.VIPs(), a):
-		return fmt.Errorf("--from %s: this is a VIP, and a realserver has it too; name an address that no host has", a)
+		return fmt.Errorf("--from %s is a VIP, which realservers have, too: name an address that no host has", a)
 	case a.IsValid() && f.inside(a):
-		return fmt.Errorf("--from %s: this is in the realservers' network, which they reach without the gateway; name an address outside of it", a)
+		return fmt.Errorf("--from %s is in the realservers' network, which they reach without the gateway: name an address outside it", a)
 	}
 	f.fromAddr = a
 	return nil

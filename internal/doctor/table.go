@@ -84,7 +84,7 @@ func (f *facts) checkTable(r *Report) {
 	slices.SortFunc(stuck, netip.Addr.Compare)
 	for _, a := range stuck {
 		h := f.table[a]
-		evidence := fmt.Sprintf("%s of %d in the director's table are in SYN_RECV with a SYN that was repeated", plural(h.again, "connection"), max(h.active, h.waiting))
+		evidence := fmt.Sprintf("%s of %d in the director's table are in SYN_RECV with a repeated SYN", plural(h.again, "connection"), max(h.active, h.waiting))
 		if len(others) > 0 {
 			evidence += fmt.Sprintf("; those of %s are established", plural(len(others), "other realserver"))
 		}
@@ -92,7 +92,7 @@ func (f *facts) checkTable(r *Report) {
 		if f.drained(a) {
 			severity = Warning
 		}
-		r.find(severity, "half-open", fmt.Sprintf("clients of realserver %s do not hear its answers", a), evidence,
-			"its default route must lead to the gateway, its server must answer on the VIP, and nothing on the way back may filter: shunt realserver check, on it")
+		r.find(severity, "half-open", fmt.Sprintf("clients of realserver %s do not receive its replies", a), evidence,
+			"on the realserver: shunt realserver check; its default route must be the gateway, its server must answer on the VIP, and no filter may block the return path")
 	}
 }

@@ -95,13 +95,13 @@ func (f *facts) judgeWaysBack(r *Report, e *ear, results []*result, dead map[fra
 		}
 		seen[res.rip] = true
 		if res.far == nil {
-			f.backUnknown(r, res, "no address to ping it from: "+f.noStranger(), "name one by --from")
+			f.backUnknown(r, res, "no source address for the ping: "+f.noStranger(), "name an address by --from")
 			continue
 		}
 		f.judgeWayBack(r, res, e.route(res, dead[res.mac]), dead[res.mac], proven[res.vip.Is6()] > 0)
 	}
 	if n := proven[false] + proven[true]; n > 0 {
-		r.well("the way back by the gateway: %s arrived", plural(n, "answer"))
+		r.well("the return path through the gateway: %s arrived", plural(n, "answer"))
 	}
 }
 
@@ -109,7 +109,7 @@ func (f *facts) noStranger() string {
 	if f.fromNobody {
 		return "--from none"
 	}
-	return "every one that was tried has a host"
+	return "a host answered for every address tried"
 }
 
 // backUnknown notes that nothing is known of the way back, unless the director's table has
@@ -118,9 +118,9 @@ func (f *facts) backUnknown(r *Report, res *result, why, remedy string) {
 	switch h := f.table[res.rip]; {
 	case h.stuck(): // which was told already
 	case h.established():
-		r.well("the way back from %s: the director's table has connections whose clients were answered", res.rip)
+		r.well("the return path from %s: the director's table has connections whose clients received replies", res.rip)
 	default:
-		r.unknown("way-back", "the way back from realserver "+res.rip.String()+" by the gateway", why, remedy)
+		r.unknown("way-back", "the return path from realserver "+res.rip.String()+" through the gateway", why, remedy)
 	}
 }
 
@@ -130,28 +130,28 @@ const wayBackHelp = "; docs/running.md, \"The way back\""
 func (f *facts) judgeWayBack(r *Report, res *result, way route, dead []netip.Addr, proven bool) {
 	who := fmt.Sprintf("realserver %s", res.rip)
 	ping := fmt.Sprintf("a ping from %s to %s, sent to %s", res.from.addr, res.vip, res.mac)
-	apply := fmt.Sprintf("on it: shunt realserver apply --vip %s --gateway GATEWAY", res.vip)
+	apply := fmt.Sprintf("on the realserver: shunt realserver apply --vip %s --gateway GATEWAY", res.vip)
 	severity := Error
 	if res.drained {
 		severity = Warning
 	}
 	switch way {
 	case byDirector:
-		what, forwards := " sends its answers to this host instead of the gateway, and this host drops them", f.forward4
+		what, forwards := " sends its replies to this host instead of the gateway, and this host drops them", f.forward4
 		if res.vip.Is6() {
 			forwards = f.forward6
 		}
 		if forwards {
-			what, severity = " sends its answers through this host instead of by the gateway", Warning
+			what, severity = " sends its replies through this host instead of the gateway", Warning
 		}
-		r.find(severity, "way-back-director", who+what, ping+": the answer came here from "+res.mac.String()+" itself, by no gateway",
+		r.find(severity, "way-back-director", who+what, ping+": the reply came here directly from "+res.mac.String()+", not through the gateway",
 			apply+"; its default route must not be an address of the director"+wayBackHelp)
 	case byDead:
-		r.find(severity, "way-back-gateway", fmt.Sprintf("%s sends its answers to a gateway that does not answer: %s", who, joinAddrs(dead)),
-			fmt.Sprintf("%s, was not answered to %s; meanwhile it asked who has %s, and nobody answers for that on %s", ping, res.from.addr, joinAddrs(dead), f.legs[res.leg].cfg.Name),
-			apply+", or bring that gateway back"+wayBackHelp)
+		r.find(severity, "way-back-gateway", fmt.Sprintf("%s sends its replies to a gateway that does not answer ARP: %s", who, joinAddrs(dead)),
+			fmt.Sprintf("%s, got no reply to %s; meanwhile the realserver sent ARP requests for %s, which no host on %s answers", ping, res.from.addr, joinAddrs(dead), f.legs[res.leg].cfg.Name),
+			apply+", or repair that gateway"+wayBackHelp)
 	case byItself:
-		f.backUnknown(r, res, fmt.Sprintf("it asks for %s itself, so it does not need the gateway for it", res.from.addr), "name an address of another network by --from")
+		f.backUnknown(r, res, fmt.Sprintf("the realserver sends ARP requests for %s: it reaches this address without the gateway", res.from.addr), "name an address of another network by --from")
 	case byNobody:
 		f.judgeSilence(r, res, who, ping, apply, severity, proven)
 	}
@@ -159,33 +159,33 @@ func (f *facts) judgeWayBack(r *Report, res *result, way route, dead []netip.Add
 
 // judgeSilence: no answer came, and nothing tells why.
 func (f *facts) judgeSilence(r *Report, res *result, who, ping, apply string, severity Severity, proven bool) {
-	evidence := fmt.Sprintf("%s, was not answered to %s; one from %s was", ping, res.from.addr, res.ping.src)
+	evidence := fmt.Sprintf("%s, got no reply to %s; a ping from %s did", ping, res.from.addr, res.ping.src)
 	if res.far.text != "" {
 		evidence += "; " + res.far.text
 	}
 	certain := proven || res.from.kind == own || f.table[res.rip].stuck() || f.fromAddr.IsValid()
 	switch {
 	case !certain && res.from.kind == abroad:
-		f.backUnknown(r, res, "this host has no address outside of the realservers' network to which the gateway could bring an answer, and there is none near the VIP",
-			"name one by --from ADDRESS that the gateway brings to this host")
+		f.backUnknown(r, res, "this host has no address outside the realservers' network to which the gateway routes, and found none near the VIP",
+			"name an address by --from ADDRESS that the gateway routes to this host")
 		return
 	case !certain && f.table[res.rip].established():
 		f.backUnknown(r, res, "", "")
 		return
 	case !certain && (r.has("two-directors") || r.has("other-director")):
-		f.backUnknown(r, res, "another host has the VIP: if that is the gateway, it drops the answers", "see to that first")
+		f.backUnknown(r, res, "another host has the VIP: if it is the gateway, it drops the replies", "correct that first")
 		return
 	case !certain:
 		severity = Warning
-		evidence += fmt.Sprintf("; %s was chosen as an address near the VIP that no host has, and nothing came for it", res.from.addr)
+		evidence += fmt.Sprintf("; %s was chosen as an unused address near the VIP, and received nothing", res.from.addr)
 	case proven:
-		evidence += "; answers of other realservers came by the gateway"
+		evidence += "; replies of other realservers came through the gateway"
 	}
-	remedy := apply + ": its default route is missing or leads elsewhere, rp_filter=1 there, or on the gateway rp_filter=1 or a firewall that wants to see both halves"
+	remedy := apply + ": its default route is missing or wrong, it has rp_filter=1, or the gateway has rp_filter=1 or a stateful firewall that must see both directions"
 	if !certain {
-		remedy += "; if the gateway does not bring " + res.from.addr.String() + " to this host: --from ADDRESS, or --from none"
+		remedy += "; if the gateway does not route " + res.from.addr.String() + " to this host: --from ADDRESS, or --from none"
 	}
-	r.find(severity, "way-back", fmt.Sprintf("what %s answers from %s does not come back by the gateway", who, res.vip), evidence, remedy+wayBackHelp)
+	r.find(severity, "way-back", fmt.Sprintf("the replies of %s from %s do not come back through the gateway", who, res.vip), evidence, remedy+wayBackHelp)
 }
 
 func joinAddrs(list []netip.Addr) string {

@@ -66,12 +66,12 @@ func TestDoctorHealthy(t *testing.T) {
 			}
 			text := strings.Join(r.Well, "\n")
 			for _, want := range []string{"4 pairs of realserver and VIP: each has the VIP and answered a frame to it (ping; SYN: 4 servers)",
-				"4 realservers: the MAC of each is known", "nobody else, answers for 2 VIPs", "no frame was lost"} {
+				"4 realservers: the MAC of each is known", "no realserver or other host answers ARP for 2 VIPs", "no frame was lost"} {
 				if !strings.Contains(text, want) {
 					t.Errorf("it does not say %q:\n%s", want, text)
 				}
 			}
-			if !strings.Contains(text, "the way back by the gateway: 4 answers arrived") || r.Result != "well" || len(r.Unknown) != 0 {
+			if !strings.Contains(text, "the return path through the gateway: 4 answers arrived") || r.Result != "well" || len(r.Unknown) != 0 {
 				t.Errorf("%s; not looked at: %+v; well:\n%s", r.Result, r.Unknown, text)
 			}
 			for i, web := range w.Webs {
@@ -125,7 +125,7 @@ func TestDoctorFinds(t *testing.T) {
 		{"IPv6: it is missing and the realserver routes", "two-arm", one(""), func(w *world) {
 			w.remove(0, lab.VIP6+"/128")
 			w.must(w.Webs[0].Sysctl("net.ipv6.conf.all.forwarding", "1"))
-		}, []string{"error vip-missing"}, "answered instead: the realserver sends on", 4},
+		}, []string{"error vip-missing"}, "answered instead: the realserver forwards", 4},
 		{"IPv6: no server on the port", "one-arm", func(w *world) string { return w.config("", w.http("rr"), on("tcp", 81, w.all()[:1])) }, nil,
 			[]string{"error no-server"}, "answered by a RST", 4},
 		{"IPv6: a realserver is gone", "one-arm", one(""), func(w *world) {
@@ -156,7 +156,7 @@ func TestDoctorFinds(t *testing.T) {
 		{"it is missing and the realserver routes", "two-arm", one(""), func(w *world) {
 			w.remove(0, lab.VIP+"/32")
 			w.must(w.Webs[0].Sysctl("net.ipv4.ip_forward", "1"))
-		}, []string{"error vip-missing"}, "answered instead: the realserver sends on", 4},
+		}, []string{"error vip-missing"}, "answered instead: the realserver forwards", 4},
 		{"no server on the port", "one-arm", func(w *world) string { return w.config("", w.http("rr"), on("tcp", 81, w.all()[:1])) }, nil,
 			[]string{"error no-server"}, "answered by a RST", 4},
 		{"a realserver is gone", "one-arm", one(""), func(w *world) {
@@ -167,7 +167,7 @@ func TestDoctorFinds(t *testing.T) {
 		}, func(w *world) { w.must(w.Webs[0].Down("eth0")) }, []string{"warning unresolved"}, "no answer", 3},
 		{"the gateway filters the way back", "two-arm", one(""), func(w *world) {
 			w.must(w.Hosts["router"].Sysctl("net.ipv4.conf.all.rp_filter", "1"))
-		}, []string{"error way-back"}, "was not answered to " + lab.PublicDIP, 4},
+		}, []string{"error way-back"}, "got no reply to " + lab.PublicDIP, 4},
 		{"a fixed MAC is wrong", "one-arm", func(w *world) string {
 			return w.config("", w.http("rr", realserver{address: lab.RIP(1), weight: 1, mac: lab.MAC(1)}, realserver{address: lab.RIP(2), weight: 1, mac: "02:00:00:00:77:77"}))
 		}, nil, []string{"error static-mac", "error vip-missing"}, "but 02:00:00:00:01:02 answers", 4},
@@ -297,12 +297,12 @@ func TestDoctorWayBack(t *testing.T) {
 				want     string
 				evidence string
 			}{
-				{"by the director", dips[f.name], false, "error way-back-director", "the answer came here from 02:00:00:00:01:02 itself"},
-				{"by a dead gateway", gone[f.name], false, "error way-back-gateway", "asked who has " + gone[f.name]},
-				{"missing", "", false, "error way-back", "answers of other realservers came by the gateway"},
-				{"by the director, all", dips[f.name], true, "error way-back-director", "the answer came here from 02:00:00:00:01:01 itself"},
-				{"by a dead gateway, all", gone[f.name], true, "error way-back-gateway", "asked who has " + gone[f.name]},
-				{"missing, all", "", true, "", "was not answered to"},
+				{"by the director", dips[f.name], false, "error way-back-director", "the reply came here directly from 02:00:00:00:01:02"},
+				{"by a dead gateway", gone[f.name], false, "error way-back-gateway", "sent ARP requests for " + gone[f.name]},
+				{"missing", "", false, "error way-back", "replies of other realservers came through the gateway"},
+				{"by the director, all", dips[f.name], true, "error way-back-director", "the reply came here directly from 02:00:00:00:01:01"},
+				{"by a dead gateway, all", gone[f.name], true, "error way-back-gateway", "sent ARP requests for " + gone[f.name]},
+				{"missing, all", "", true, "", "got no reply to"},
 			} {
 				t.Run(topology+" "+f.name+" "+c.name, func(t *testing.T) {
 					t.Parallel()
@@ -407,7 +407,7 @@ func TestDoctorHalfOpen(t *testing.T) {
 			r, _ = w.doctor("--from", "none", "--wait", "30ms")
 			return slices.Contains(ids(r), "error half-open")
 		})
-		if len(r.Unknown) != 0 || !strings.Contains(strings.Join(r.Well, "\n"), "the way back from "+w.family.rip(1)+": the director's table has connections") {
+		if len(r.Unknown) != 0 || !strings.Contains(strings.Join(r.Well, "\n"), "the return path from "+w.family.rip(1)+": the director's table has connections") {
 			t.Errorf("of the way back it says %+v, %q", r.Unknown, r.Well)
 		}
 		if got := ids(r); !slices.Equal(got, []string{"error half-open"}) || !strings.Contains(r.Findings[0].What, w.family.rip(2)) {
