@@ -10,6 +10,8 @@ import (
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
+	"shunt/internal/config"
+	"shunt/internal/delta"
 )
 
 // detach takes a leg's sockets away after its interface was deleted: they would stay without one for good. d.mu is held.
@@ -90,7 +92,7 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 		d.log.Error("the engine rejected the leg", "error", err)
 	}
 	// The guard was on the interface that went. Until it is there again, nobody is to be told where the VIPs are.
-	if err := d.letIn(d.inForce().vips); err != nil {
+	if err := d.teller.Change(delta.Change{Interfaces: d.interfaces()}, nil); err != nil {
 		d.log.Error("the filters of the interface could not be set", "interface", ifi.Name, "error", err)
 	}
 	if err := l.slot.Put(conn); err != nil {
@@ -139,6 +141,7 @@ func (d *Director) placeAnew() {
 		dest forwarder.Destination
 	}
 	var moves []move
+	var change delta.Change // which does not wait: the realservers are not reached on their legs
 	told := map[netip.Addr]bool{}
 	for _, s := range d.engine.Services() {
 		for _, r := range s.Destinations {
@@ -154,6 +157,9 @@ func (d *Director) placeAnew() {
 				m := move{s.Key(), r.Destination}
 				m.dest.Leg = leg
 				moves = append(moves, m)
+				mac := d.cfg.StaticMAC(r.Addr)
+				change.Realservers = append(change.Realservers, config.Neighbour{Leg: r.Leg, Address: r.Addr, MAC: mac},
+					config.Neighbour{Leg: leg, Address: r.Addr, MAC: mac})
 			}
 			told[r.Addr] = true
 		}
@@ -161,16 +167,17 @@ func (d *Director) placeAnew() {
 	if len(moves) == 0 {
 		return
 	}
-	err := d.engine.Update(func(tx *forwarder.Tx) error {
-		for _, m := range moves {
-			if err := tx.EditDestination(m.key, m.dest); err != nil {
-				return err
+	err := d.teller.Change(change, func() error {
+		return d.engine.Update(func(tx *forwarder.Tx) error {
+			for _, m := range moves {
+				if err := tx.EditDestination(m.key, m.dest); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 	if err != nil {
 		d.log.Error("the realservers could not be assigned to legs again", "error", err)
 	}
-	d.follow()
 }

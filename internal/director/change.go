@@ -13,6 +13,7 @@ import (
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
 	"shunt/internal/control"
+	"shunt/internal/delta"
 	"shunt/scheduler"
 )
 
@@ -33,20 +34,11 @@ func (d *Director) apply(by control.Peer, changes []api.Change) error {
 		}
 		return err
 	}
-	if err := d.prepare(t); err != nil {
+	at := 0
+	err = d.teller.Change(t.change, func() (err error) {
+		at, err = t.make(changes)
 		return err
-	}
-	at, err := t.commit()
-	if err == nil && len(t.zero) < len(changes) {
-		d.keep(changes)
-	}
-	for i := range t.zero {
-		if err == nil {
-			at = t.zero[i].at
-			err = d.engine.Zero(t.zero[i].key)
-		}
-	}
-	d.settle(t)
+	})
 	if err != nil {
 		return refusal(at, err)
 	}
@@ -56,13 +48,27 @@ func (d *Director) apply(by control.Peer, changes []api.Change) error {
 
 // translate has all changes translated. A refusal is an *api.Error.
 func (d *Director) translate(changes []api.Change) (*translator, error) {
-	t := &translator{d: d, networks: d.networks(), hops: map[forwarder.Hop]bool{}}
+	t := &translator{d: d, networks: d.networks(), change: delta.Change{Wait: reloadWait}}
 	for i := range changes {
 		if err := t.add(&changes[i]); err != nil {
 			return nil, refusal(i, err)
 		}
 	}
 	return t, nil
+}
+
+// make makes the changes, keeps them, and tells which was refused.
+func (t *translator) make(changes []api.Change) (at int, err error) {
+	if at, err = t.commit(); err == nil && len(t.zero) < len(changes) {
+		t.d.keep(changes)
+	}
+	for i := range t.zero {
+		if err == nil {
+			at = t.zero[i].at
+			err = t.d.engine.Zero(t.zero[i].key)
+		}
+	}
+	return at, err
 }
 
 // commit makes the changes that are the engine's, and tells which was refused.
@@ -92,10 +98,7 @@ type translator struct {
 	own      map[netip.Addr]bool // this host's addresses; nil until they are needed
 	networks [][]netip.Prefix    // the legs'
 
-	vips    []netip.Addr           // of services that come
-	leaving []netip.Addr           // of services that go
-	whole   bool                   // so many realservers may go that all are to be looked at
-	hops    map[forwarder.Hop]bool // where realservers come or go; true: somebody lived there before
+	change delta.Change // VIPs and realservers that may come or go
 }
 
 type zeroing struct {
@@ -134,7 +137,7 @@ func (t *translator) add(c *api.Change) error {
 		}
 		step = func(tx *forwarder.Tx) error { return tx.AddService(s) }
 		for _, m := range s.Matches {
-			t.vips = append(t.vips, m.Addr)
+			t.change.VIPs = append(t.change.VIPs, m.Addr)
 		}
 	case api.OpEditService:
 		step = func(tx *forwarder.Tx) error { return tx.EditService(s) }
@@ -174,14 +177,14 @@ func (t *translator) add(c *api.Change) error {
 	case api.OpDeleteService:
 		if old, ok := t.d.engine.Lookup(key); ok {
 			for _, m := range old.Matches {
-				t.leaving = append(t.leaving, m.Addr)
+				t.change.VIPs = append(t.change.VIPs, m.Addr)
 			}
 		}
 		for _, h := range t.d.engine.HopsOf(key) {
 			t.touch(h)
 		}
 	case api.OpFlush:
-		t.leaving, t.whole = append(t.leaving, t.d.engine.VIPs()...), true
+		t.change.All = true
 	case api.OpAddServer, api.OpDeleteServer:
 		t.touch(forwarder.Hop{Leg: dest.Leg, Addr: dest.Addr})
 	}
@@ -190,9 +193,7 @@ func (t *translator) add(c *api.Change) error {
 
 // touch notes a hop where realservers come or go.
 func (t *translator) touch(h forwarder.Hop) {
-	if _, ok := t.hops[h]; !ok {
-		t.hops[h] = t.d.engine.InUse(h)
-	}
+	t.change.Realservers = append(t.change.Realservers, config.Neighbour{Leg: h.Leg, Address: h.Addr, MAC: t.d.cfg.StaticMAC(h.Addr)})
 }
 
 // service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or as the configuration has

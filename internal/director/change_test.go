@@ -38,7 +38,7 @@ services: [{name: web, address: 192.0.2.1, port: 80, realservers: [{address: 10.
 
 // try has a change translated and made.
 func (d *Director) try(c api.Change) *api.Error {
-	t := &translator{d: d, networks: make([][]netip.Prefix, 1), hops: map[forwarder.Hop]bool{}, own: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.7"): true}}
+	t := &translator{d: d, networks: make([][]netip.Prefix, 1), own: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.7"): true}}
 	err := t.add(&c)
 	if err == nil {
 		_, err = t.commit()

@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/api"
-	"shunt/arpd"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
 	"shunt/internal/config"
 	"shunt/internal/confine"
 	"shunt/internal/control"
+	"shunt/internal/delta"
 	"shunt/internal/guard"
 	"shunt/internal/ipvsadm"
 	"shunt/internal/owndir"
@@ -56,36 +56,25 @@ type Director struct {
 	reloads     atomic.Uint64
 	changes     atomic.Uint64                 // by the control socket, since the configuration was read
 	read        atomic.Pointer[config.Config] // cfg, for who does not wait for a change under way
-	warned      map[netip.Addr]time.Time      // VIPs that are this host's: see warnOwnVIPs
+	teller      *delta.Teller                 // of all that follow the engine
 
 	outcomes outcomes
 	drift    drift
 	seenLegs atomic.Pointer[[]api.Leg]
 	seenLoss atomic.Pointer[api.Unkept]
 
-	legs    []*leg
-	rings   []*ring.Engine
-	engine  *forwarder.Engine
-	macs    atomic.Pointer[map[frame.MAC]bool] // of all legs; the map is not changed
-	guard   *guard.Guard
-	noGuard string // why there is none, though one is wanted
-	sockets []*control.Server
-	page    *statuspage.Server
-
-	neighbours sync.Mutex // guards known, claims and rivals
-	known      map[place]arpd.Neighbour
-	claims     claims
-	rivals     claims // of realservers: see disputed
+	legs       []*leg
+	rings      []*ring.Engine
+	engine     *forwarder.Engine
+	macs       atomic.Pointer[map[frame.MAC]bool] // of all legs; the map is not changed
+	guarded    *guarded                           // nil with guard: off
+	neighbours *neighbours
+	sockets    []*control.Server
+	page       *statuspage.Server
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	failed chan error // the first worker that ended by itself
-}
-
-// place is a realserver's address on its leg.
-type place struct {
-	leg  frame.Leg
-	addr netip.Addr
 }
 
 // resolveWait is how long a director waits for its realservers before it takes the VIPs. It forwards to those that answer
@@ -96,7 +85,7 @@ const resolveWait = time.Second
 func Start(cfg *config.Config, opt Options) (*Director, error) {
 	d := &Director{
 		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),
-		known: map[place]arpd.Neighbour{}, outcomes: outcomes{conflicts: map[claim]*api.Conflict{}},
+		outcomes: outcomes{conflicts: map[claim]*api.Conflict{}},
 	}
 	d.read.Store(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -125,7 +114,7 @@ func (d *Director) start(ctx context.Context) error {
 			return fmt.Errorf("proc_dir: %w", err)
 		}
 	}
-	plan, neighbours, err := d.cfg.Plan(d.networks())
+	plan, _, err := d.cfg.Plan(d.networks())
 	if err != nil {
 		return err
 	}
@@ -141,6 +130,12 @@ func (d *Director) start(ctx context.Context) error {
 	if err := d.openLinks(ctx); err != nil {
 		return err
 	}
+	d.guardVIPs(ctx)
+	d.subscribe()
+	d.legsSeen() // who asks by the control socket gets an answer while the start holds d.mu, and
+	d.lost()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	// Before the guard and the first frame: where another director answers already, this one must end without having
 	// forwarded a frame a second time, and without taking the other's guard away.
 	if err := d.openControl(); err != nil {
@@ -151,41 +146,23 @@ func (d *Director) start(ctx context.Context) error {
 			return err
 		}
 	}
-	vips := d.cfg.VIPs()
-	if d.changes.Load() > 0 {
-		f := d.inForce() // which is not the file's
-		vips, neighbours, plan = f.vips, f.neighbours, *planOf(d.engine.Services(), d.engine.Settings())
+	if d.changes.Load() > 0 { // what is in force is not the file's
+		plan = *planOf(d.engine.Services(), d.engine.Settings())
 	}
-	d.neighbours.Lock()
-	d.known = make(map[place]arpd.Neighbour, len(neighbours)) // nothing is known before anybody is asked for
-	d.neighbours.Unlock()
-	d.setTargets(neighbours)
-	wait := resolveWait
+	all := d.inForce()
+	all.Interfaces, all.Wait = d.interfaces(), resolveWait
 	if d.engine.Taken().Flows > 0 {
-		wait = resumeWait
+		all.Wait = resumeWait
 	}
-	d.awaitNeighbours(neighbours, wait)
+	if err := d.teller.Change(all, func() error { d.run(ctx); return nil }); err != nil {
+		return err
+	}
 	d.logPlan(plan)
-	d.installGuard(ctx, vips)
-	for _, r := range d.rings {
-		if err := r.SetVIPs(vips); err != nil {
-			return err
-		}
-	}
-	memory, cpus := 0, d.cfg.Ring.CPUs
-	for _, r := range d.rings {
-		memory += r.Memory()
-	}
-	d.giveUp()
-	for i, r := range d.rings {
-		d.wg.Go(func() { d.work(ctx, i, r, cpus) })
-	}
 	d.wg.Go(func() { d.watch(ctx) })
 	if dir := d.cfg.ProcDir; dir != "" {
 		d.wg.Go(func() { d.procFiles(ctx, dir) })
 	}
-	d.wg.Go(func() { d.followInterfaces(ctx) })
-	d.setVIPs(vips)
+	d.wg.Go(func() { d.follow(ctx) })
 	if d.page != nil {
 		d.page.Serve()
 		if file := d.cfg.HTTP.WebConfig; file != "" {
@@ -194,9 +171,37 @@ func (d *Director) start(ctx context.Context) error {
 			d.log.Info("status page", "url", "http://"+d.page.Addr().String()+"/")
 		}
 	}
-	d.log.Info("forwarding", "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours),
+	memory := 0
+	for _, r := range d.rings {
+		memory += r.Memory()
+	}
+	d.log.Info("forwarding", "vips", len(all.VIPs), "services", len(plan.Services), "realservers", len(all.Realservers),
 		"workers", len(d.rings), "flows", d.cfg.Flows, "ring_bytes", memory)
 	return nil
+}
+
+// run gives up privileges and starts the workers.
+func (d *Director) run(ctx context.Context) {
+	d.giveUp()
+	for i, r := range d.rings {
+		d.wg.Go(func() { d.work(ctx, i, r, d.cfg.Ring.CPUs) })
+	}
+}
+
+// guardVIPs has a guard keep the kernel out, if one is wanted.
+func (d *Director) guardVIPs(ctx context.Context) {
+	if !d.cfg.Guard {
+		return
+	}
+	identity := guardIdentity(d.cfg)
+	d.guarded = &guarded{log: d.log, own: ownAddresses, install: func(interfaces []string, vips, own []netip.Addr) (rules, error) {
+		g, err := guard.Install(identity, interfaces, vips, own)
+		if err != nil {
+			return nil, err
+		}
+		d.wg.Go(func() { g.Watch(ctx, guardLogger(d.log)) })
+		return g, nil
+	}}
 }
 
 // openControl has the director answer by its control sockets.
@@ -310,9 +315,7 @@ func (d *Director) Close() error {
 		errs = append(errs, r.Close())
 	}
 	// The rings first: a frame that comes in between is for nobody.
-	if d.guard != nil {
-		errs = append(errs, d.guard.Close())
-	}
+	errs = append(errs, d.guarded.close())
 	for _, l := range d.legs {
 		if l.link == nil && l.slot != nil {
 			errs = append(errs, l.slot.Close())

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,15 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
+	"shunt/internal/delta"
 )
 
 // lookEvery is how often the interfaces are looked at without being told to: for one that could not be taken when it came,
 // and for what was missed.
 const lookEvery = time.Second
 
-// followInterfaces follows what becomes of the legs' interfaces by the kernel's notifications (rtnetlink(7)). They only say
+// follow follows what becomes of the legs' interfaces by the kernel's notifications (rtnetlink(7)). They only say
 // where to look: what is, is read anew, so that a lost one does no harm.
-func (d *Director) followInterfaces(ctx context.Context) {
+func (d *Director) follow(ctx context.Context) {
 	for again := false; ctx.Err() == nil; again = true {
 		s, err := subscribe()
 		if err != nil {
@@ -162,7 +166,7 @@ func (d *Director) lookAt(l *leg, s seen) {
 	if attrs.Name != l.ifi.Name {
 		d.log.Warn("interface renamed: the leg keeps this interface until the next start", "leg", l.name, "interface", attrs.Name, "was", l.ifi.Name)
 		l.ifi.Name = attrs.Name
-		d.moveGuard()
+		d.renamed()
 	}
 	d.followLink(l, attrs)
 	up := attrs.RawFlags&running == running
@@ -178,6 +182,26 @@ func (d *Director) lookAt(l *leg, s seen) {
 	}
 	if s.addresses {
 		d.followAddresses(l)
+	}
+}
+
+// renamed has the guard follow the names of the interfaces. d.mu is held.
+func (d *Director) renamed() {
+	if err := d.teller.Change(delta.Change{Interfaces: d.interfaces()}, nil); err != nil {
+		d.log.Error("the guard could not be updated for the interfaces", "error", err)
+	}
+}
+
+// followOwn follows the addresses of the host, of all its interfaces.
+func (d *Director) followOwn() {
+	own := ownAddresses()
+	if own == nil {
+		return // which is no reason to drop what is for them
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.teller.Change(delta.Change{Own: slices.AppendSeq([]netip.Addr{}, maps.Keys(own))}, nil); err != nil {
+		d.log.Error("the guard could not be updated for the addresses of this host", "error", err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"shunt/internal/config"
 )
 
-// leg is a leg and its interface, which is followed: see followInterfaces.
+// leg is a leg and its interface, which is followed: see follow.
 type leg struct {
 	id    frame.Leg
 	name  string
@@ -102,7 +102,6 @@ func (d *Director) findLegs() error {
 			d.log.Warn("interface down: it forwards nothing until it is up", "interface", ifi.Name)
 		}
 	}
-	d.warnOwnVIPs(d.cfg.VIPs(), ownAddresses())
 	return nil
 }
 
@@ -168,22 +167,19 @@ func (d *Director) openLinks(ctx context.Context) error {
 		}
 		l.slot = arpd.NewSlot(conn)
 	}
+	d.neighbours = &neighbours{log: d.log, engine: d.engine, known: map[forwarder.Hop]arpd.Neighbour{}}
 	for _, l := range d.legs {
 		l.link = arpd.NewLink(l.slot, arpd.LinkConfig{
 			MAC: l.mac, Addr: l.addr, Addr6: l.addr6, VLAN: l.vlan, TPID: l.tpid, Announce: d.cfg.ARP.Announce, Refresh: d.cfg.ARP.Refresh,
 			Watch: d.cfg.ARP.Watch, Private: !l.isPub, LearnGratuitous: d.cfg.ARP.Learn, Ours: d.isOurs,
-			Changed:  func(list []arpd.Neighbour) { d.neighboursChanged(l.id, list) },
+			Changed:  func(list []arpd.Neighbour) { d.neighbours.learn(l.id, list) },
 			Disputed: func(n arpd.Neighbour) { d.disputed(l, n) },
 			Conflict: func(vip netip.Addr, mac frame.MAC) { d.conflict(l, vip, mac) },
 		})
+		d.neighbours.names, d.neighbours.links = append(d.neighbours.names, l.name), append(d.neighbours.links, l.link)
+	}
+	for _, l := range d.legs {
 		d.wg.Go(func() { l.link.Run(ctx) })
 	}
 	return nil
-}
-
-// setVIPs has the public legs answer for the VIPs and announce them, and all legs look for others that do.
-func (d *Director) setVIPs(vips []netip.Addr) {
-	for _, l := range d.legs {
-		l.link.SetVIPs(vips)
-	}
 }

@@ -3,46 +3,95 @@ package director
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"net/netip"
+	"sync"
 	"time"
 
 	"shunt/arpd"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
+	"shunt/internal/delta"
 )
 
-// setTargets tells the legs whom to resolve.
-func (d *Director) setTargets(neighbours []config.Neighbour) {
-	for i, l := range d.legs {
-		targets := make(map[netip.Addr]frame.MAC, len(neighbours)/len(d.legs))
-		for _, n := range neighbours {
-			if n.Leg == frame.Leg(i) {
-				targets[n.Address] = n.MAC
-			}
+// targets is ARP and neighbour discovery on a leg, as far as it resolves.
+type targets interface {
+	ChangeTargets(add map[netip.Addr]frame.MAC, remove []netip.Addr)
+	Suspect(addrs []netip.Addr)
+}
+
+// resolved is an engine, as far as it is told MACs.
+type resolved interface {
+	SetNeighbours(list []forwarder.Neighbour) error
+	FromClients(mac frame.MAC) bool
+}
+
+// neighbours has the realservers resolved, and knows what was found. Its methods may be called from any goroutine.
+type neighbours struct {
+	log    *slog.Logger
+	engine resolved
+	names  []string  // of the legs
+	links  []targets // of the legs
+
+	mu    sync.Mutex
+	known map[forwarder.Hop]arpd.Neighbour
+}
+
+// Prepare has the realservers resolved that come, and waits for them.
+func (n *neighbours) Prepare(d *delta.Delta) error {
+	n.change(d.Resolve, nil)
+	n.await(d.Resolve, d.Wait)
+	return nil
+}
+
+// Settle forgets the realservers that went.
+func (n *neighbours) Settle(d *delta.Delta) error {
+	n.change(d.Resolve, d.Forget)
+	return nil
+}
+
+// change tells the legs whom else to resolve, and whom no more.
+func (n *neighbours) change(add []config.Neighbour, remove []forwarder.Hop) {
+	more, less := make([]map[netip.Addr]frame.MAC, len(n.links)), make([][]netip.Addr, len(n.links))
+	for _, a := range add {
+		if more[a.Leg] == nil {
+			more[a.Leg] = map[netip.Addr]frame.MAC{}
 		}
-		l.link.SetTargets(targets)
-		d.neighbours.Lock()
-		maps.DeleteFunc(d.known, func(p place, _ arpd.Neighbour) bool {
-			_, stays := targets[p.addr]
-			return p.leg == frame.Leg(i) && !stays
-		})
-		d.neighbours.Unlock()
+		more[a.Leg][a.Address] = a.MAC
+	}
+	for _, h := range remove {
+		less[h.Leg] = append(less[h.Leg], h.Addr)
+	}
+	for i, l := range n.links {
+		if len(more[i])+len(less[i]) > 0 {
+			l.ChangeTargets(more[i], less[i])
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range remove {
+		delete(n.known, h)
 	}
 }
 
-// awaitNeighbours waits until the MACs of all are known, or for as long as it may. It counts its turns instead of looking at a
+// at returns what is known of a realserver.
+func (n *neighbours) at(h forwarder.Hop) arpd.Neighbour {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.known[h]
+}
+
+// await waits until the MACs of all are known, or for as long as it may. It counts its turns instead of looking at a
 // clock: on a machine that is so busy, or stood still for so long, that nobody had a turn, the answers get theirs.
-func (d *Director) awaitNeighbours(neighbours []config.Neighbour, patience time.Duration) {
+func (n *neighbours) await(list []config.Neighbour, patience time.Duration) {
 	const turn = 5 * time.Millisecond
 	for left := patience / turn; left > 0; left-- {
-		d.neighbours.Lock()
-		for len(neighbours) > 0 && !d.known[place{neighbours[0].Leg, neighbours[0].Address}].MAC.IsZero() {
-			neighbours = neighbours[1:] // of a hundred thousand, none is looked at twice
+		n.mu.Lock()
+		for len(list) > 0 && !n.known[forwarder.Hop{Leg: list[0].Leg, Addr: list[0].Address}].MAC.IsZero() {
+			list = list[1:] // of a hundred thousand, none is looked at twice
 		}
-		d.neighbours.Unlock()
-		if len(neighbours) == 0 {
+		n.mu.Unlock()
+		if len(list) == 0 {
 			return
 		}
 		time.Sleep(turn)
@@ -52,61 +101,64 @@ func (d *Director) awaitNeighbours(neighbours []config.Neighbour, patience time.
 // manyNeighbours is how many changes at once are told one by one; of more only the bad ones are.
 const manyNeighbours = 100
 
-// neighboursChanged passes on what a leg's resolver found: all at once, as each change of the engine is a transaction.
-func (d *Director) neighboursChanged(leg frame.Leg, list []arpd.Neighbour) {
+// learn passes on what a leg's resolver found: all at once, as each change of the engine is a transaction.
+func (n *neighbours) learn(leg frame.Leg, list []arpd.Neighbour) {
 	old, news := make([]arpd.Neighbour, len(list)), make([]forwarder.Neighbour, len(list))
-	d.neighbours.Lock()
-	for i, n := range list {
-		p := place{leg, n.Addr}
-		old[i], news[i] = d.known[p], forwarder.Neighbour{Leg: leg, Addr: n.Addr, MAC: n.MAC, Asked: n.State == arpd.Incomplete}
-		d.known[p] = n
+	n.mu.Lock()
+	for i, now := range list {
+		h := forwarder.Hop{Leg: leg, Addr: now.Addr}
+		old[i], news[i] = n.known[h], forwarder.Neighbour{Leg: leg, Addr: now.Addr, MAC: now.MAC, Asked: now.State == arpd.Incomplete}
+		n.known[h] = now
 	}
-	d.neighbours.Unlock()
-	if err := d.engine.SetNeighbours(news); err != nil {
-		d.log.Error("the engine rejected the neighbours", "leg", d.legs[leg].name, "error", err)
+	n.mu.Unlock()
+	name := n.names[leg]
+	if err := n.engine.SetNeighbours(news); err != nil {
+		n.log.Error("the engine rejected the neighbours", "leg", name, "error", err)
 	}
 	good := slog.LevelInfo
 	if len(list) > manyNeighbours {
 		good = slog.LevelDebug
-		d.log.Info("realservers", "leg", d.legs[leg].name, "changed", len(list))
+		n.log.Info("realservers", "leg", name, "changed", len(list))
 	}
-	for i, n := range list {
-		d.logNeighbour(leg, old[i], n, good)
-		if n.MAC != old[i].MAC && !n.MAC.IsZero() && d.engine.FromClients(n.MAC) {
-			d.log.Error("the realserver's MAC is also the source MAC of client frames, like that of a router: the loop guard ignores it; "+
-				"check whether a router answers ARP for the realserver, or whether ARP was forged", "realserver", n.Addr, "mac", n.MAC, "leg", d.legs[leg].name)
+	for i, now := range list {
+		n.tell(name, old[i], now, good)
+		if now.MAC != old[i].MAC && !now.MAC.IsZero() && n.engine.FromClients(now.MAC) {
+			n.log.Error("the realserver's MAC is also the source MAC of client frames, like that of a router: the loop guard ignores it; "+
+				"check whether a router answers ARP for the realserver, or whether ARP was forged", "realserver", now.Addr, "mac", now.MAC, "leg", name)
 		}
 	}
 }
 
-// logNeighbour tells what became of a neighbour; good is the level of what needs nobody's attention.
-func (d *Director) logNeighbour(leg frame.Leg, old, n arpd.Neighbour, good slog.Level) {
-	if n.State != arpd.Failed && !d.log.Enabled(context.Background(), good) && (old.MAC.IsZero() || old.MAC == n.MAC) {
+// tell logs what became of a neighbour; good is the level of what needs nobody's attention.
+func (n *neighbours) tell(leg string, old, now arpd.Neighbour, good slog.Level) {
+	if now.State != arpd.Failed && !n.log.Enabled(context.Background(), good) && (old.MAC.IsZero() || old.MAC == now.MAC) {
 		return
 	}
-	log := d.log.With("realserver", n.Addr, "leg", d.legs[leg].name)
+	log := n.log.With("realserver", now.Addr, "leg", leg)
 	switch {
-	case n.State == arpd.Failed:
+	case now.State == arpd.Failed:
 		log.Warn("realserver does not answer ARP: it gets no new connections until it answers", "was", old.MAC)
-	case n.MAC.IsZero() || n.State == arpd.Stale:
-		log.Debug("neighbour", "state", n.State)
-	case !old.MAC.IsZero() && old.MAC != n.MAC:
-		log.Warn("realserver MAC changed", "mac", n.MAC, "was", old.MAC)
-	case old.MAC != n.MAC:
-		log.Log(context.Background(), good, "realserver", "mac", n.MAC, "state", n.State)
+	case now.MAC.IsZero() || now.State == arpd.Stale:
+		log.Debug("neighbour", "state", now.State)
+	case !old.MAC.IsZero() && old.MAC != now.MAC:
+		log.Warn("realserver MAC changed", "mac", now.MAC, "was", old.MAC)
+	case old.MAC != now.MAC:
+		log.Log(context.Background(), good, "realserver", "mac", now.MAC, "state", now.State)
 	}
 }
 
 // realserverAt is the address of the realserver that has a MAC; of several, the least of the family that is wanted, if there is
-// one of it. It is not valid if there is none. d.neighbours is held.
-func (d *Director) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
-	for p, n := range d.known {
-		if n.MAC != mac {
+// one of it. It is not valid if there is none.
+func (n *neighbours) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for h, known := range n.known {
+		if known.MAC != mac {
 			continue
 		}
-		better := p.addr.Is6() == six
-		if !who.IsValid() || better && who.Is6() != six || better == (who.Is6() == six) && p.addr.Less(who) {
-			who = p.addr
+		better := h.Addr.Is6() == six
+		if !who.IsValid() || better && who.Is6() != six || better == (who.Is6() == six) && h.Addr.Less(who) {
+			who = h.Addr
 		}
 	}
 	return who
@@ -115,11 +167,8 @@ func (d *Director) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
 // conflict warns of somebody else who claims a VIP.
 func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 	now := time.Now()
-	d.neighbours.Lock()
-	tell, untold := d.claims.tell(claim{vip, mac}, now)
-	who := d.realserverAt(mac, vip.Is6())
-	d.neighbours.Unlock()
-	d.outcomes.claimed(vip, mac, l.name, who, now)
+	who := d.neighbours.realserverAt(mac, vip.Is6())
+	tell, untold := d.outcomes.claimed(vip, mac, l.name, who, now)
 	if untold > 0 {
 		d.log.Error("too many hosts claim VIPs to log each one: possibly a flood of forged ARP", "claims", untold, "interface", l.iface)
 	}
@@ -140,23 +189,20 @@ func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
 	log.Error("another host claims the VIP by ARP: each client reaches either that host or the director; find the host by its MAC")
 }
 
-// askSuspects asks for realservers that clients had to repeat a SYN to: their cable may have been pulled.
-func (d *Director) askSuspects() {
+// suspect asks for realservers that clients had to repeat a SYN to: their cable may have been pulled.
+func (n *neighbours) suspect(hops []forwarder.Hop) {
 	of := map[frame.Leg][]netip.Addr{}
-	for _, h := range d.engine.Suspects() {
+	for _, h := range hops {
 		of[h.Leg] = append(of[h.Leg], h.Addr)
 	}
 	for leg, addrs := range of {
-		d.legs[leg].link.Suspect(addrs)
+		n.links[leg].Suspect(addrs)
 	}
 }
 
 // disputed warns of somebody else who answers for a realserver.
 func (d *Director) disputed(l *leg, n arpd.Neighbour) {
-	d.neighbours.Lock()
-	tell, _ := d.rivals.tell(claim{n.Addr, n.Rival}, n.Disputed)
-	d.neighbours.Unlock()
-	if tell {
+	if d.outcomes.disputed(claim{n.Addr, n.Rival}, n.Disputed) {
 		d.log.Error("two hosts answer ARP for the realserver: the known MAC is kept; find the other host by its MAC, or set the realserver's MAC in the "+
 			"configuration (mac:)", "realserver", n.Addr, "mac", n.MAC, "other", n.Rival, "leg", l.name)
 	}
@@ -175,9 +221,7 @@ func (d *Director) logPlan(plan forwarder.Plan) {
 		s := &plan.Services[i]
 		d.log.Log(context.Background(), level, "service", "name", s.Name, "vip", s.Matches[0].Addr, "key", s.Key().String(), "scheduler", s.Scheduler, "realservers", len(s.Destinations))
 		for _, r := range s.Destinations {
-			d.neighbours.Lock()
-			n := d.known[place{r.Leg, r.Addr}]
-			d.neighbours.Unlock()
+			n := d.neighbours.at(forwarder.Hop{Leg: r.Leg, Addr: r.Addr})
 			mac := n.MAC.String()
 			if n.MAC.IsZero() {
 				mac = "unresolved"

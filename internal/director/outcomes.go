@@ -16,10 +16,12 @@ type outcomes struct {
 	mu        sync.Mutex
 	last      api.Reload
 	conflicts map[claim]*api.Conflict
+	claimants claims // who claimed VIPs, as it was logged
+	rivals    claims // who answered for realservers, as it was logged
 }
 
-// claimed notes that mac claimed vip; realserver is whose MAC it is, if one of ours.
-func (o *outcomes) claimed(vip netip.Addr, mac frame.MAC, leg string, realserver netip.Addr, now time.Time) {
+// claimed notes that mac claimed vip; realserver is whose MAC it is, if one of ours. The results are those of claims.tell.
+func (o *outcomes) claimed(vip netip.Addr, mac frame.MAC, leg string, realserver netip.Addr, now time.Time) (tell bool, untold int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := o.conflicts[claim{vip, mac}]
@@ -42,6 +44,15 @@ func (o *outcomes) claimed(vip netip.Addr, mac frame.MAC, leg string, realserver
 	}
 	c.Messages++
 	c.Last = now
+	return o.claimants.tell(claim{vip, mac}, now)
+}
+
+// disputed reports whether a rival of a realserver is to be logged.
+func (o *outcomes) disputed(what claim, now time.Time) (tell bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tell, _ = o.rivals.tell(what, now)
+	return tell
 }
 
 // claims lists the conflicts, the latest first.

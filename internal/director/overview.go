@@ -10,7 +10,7 @@ import (
 func (d *Director) Overview() api.Overview {
 	o := api.Overview{
 		Status: d.Status(), Now: time.Now(), Workers: len(d.rings), Services: d.Services(), Neighbours: d.Neighbours(),
-		Legs: make([]api.Leg, len(d.legs)), Conflicts: d.outcomes.claims(), Guard: d.guardState(),
+		Legs: make([]api.Leg, len(d.legs)), Conflicts: d.outcomes.claims(), Guard: d.guarded.state(),
 	}
 	o.Reload, o.Drift = d.outcomes.reload(), d.Drift()
 	p := d.engine.Probes()

@@ -2,15 +2,13 @@ package director
 
 import (
 	"context"
-	"errors"
-	"net/netip"
-	"slices"
 	"time"
 
 	"shunt/api"
 	"shunt/forwarder"
 	"shunt/internal/config"
 	"shunt/internal/control"
+	"shunt/internal/delta"
 )
 
 // reloadWait is how long new realservers may take to be resolved before the new configuration is in force. Meanwhile the old
@@ -53,24 +51,11 @@ func (d *Director) reload(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	vips := cfg.VIPs()
-	now := d.inForce() // which the control socket may have made another than the file's
-	oldVIPs, oldNeighbours := now.vips, now.neighbours
-	// Frames to old and new VIPs are let in while both may be served.
-	if err := d.letIn(union(oldVIPs, vips)); err != nil {
-		return errors.Join(err, d.letIn(oldVIPs))
-	}
-	d.setTargets(append(slices.Clone(neighbours), fewer(oldNeighbours, neighbours)...))
-	d.awaitNeighbours(neighbours, reloadWait)
-	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
-		d.setTargets(oldNeighbours)
-		return errors.Join(err, d.letIn(oldVIPs))
-	}
-	d.setTargets(neighbours)
-	d.warnOwnVIPs(vips, ownAddresses())
-	d.setVIPs(vips)
-	if err := d.letIn(vips); err != nil {
-		d.log.Error("the filters still accept frames to removed VIPs", "error", err)
+	change := delta.Change{VIPs: cfg.VIPs(), Realservers: neighbours, All: true, Wait: reloadWait}
+	if err := d.teller.Change(change, func() error {
+		return d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) })
+	}); err != nil {
+		return err
 	}
 	d.warnRestart(cfg)
 	if d.opt.Level != nil {
@@ -81,32 +66,7 @@ func (d *Director) reload(cfg *config.Config) error {
 	d.forget()
 	d.reloads.Add(1)
 	d.logPlan(plan)
-	d.log.Info("the configuration is in force", "file", cfg.Path, "vips", len(vips), "services", len(plan.Services), "realservers", len(neighbours))
-	return nil
-}
-
-// letIn sets the filters of the rings, and the guard.
-func (d *Director) letIn(vips []netip.Addr) error {
-	if err := d.setFilters(vips); err != nil || d.guard == nil {
-		return err
-	}
-	return d.guard.SetVIPs(vips)
-}
-
-// letInToo is letIn where it is known what differs from before, and the interfaces are the same.
-func (d *Director) letInToo(vips, come, gone []netip.Addr) error {
-	if err := d.setFilters(vips); err != nil || d.guard == nil {
-		return err
-	}
-	return d.guard.ChangeVIPs(vips, come, gone)
-}
-
-func (d *Director) setFilters(vips []netip.Addr) error {
-	for _, r := range d.rings {
-		if err := r.SetVIPs(vips); err != nil {
-			return err
-		}
-	}
+	d.log.Info("the configuration is in force", "file", cfg.Path, "vips", len(change.VIPs), "services", len(plan.Services), "realservers", len(neighbours))
 	return nil
 }
 

@@ -28,7 +28,7 @@ func (d *Director) watch(ctx context.Context) {
 			if err := d.engine.Maintain(); err != nil {
 				d.log.Error("maintenance of the engine failed", "error", err)
 			}
-			d.askSuspects()
+			d.neighbours.suspect(d.engine.Suspects())
 			if err := d.engine.StateError(); (err != nil) != spoilt {
 				if spoilt = err != nil; spoilt {
 					d.log.Error("connections will be lost when this director stops", "error", err)
