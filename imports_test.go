@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"forwarder/replay": {"forwarder", "forwarder/frame"},
 	"arpd":             {"forwarder/frame"},
 	"internal/config":  {"api", "internal/readfile", "forwarder", "forwarder/ring", "forwarder/frame", "scheduler"},
+	"internal/delta":   {"forwarder", "forwarder/frame", "internal/config"},
 	"api":              {},
 	"cmd/shunt":        {"api", "docs", "internal/..."},
 }

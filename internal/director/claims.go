@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"shunt/arpd"
 	"shunt/forwarder/frame"
 )
 
@@ -51,4 +52,37 @@ func (c *claims) tell(what claim, now time.Time) (tell bool, untold int) {
 	}
 	c.told[what] = now
 	return true, 0
+}
+
+// conflict warns of somebody else who claims a VIP.
+func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
+	now := time.Now()
+	who := d.neighbours.realserverAt(mac, vip.Is6())
+	tell, untold := d.outcomes.claimed(vip, mac, l.name, who, now)
+	if untold > 0 {
+		d.log.Error("too many hosts claim VIPs to log each one: possibly a flood of forged ARP", "claims", untold, "interface", l.iface)
+	}
+	if !tell {
+		return
+	}
+	log := d.log.With("vip", vip, "mac", mac, "interface", l.iface)
+	if who.IsValid() && vip.Is6() {
+		log.Error("a realserver answers neighbour solicitations for the VIP: its clients bypass the director; on the realserver, "+
+			"configure the VIP on lo and on no other interface", "realserver", who)
+		return
+	}
+	if who.IsValid() {
+		log.Error("a realserver answers ARP for the VIP: its clients bypass the director; on the realserver, set net.ipv4.conf.all.arp_ignore=1 "+
+			"and net.ipv4.conf.all.arp_announce=2, and configure the VIP on lo", "realserver", who)
+		return
+	}
+	log.Error("another host claims the VIP by ARP: each client reaches either that host or the director; find the host by its MAC")
+}
+
+// disputed warns of somebody else who answers for a realserver.
+func (d *Director) disputed(l *leg, n arpd.Neighbour) {
+	if d.outcomes.disputed(claim{n.Addr, n.Rival}, n.Disputed) {
+		d.log.Error("two hosts answer ARP for the realserver: the known MAC is kept; find the other host by its MAC, or set the realserver's MAC in the "+
+			"configuration (mac:)", "realserver", n.Addr, "mac", n.MAC, "other", n.Rival, "leg", l.name)
+	}
 }

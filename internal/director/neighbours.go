@@ -164,31 +164,6 @@ func (n *neighbours) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
 	return who
 }
 
-// conflict warns of somebody else who claims a VIP.
-func (d *Director) conflict(l *leg, vip netip.Addr, mac frame.MAC) {
-	now := time.Now()
-	who := d.neighbours.realserverAt(mac, vip.Is6())
-	tell, untold := d.outcomes.claimed(vip, mac, l.name, who, now)
-	if untold > 0 {
-		d.log.Error("too many hosts claim VIPs to log each one: possibly a flood of forged ARP", "claims", untold, "interface", l.iface)
-	}
-	if !tell {
-		return
-	}
-	log := d.log.With("vip", vip, "mac", mac, "interface", l.iface)
-	if who.IsValid() && vip.Is6() {
-		log.Error("a realserver answers neighbour solicitations for the VIP: its clients bypass the director; on the realserver, "+
-			"configure the VIP on lo and on no other interface", "realserver", who)
-		return
-	}
-	if who.IsValid() {
-		log.Error("a realserver answers ARP for the VIP: its clients bypass the director; on the realserver, set net.ipv4.conf.all.arp_ignore=1 "+
-			"and net.ipv4.conf.all.arp_announce=2, and configure the VIP on lo", "realserver", who)
-		return
-	}
-	log.Error("another host claims the VIP by ARP: each client reaches either that host or the director; find the host by its MAC")
-}
-
 // suspect asks for realservers that clients had to repeat a SYN to: their cable may have been pulled.
 func (n *neighbours) suspect(hops []forwarder.Hop) {
 	of := map[frame.Leg][]netip.Addr{}
@@ -197,14 +172,6 @@ func (n *neighbours) suspect(hops []forwarder.Hop) {
 	}
 	for leg, addrs := range of {
 		n.links[leg].Suspect(addrs)
-	}
-}
-
-// disputed warns of somebody else who answers for a realserver.
-func (d *Director) disputed(l *leg, n arpd.Neighbour) {
-	if d.outcomes.disputed(claim{n.Addr, n.Rival}, n.Disputed) {
-		d.log.Error("two hosts answer ARP for the realserver: the known MAC is kept; find the other host by its MAC, or set the realserver's MAC in the "+
-			"configuration (mac:)", "realserver", n.Addr, "mac", n.MAC, "other", n.Rival, "leg", l.name)
 	}
 }
 

@@ -92,7 +92,7 @@ var (
 	others = &delta.Delta{Resolve: []config.Neighbour{{Address: rip1}}, Forget: []forwarder.Hop{{Addr: rip2}}}
 )
 
-// both calls what a change calls.
+// tellBoth calls what a change calls.
 func tellBoth(t *testing.T, s delta.Subscriber, before, after *delta.Delta) {
 	t.Helper()
 	if err := errors.Join(s.Prepare(before), s.Settle(after)); err != nil {
@@ -299,9 +299,9 @@ func TestNeighboursLogged(t *testing.T) {
 		want  string
 	}{
 		{frame.MAC{2, 1}, arpd.Resolved, "level=INFO msg=realserver "},
-		{frame.MAC{2, 2}, arpd.Resolved, "the realserver has another MAC"},
-		{frame.MAC{2, 9}, arpd.Resolved, "level=ERROR msg=\"the realserver's MAC is one that clients' frames come from"},
-		{frame.MAC{2, 9}, arpd.Failed, "level=WARN msg=\"the realserver does not answer ARP"},
+		{frame.MAC{2, 2}, arpd.Resolved, "realserver MAC changed"},
+		{frame.MAC{2, 9}, arpd.Resolved, "level=ERROR msg=\"the realserver's MAC is also the source MAC of client frames"},
+		{frame.MAC{2, 9}, arpd.Failed, "level=WARN msg=\"realserver does not answer ARP"},
 	} {
 		log.Reset()
 		n.learn(0, []arpd.Neighbour{{Addr: rip1, MAC: c.mac, State: c.state}})
