@@ -18,7 +18,8 @@ import (
 	"shunt/internal/config"
 )
 
-// A Delta is what one step of a change brings and takes. Subscribers must not change it, nor keep its slices.
+// A Delta is what one step of a change brings and takes. Subscribers must not change it. They may keep its slices, which stay as
+// they are.
 type Delta struct {
 	VIPs []netip.Addr // all VIPs when the step is done, sorted; only there if VIPs come or go, or if Interfaces or Own is there
 	Come []netip.Addr // VIPs that come, each once
@@ -63,7 +64,8 @@ type Teller struct {
 	engine      Engine
 	log         *slog.Logger
 	subscribers []Subscriber
-	vips        map[netip.Addr]bool         // as they were told
+	vips        map[netip.Addr]bool         // as they were told, and
+	sorted      []netip.Addr                // the same; each change makes another slice
 	hops        map[forwarder.Hop]frame.MAC // with their static MACs, as they were told
 }
 
@@ -126,6 +128,10 @@ func (t *Teller) begin(c *Change) *step {
 		t.hops[h] = n.MAC
 		s.Resolve = append(s.Resolve, n)
 	}
+	if len(s.Come) > 0 { // which are few in most cases: sorting what is nearly sorted takes little
+		t.sorted = slices.Concat(t.sorted, s.Come)
+		slices.SortFunc(t.sorted, netip.Addr.Compare)
+	}
 	s.VIPs = t.all(&s.Delta)
 	return s
 }
@@ -143,7 +149,7 @@ func (t *Teller) after(s *step, refused bool) *Delta {
 		hops = append(hops, forwarder.Hop{Leg: n.Leg, Addr: n.Address})
 	}
 	if s.change.All {
-		vips, hops = slices.SortedFunc(maps.Keys(t.vips), netip.Addr.Compare), slices.Collect(maps.Keys(t.hops))
+		vips, hops = t.sorted, slices.Collect(maps.Keys(t.hops))
 	}
 	for _, v := range vips {
 		if t.vips[v] && !t.engine.Serves(v) {
@@ -163,6 +169,9 @@ func (t *Teller) after(s *step, refused bool) *Delta {
 			d.Resolve = append(d.Resolve, config.Neighbour{Leg: h.Leg, Address: h.Addr, MAC: mac})
 		}
 	}
+	if len(d.Gone) > 0 {
+		t.sorted = slices.DeleteFunc(slices.Clone(t.sorted), func(v netip.Addr) bool { return !t.vips[v] })
+	}
 	d.VIPs = t.all(d)
 	return d
 }
@@ -172,5 +181,5 @@ func (t *Teller) all(d *Delta) []netip.Addr {
 	if len(d.Come)+len(d.Gone) == 0 && d.Interfaces == nil && d.Own == nil {
 		return nil
 	}
-	return slices.SortedFunc(maps.Keys(t.vips), netip.Addr.Compare)
+	return t.sorted
 }
