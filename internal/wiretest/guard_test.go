@@ -97,12 +97,12 @@ func (w *world) localRoute() error {
 // guarded counts what the guard on an interface has dropped.
 func (w *world) guarded(name string) (n uint64) {
 	w.t.Helper()
+	table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: w.tableOn(name)} // which asks the host, too
 	w.must(w.Director.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return err
 		}
-		table := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: w.tableOn(name)}
 		rules, err := c.GetRules(table, &nftables.Chain{Table: table, Name: "ingress"})
 		for _, r := range rules {
 			for _, e := range r.Exprs {
