@@ -70,7 +70,8 @@ func interfaceDeletedAndMadeAnew(t *testing.T, w *world, workers int) {
 			w.pagesByTalk(4)
 		}
 	}
-	if n, want := w.packetSockets(), len(legsOf(w.Topology))*(2*workers+1); n != want {
+	// A ring has two sockets on each leg, and ARP has two.
+	if n, want := w.packetSockets(), len(legsOf(w.Topology))*(2*workers+2); n != want {
 		t.Errorf("the director has %d packet sockets, not %d", n, want)
 	}
 }
@@ -132,7 +133,7 @@ func interfaceRenamed(t *testing.T, w *world) {
 		w.must(w.Director.Netlink().LinkSetUp(link))
 		w.logged("interface renamed", "interface="+to)
 		w.pages(4, 1)
-		w.eventually("the guard is on the interface by its new name", func() bool { return slices.Equal(w.tables(), []string{"shunt_" + to}) })
+		w.eventually("the guard is on the interface by its new name", func() bool { return len(w.tables()) == 1 && strings.HasSuffix(w.tables()[0], "_"+to) })
 		before := w.guarded(to)
 		w.pages(1, 1)
 		if n := w.guarded(to); n <= before {
