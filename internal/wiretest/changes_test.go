@@ -61,7 +61,7 @@ func TestChangesAreSeen(t *testing.T) {
 	says("check --diff", w.shunt(0, "check", "--diff"), "a reload would change nothing")
 
 	says("drain", w.shunt(0, "drain", rip), rip+" of ", "weight 7 -> 0")
-	says("drain again", w.shunt(0, "drain", rip), "weight 0 already")
+	says("drain again", w.shunt(0, "drain", rip), "weight is already 0")
 	w.shunt(0, "ipvsadm", "-A", "-u", w.family.at(w.family.vip, "53"), "-s", "wrr")
 	w.shunt(0, "ipvsadm", "-a", "-u", w.family.at(w.family.vip, "53"), "-r", w.family.rip(3), "-w", "4")
 	w.shunt(0, "ipvsadm", "-d", "-t", w.family.at(w.family.vip, "80"), "-r", w.family.rip(1))
