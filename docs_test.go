@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -105,4 +106,80 @@ func TestLinks(t *testing.T) {
 			t.Errorf("no other document links to %s", name)
 		}
 	}
+}
+
+// TestArchitecture: the list of packages in ARCHITECTURE.md is complete and has no others.
+func TestArchitecture(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, m := range regexp.MustCompile(`(?m)^    ([a-z/]+)/  +[^ ]`).FindAllStringSubmatch(string(text), -1) {
+		listed = append(listed, m[1])
+	}
+	var packages []string
+	for _, name := range goList(t, "./...") {
+		if name, ok := strings.CutPrefix(name, "shunt/"); ok {
+			packages = append(packages, name)
+		}
+	}
+	for _, name := range packages {
+		if !slices.Contains(listed, name) {
+			t.Errorf("ARCHITECTURE.md does not list the package %s", name)
+		}
+	}
+	for _, name := range listed {
+		if !slices.Contains(packages, name) {
+			t.Errorf("ARCHITECTURE.md lists %s, which is not a package", name)
+		}
+	}
+}
+
+// TestLogMessages: the log messages in docs/running.md are those of the program.
+func TestLogMessages(t *testing.T) {
+	text, err := os.ReadFile("docs/running.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## The log\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	sources := goSources(t, "internal/director") + goSources(t, "cmd/shunt")
+	n := 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+			n++
+			if message := strings.TrimPrefix(m[1], "… "); !strings.Contains(sources, message) {
+				t.Errorf("docs/running.md has the log message %q, which the program does not write", m[1])
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("only %d log messages were found", n)
+	}
+}
+
+// goSources returns the text of the Go files of a directory, without tests.
+func goSources(t *testing.T, dir string) string {
+	t.Helper()
+	names, err := filepath.Glob(dir + "/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(text)
+	}
+	return b.String()
 }
