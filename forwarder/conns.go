@@ -73,7 +73,7 @@ func (e *Engine) targets(addr netip.Addr) map[ServiceKey]uint32 {
 	out := map[ServiceKey]uint32{}
 	for h, state := range c.hops {
 		for _, d := range state.dests {
-			if h.addr == addr && d.available() {
+			if h.Addr == addr && d.available() {
 				out[d.service.spec.Key()] = d.id
 			}
 		}

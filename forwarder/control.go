@@ -43,7 +43,7 @@ type Control struct {
 	groupIDs  map[ServiceKey]uint16
 	vipAddrs  []frame.Addr
 	vipUse    map[netip.Addr]int // how many matches of services have it
-	hops      map[hop]*hopState
+	hops      map[Hop]*hopState
 	macs      map[frame.MAC]int       // how many hops that are in use, and legs, have it
 	clients   map[frame.MAC]time.Time // see noteClients
 	loads     scheduler.Loads
@@ -75,12 +75,6 @@ type hopState struct {
 	mac   frame.MAC
 	asked bool         // nobody knows yet whether somebody answers
 	dests []*destState // that live there, removed ones too as long as they are remembered
-}
-
-// hop is a realserver's place on the wire.
-type hop struct {
-	leg  frame.Leg
-	addr netip.Addr
 }
 
 type goneKey struct {
@@ -131,7 +125,7 @@ func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() t
 	c := &Control{
 		workers: workers, legs: legs, settings: settings, clock: clock,
 		services: map[ServiceKey]*serviceState{}, gone: map[goneKey]*destState{},
-		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, vipUse: map[netip.Addr]int{}, hops: map[hop]*hopState{},
+		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, vipUse: map[netip.Addr]int{}, hops: map[Hop]*hopState{},
 		macs: map[frame.MAC]int{}, clients: map[frame.MAC]time.Time{},
 		reshape: true,
 	}
@@ -175,8 +169,7 @@ func (c *Control) Update(fn func(tx *Tx) error) error {
 // A Neighbour is a realserver's address on a leg, and the MAC on which it answers; the zero MAC means that nobody answers, or
 // not yet. A realserver of which nothing was told is being asked for.
 type Neighbour struct {
-	Leg   frame.Leg
-	Addr  netip.Addr
+	Hop
 	MAC   frame.MAC
 	Asked bool // the MAC is not known yet, and its answer is awaited
 }
@@ -184,7 +177,7 @@ type Neighbour struct {
 // SetNeighbour tells on which MAC a realserver's address answers; the zero MAC means that nobody answers, which takes
 // the realserver out of scheduling until somebody does.
 func (c *Control) SetNeighbour(leg frame.Leg, addr netip.Addr, mac frame.MAC) error {
-	return c.SetNeighbours([]Neighbour{{Leg: leg, Addr: addr, MAC: mac}})
+	return c.SetNeighbours([]Neighbour{{Hop: Hop{leg, addr}, MAC: mac}})
 }
 
 // SetNeighbours is SetNeighbour for many at once, which costs little more than for one.
@@ -196,7 +189,7 @@ func (c *Control) SetNeighbours(list []Neighbour) error {
 		c.noteClients()
 	}
 	for _, n := range list {
-		h := c.hop(hop{n.Leg, n.Addr})
+		h := c.hop(n.Hop)
 		asked := n.Asked && n.MAC.IsZero()
 		if h.mac == n.MAC && h.asked == asked {
 			continue
@@ -223,7 +216,7 @@ func (c *Control) SetNeighbours(list []Neighbour) error {
 }
 
 // hop returns what is known of a hop, from now on.
-func (c *Control) hop(h hop) *hopState {
+func (c *Control) hop(h Hop) *hopState {
 	s := c.hops[h]
 	if s == nil {
 		s = &hopState{asked: true}

@@ -331,7 +331,7 @@ func TestAwaitedNeighbour(t *testing.T) {
 			t.Fatalf("explained as %q, want %q", x.Verdict, v)
 		}
 	}
-	at := forwarder.Neighbour{Leg: 0, Addr: server(1, false)}
+	at := forwarder.Neighbour{Hop: forwarder.Hop{Leg: 0, Addr: server(1, false)}}
 	told(0, forwarder.Unresolved)
 	r.must(r.SetNeighbours([]forwarder.Neighbour{at}))
 	told(1, forwarder.NoDestination)

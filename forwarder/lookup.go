@@ -7,11 +7,14 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Hop is where a realserver lives.
+// A Hop is where a realserver lives: its address, and the leg by which it is reached.
 type Hop struct {
 	Leg  frame.Leg
 	Addr netip.Addr
 }
+
+// hop is where the destination lives.
+func (d *Destination) hop() Hop { return Hop{d.Leg, d.Addr} }
 
 // Lookup returns the service with this key.
 func (c *Control) Lookup(key ServiceKey) (s Service, ok bool) {
@@ -60,7 +63,7 @@ func (c *Control) HopsOf(key ServiceKey) (out []Hop) {
 	defer c.mu.Unlock()
 	if svc := c.services[key]; svc != nil {
 		for _, d := range svc.dests {
-			out = append(out, Hop{d.spec.Leg, d.spec.Addr})
+			out = append(out, d.spec.hop())
 		}
 	}
 	return out
@@ -101,7 +104,7 @@ func (c *Control) Hops() []Hop {
 	out := make([]Hop, 0, len(c.hops))
 	for h, state := range c.hops {
 		if state.inUse() {
-			out = append(out, Hop{h.leg, h.addr})
+			out = append(out, h)
 		}
 	}
 	return out
@@ -111,7 +114,7 @@ func (c *Control) Hops() []Hop {
 func (c *Control) InUse(h Hop) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	state := c.hops[hop{h.Leg, h.Addr}]
+	state := c.hops[h]
 	return state != nil && state.inUse()
 }
 

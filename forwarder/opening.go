@@ -60,7 +60,7 @@ func openingHeader(t *frame.Tuple) []byte {
 // leg and no MAC.
 func (c *Control) wayOf(a frame.Addr) (frame.Leg, frame.MAC) {
 	for i := range c.snap.legs {
-		if h := c.hops[hop{frame.Leg(i), a.Netip()}]; h != nil && !h.mac.IsZero() {
+		if h := c.hops[Hop{frame.Leg(i), a.Netip()}]; h != nil && !h.mac.IsZero() {
 			return frame.Leg(i), h.mac
 		}
 	}

@@ -38,7 +38,7 @@ func neighbours(p *forwarder.Plan) []forwarder.Neighbour {
 	for i := range p.Services {
 		for _, d := range p.Services[i].Destinations {
 			a := d.Addr.As4()
-			out = append(out, forwarder.Neighbour{Leg: d.Leg, Addr: d.Addr, MAC: frame.MAC{2, 0, 1, a[1], a[2], a[3]}})
+			out = append(out, forwarder.Neighbour{Hop: forwarder.Hop{Leg: d.Leg, Addr: d.Addr}, MAC: frame.MAC{2, 0, 1, a[1], a[2], a[3]}})
 		}
 	}
 	return out

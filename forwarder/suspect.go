@@ -23,7 +23,7 @@ func (c *Control) Suspects() (out []Hop) {
 				continue
 			}
 			d := c.dests[n-1]
-			if h := (Hop{d.spec.Leg, d.spec.Addr}); !seen[h] {
+			if h := d.spec.hop(); !seen[h] {
 				seen[h] = true
 				out = append(out, h)
 			}

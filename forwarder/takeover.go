@@ -69,7 +69,7 @@ func (s *state) restore(c *Control) error {
 		}
 		c.dests[id] = state
 		c.gone[d.goneKey] = state
-		c.join(state, c.hop(hop{addr: d.addr}))
+		c.join(state, c.hop(Hop{Addr: d.addr}))
 		c.touchedDests = append(c.touchedDests, state.id)
 	}
 	return nil

@@ -20,7 +20,7 @@ type Tx struct {
 	services, dests, macs int // how many were touched before it
 
 	newVIPs []netip.Addr // of services, and
-	newHops []hop        // of realservers that came: see checkMixed
+	newHops []Hop        // of realservers that came: see checkMixed
 }
 
 func (tx *Tx) rollback() {
@@ -252,15 +252,15 @@ func (tx *Tx) useVIPs(matches []Match, by int) {
 // checkMixed refuses a transaction after which an address would be a VIP and a realserver's.
 func (tx *Tx) checkMixed() error {
 	c := tx.c
-	both := func(h hop) bool { return c.hops[h] != nil && c.hops[h].inUse() && c.vipUse[h.addr] > 0 }
+	both := func(h Hop) bool { return c.hops[h] != nil && c.hops[h].inUse() && c.vipUse[h.Addr] > 0 }
 	for _, h := range tx.newHops {
 		if both(h) {
-			return fmt.Errorf("realserver %s is a VIP: a realserver is reached by an address of its own, and has the VIP on lo: %w", h.addr, ErrInvalid)
+			return fmt.Errorf("realserver %s is a VIP: a realserver is reached by an address of its own, and has the VIP on lo: %w", h.Addr, ErrInvalid)
 		}
 	}
 	for _, vip := range tx.newVIPs {
 		for leg := range c.legs {
-			if both(hop{frame.Leg(leg), vip}) {
+			if both(Hop{frame.Leg(leg), vip}) {
 				return fmt.Errorf("the VIP %s is a realserver's address: a realserver is reached by an address of its own: %w", vip, ErrInvalid)
 			}
 		}
@@ -321,11 +321,11 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 		state = &destState{id: id, service: svc, load: c.loads.New(), templates: new(atomic.Int32)}
 		c.dests[id] = state
 		tx.startCounting(id)
-		c.join(state, c.hop(hop{d.Leg, d.Addr}))
+		c.join(state, c.hop(d.hop()))
 		tx.undo = append(tx.undo, func() { c.leave(state); c.dests[id] = nil; c.freeDests = append(c.freeDests, id) })
 	}
 	tx.place(state, d)
-	tx.newHops = append(tx.newHops, hop{d.Leg, d.Addr})
+	tx.newHops = append(tx.newHops, d.hop())
 	if d.Weight > 0 {
 		state.lastWeight = d.Weight
 		c.arrives(state)
@@ -342,7 +342,7 @@ func (tx *Tx) place(state *destState, d Destination) {
 	c := tx.c
 	c.touchedDests = append(c.touchedDests, state.id)
 	state.spec = d
-	if h := c.hop(hop{d.Leg, d.Addr}); h != state.hop {
+	if h := c.hop(d.hop()); h != state.hop {
 		old := state.hop
 		c.leave(state)
 		c.join(state, h)

@@ -185,7 +185,7 @@ func verdictTable() []verdictCase {
 			r.must(r.SetNeighbour(0, server(1, false), frame.MAC{}))
 		}, ack},
 		{forwarder.Unresolved, "its realservers are being asked for", func(r *rig) {
-			r.must(r.SetNeighbours([]forwarder.Neighbour{{Addr: server(1, false), Asked: true}, {Addr: server(2, false)}}))
+			r.must(r.SetNeighbours([]forwarder.Neighbour{{Hop: forwarder.Hop{Addr: server(1, false)}, Asked: true}, {Hop: forwarder.Hop{Addr: server(2, false)}}}))
 		}, syn},
 		{forwarder.TableFull, "nothing may end for it", func(r *rig) {
 			r.set(func(s *forwarder.Settings) { s.RefuseWhenFull = true })

@@ -9,21 +9,14 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Neighbour is a realserver's address on the leg where it lives. MAC is zero unless the file gives it.
-type Neighbour struct {
-	Leg     frame.Leg
-	Address netip.Addr
-	MAC     frame.MAC
-}
-
-// Plan decides on which leg each realserver lives, and returns what the engine is to do and the neighbours that it needs.
+// Plan decides on which leg each realserver lives, and returns what the engine is to do and the neighbours that it needs, with a MAC where the file gives it.
 // networks has for each leg what is known of its interface, nil if nothing is; the networks that the file gives for a leg
 // come before. A realserver that is on none of them is an error.
-func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, error) {
+func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []forwarder.Neighbour, error) {
 	plan := forwarder.Plan{Settings: c.Settings}
-	var neighbours []Neighbour
+	var neighbours []forwarder.Neighbour
 	var wrong []misplaced
-	known := make(map[Neighbour]bool, len(c.placed))
+	known := make(map[forwarder.Neighbour]bool, len(c.placed))
 	for i := range c.Services {
 		s := &c.Services[i]
 		sp := forwarder.ServicePlan{Service: s.Service, Destinations: make([]forwarder.Destination, 0, len(s.Realservers))}
@@ -36,7 +29,7 @@ func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []Neighbour, e
 			sp.Destinations = append(sp.Destinations, forwarder.Destination{
 				Addr: r.Address, Port: s.port(), Weight: r.Weight, Upper: r.Upper, Lower: r.Lower, Leg: leg, Drain: r.Drain,
 			})
-			if n := (Neighbour{leg, r.Address, r.MAC}); !known[n] {
+			if n := (forwarder.Neighbour{Hop: forwarder.Hop{Leg: leg, Addr: r.Address}, MAC: r.MAC}); !known[n] {
 				known[n] = true
 				neighbours = append(neighbours, n)
 			}

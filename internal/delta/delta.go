@@ -15,7 +15,6 @@ import (
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 )
 
 // A Delta is what one step of a change brings and takes. Subscribers must not change it. They may keep its slices, which stay as
@@ -25,8 +24,8 @@ type Delta struct {
 	Come []netip.Addr // VIPs that come, each once
 	Gone []netip.Addr // VIPs that go, each once; only in Settle
 
-	Resolve []config.Neighbour // realservers that come to a leg, and those that get another static MAC
-	Forget  []forwarder.Hop    // realservers that leave a leg; only in Settle
+	Resolve []forwarder.Neighbour // realservers that come to a leg, and those that get another static MAC
+	Forget  []forwarder.Hop       // realservers that leave a leg; only in Settle
 
 	Interfaces []string      // names of the legs' interfaces, if one was replaced or renamed; otherwise nil
 	Own        []netip.Addr  // addresses of this host, if they may have changed; otherwise nil
@@ -51,12 +50,12 @@ type Engine interface {
 
 // A Change names what a transaction may bring or take. What it names and does not change is told to nobody.
 type Change struct {
-	VIPs        []netip.Addr       // of services that may come or go
-	Realservers []config.Neighbour // that may come or go; those that come have the MAC that the configuration gives, if any
-	All         bool               // all that was told before may go, too
-	Interfaces  []string           // as in Delta
-	Own         []netip.Addr       // as in Delta
-	Wait        time.Duration      // as in Delta
+	VIPs        []netip.Addr          // of services that may come or go
+	Realservers []forwarder.Neighbour // that may come or go; those that come have the MAC that the configuration gives, if any
+	All         bool                  // all that was told before may go, too
+	Interfaces  []string              // as in Delta
+	Own         []netip.Addr          // as in Delta
+	Wait        time.Duration         // as in Delta
 }
 
 // Teller tells the subscribers. It is not safe for several goroutines.
@@ -117,7 +116,7 @@ func (t *Teller) begin(c *Change) *step {
 		}
 	}
 	for _, n := range c.Realservers {
-		h := forwarder.Hop{Leg: n.Leg, Addr: n.Address}
+		h := n.Hop
 		mac, told := t.hops[h]
 		if told && mac == n.MAC {
 			continue
@@ -146,7 +145,7 @@ func (t *Teller) after(s *step, refused bool) *Delta {
 	}
 	vips, hops := s.change.VIPs, make([]forwarder.Hop, 0, len(s.change.Realservers))
 	for _, n := range s.change.Realservers {
-		hops = append(hops, forwarder.Hop{Leg: n.Leg, Addr: n.Address})
+		hops = append(hops, n.Hop)
 	}
 	if s.change.All {
 		vips, hops = t.sorted, slices.Collect(maps.Keys(t.hops))
@@ -166,7 +165,7 @@ func (t *Teller) after(s *step, refused bool) *Delta {
 	if refused {
 		for h, mac := range s.was {
 			t.hops[h] = mac
-			d.Resolve = append(d.Resolve, config.Neighbour{Leg: h.Leg, Address: h.Addr, MAC: mac})
+			d.Resolve = append(d.Resolve, forwarder.Neighbour{Hop: h, MAC: mac})
 		}
 	}
 	if len(d.Gone) > 0 {

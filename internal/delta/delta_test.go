@@ -15,7 +15,6 @@ import (
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 	"shunt/internal/delta"
 )
 
@@ -38,8 +37,8 @@ func hop(i int) forwarder.Hop {
 	return forwarder.Hop{Leg: frame.Leg(i % 2), Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})}
 }
 
-func server(i, mac int) config.Neighbour {
-	n := config.Neighbour{Leg: hop(i).Leg, Address: hop(i).Addr}
+func server(i, mac int) forwarder.Neighbour {
+	n := forwarder.Neighbour{Hop: hop(i)}
 	if mac > 0 {
 		n.MAC = frame.MAC{2, 0, 0, 0, 0, byte(mac)}
 	}
@@ -82,28 +81,28 @@ func TestOrder(t *testing.T) {
 			return nil
 		}
 	}
-	change := delta.Change{VIPs: []netip.Addr{vip(1), vip(1)}, Realservers: []config.Neighbour{server(1, 0), server(1, 0)}}
+	change := delta.Change{VIPs: []netip.Addr{vip(1), vip(1)}, Realservers: []forwarder.Neighbour{server(1, 0), server(1, 0)}}
 	if err := tell.Change(change, commit(1, 2, hop(1), hop(2))); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, &lines,
-		"a prepare [192.0.2.1] [] [{1 10.0.0.1 00:00:00:00:00:00}] [] of [192.0.2.1]",
-		"b prepare [192.0.2.1] [] [{1 10.0.0.1 00:00:00:00:00:00}] [] of [192.0.2.1]",
+		"a prepare [192.0.2.1] [] [{{1 10.0.0.1} 00:00:00:00:00:00 false}] [] of [192.0.2.1]",
+		"b prepare [192.0.2.1] [] [{{1 10.0.0.1} 00:00:00:00:00:00 false}] [] of [192.0.2.1]",
 		"engine",
 		"b settle [192.0.2.1] [] [] [] of [192.0.2.1]",
 		"a settle [192.0.2.1] [] [] [] of [192.0.2.1]")
-	change = delta.Change{VIPs: []netip.Addr{vip(2), vip(1)}, Realservers: []config.Neighbour{server(2, 0), server(1, 0)}}
+	change = delta.Change{VIPs: []netip.Addr{vip(2), vip(1)}, Realservers: []forwarder.Neighbour{server(2, 0), server(1, 0)}}
 	if err := tell.Change(change, commit(2, 1, hop(2), hop(1))); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, &lines,
-		"a prepare [192.0.2.2] [] [{0 10.0.0.2 00:00:00:00:00:00}] [] of [192.0.2.1 192.0.2.2]",
-		"b prepare [192.0.2.2] [] [{0 10.0.0.2 00:00:00:00:00:00}] [] of [192.0.2.1 192.0.2.2]",
+		"a prepare [192.0.2.2] [] [{{0 10.0.0.2} 00:00:00:00:00:00 false}] [] of [192.0.2.1 192.0.2.2]",
+		"b prepare [192.0.2.2] [] [{{0 10.0.0.2} 00:00:00:00:00:00 false}] [] of [192.0.2.1 192.0.2.2]",
 		"engine",
 		"b settle [192.0.2.2] [192.0.2.1] [] [{1 10.0.0.1}] of [192.0.2.2]",
 		"a settle [192.0.2.2] [192.0.2.1] [] [{1 10.0.0.1}] of [192.0.2.2]")
 	// What does not change is told to nobody.
-	change = delta.Change{VIPs: []netip.Addr{vip(2)}, Realservers: []config.Neighbour{server(2, 0)}, All: true}
+	change = delta.Change{VIPs: []netip.Addr{vip(2)}, Realservers: []forwarder.Neighbour{server(2, 0)}, All: true}
 	if err := tell.Change(change, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +197,7 @@ func (m *mirror) Settle(d *delta.Delta) error {
 
 func (m *mirror) resolve(d *delta.Delta) {
 	for _, n := range d.Resolve {
-		m.hops[forwarder.Hop{Leg: n.Leg, Addr: n.Address}] = n.MAC
+		m.hops[n.Hop] = n.MAC
 	}
 }
 
@@ -290,7 +289,7 @@ func BenchmarkChange10000(b *testing.B) {
 	for i := range 100_000 {
 		h := forwarder.Hop{Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
 		e.hops[h] = true
-		all.Realservers = append(all.Realservers, config.Neighbour{Address: h.Addr})
+		all.Realservers = append(all.Realservers, forwarder.Neighbour{Hop: h})
 		if i%10 == 0 {
 			v := netip.AddrFrom4([4]byte{172, byte(i >> 16), byte(i >> 8), byte(i)})
 			e.vips[v] = true
@@ -300,7 +299,7 @@ func BenchmarkChange10000(b *testing.B) {
 	if err := tell.Change(all, nil); err != nil {
 		b.Fatal(err)
 	}
-	one := delta.Change{VIPs: []netip.Addr{vip(1)}, Realservers: []config.Neighbour{server(1, 0)}}
+	one := delta.Change{VIPs: []netip.Addr{vip(1)}, Realservers: []forwarder.Neighbour{server(1, 0)}}
 	b.Run("one", func(b *testing.B) {
 		for i := range b.N {
 			_ = tell.Change(one, func() error {

@@ -10,7 +10,6 @@ import (
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/forwarder/ring"
-	"shunt/internal/config"
 	"shunt/internal/delta"
 )
 
@@ -158,8 +157,8 @@ func (d *Director) placeAnew() {
 				m.dest.Leg = leg
 				moves = append(moves, m)
 				mac := d.cfg.StaticMAC(r.Addr)
-				change.Realservers = append(change.Realservers, config.Neighbour{Leg: r.Leg, Address: r.Addr, MAC: mac},
-					config.Neighbour{Leg: leg, Address: r.Addr, MAC: mac})
+				change.Realservers = append(change.Realservers, forwarder.Neighbour{Hop: forwarder.Hop{Leg: r.Leg, Addr: r.Addr}, MAC: mac},
+					forwarder.Neighbour{Hop: forwarder.Hop{Leg: leg, Addr: r.Addr}, MAC: mac})
 			}
 			told[r.Addr] = true
 		}

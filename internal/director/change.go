@@ -193,7 +193,7 @@ func (t *translator) add(c *api.Change) error {
 
 // touch notes a hop where realservers come or go.
 func (t *translator) touch(h forwarder.Hop) {
-	t.change.Realservers = append(t.change.Realservers, config.Neighbour{Leg: h.Leg, Address: h.Addr, MAC: t.d.cfg.StaticMAC(h.Addr)})
+	t.change.Realservers = append(t.change.Realservers, forwarder.Neighbour{Hop: h, MAC: t.d.cfg.StaticMAC(h.Addr)})
 }
 
 // service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or as the configuration has

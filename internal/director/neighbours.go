@@ -10,7 +10,6 @@ import (
 	"shunt/arpd"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 	"shunt/internal/delta"
 )
 
@@ -51,13 +50,13 @@ func (n *neighbours) Settle(d *delta.Delta) error {
 }
 
 // change tells the legs whom else to resolve, and whom no more.
-func (n *neighbours) change(add []config.Neighbour, remove []forwarder.Hop) {
+func (n *neighbours) change(add []forwarder.Neighbour, remove []forwarder.Hop) {
 	more, less := make([]map[netip.Addr]frame.MAC, len(n.links)), make([][]netip.Addr, len(n.links))
 	for _, a := range add {
 		if more[a.Leg] == nil {
 			more[a.Leg] = map[netip.Addr]frame.MAC{}
 		}
-		more[a.Leg][a.Address] = a.MAC
+		more[a.Leg][a.Addr] = a.MAC
 	}
 	for _, h := range remove {
 		less[h.Leg] = append(less[h.Leg], h.Addr)
@@ -83,11 +82,11 @@ func (n *neighbours) at(h forwarder.Hop) arpd.Neighbour {
 
 // await waits until the MACs of all are known, or for as long as it may. It counts its turns instead of looking at a
 // clock: on a machine that is so busy, or stood still for so long, that nobody had a turn, the answers get theirs.
-func (n *neighbours) await(list []config.Neighbour, patience time.Duration) {
+func (n *neighbours) await(list []forwarder.Neighbour, patience time.Duration) {
 	const turn = 5 * time.Millisecond
 	for left := patience / turn; left > 0; left-- {
 		n.mu.Lock()
-		for len(list) > 0 && !n.known[forwarder.Hop{Leg: list[0].Leg, Addr: list[0].Address}].MAC.IsZero() {
+		for len(list) > 0 && !n.known[list[0].Hop].MAC.IsZero() {
 			list = list[1:] // of a hundred thousand, none is looked at twice
 		}
 		n.mu.Unlock()
@@ -107,7 +106,7 @@ func (n *neighbours) learn(leg frame.Leg, list []arpd.Neighbour) {
 	n.mu.Lock()
 	for i, now := range list {
 		h := forwarder.Hop{Leg: leg, Addr: now.Addr}
-		old[i], news[i] = n.known[h], forwarder.Neighbour{Leg: leg, Addr: now.Addr, MAC: now.MAC, Asked: now.State == arpd.Incomplete}
+		old[i], news[i] = n.known[h], forwarder.Neighbour{Hop: h, MAC: now.MAC, Asked: now.State == arpd.Incomplete}
 		n.known[h] = now
 	}
 	n.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"shunt/internal/config"
+	"shunt/forwarder"
 	"shunt/internal/delta"
 )
 
@@ -39,7 +39,7 @@ func (d *Director) subscribe() {
 func (d *Director) inForce() delta.Change {
 	c := delta.Change{VIPs: d.engine.VIPs()}
 	for _, h := range d.engine.Hops() {
-		c.Realservers = append(c.Realservers, config.Neighbour{Leg: h.Leg, Address: h.Addr, MAC: d.cfg.StaticMAC(h.Addr)})
+		c.Realservers = append(c.Realservers, forwarder.Neighbour{Hop: h, MAC: d.cfg.StaticMAC(h.Addr)})
 	}
 	return c
 }

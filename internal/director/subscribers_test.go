@@ -17,7 +17,6 @@ import (
 	"shunt/arpd"
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 	"shunt/internal/delta"
 )
 
@@ -89,7 +88,7 @@ var (
 	both   = []netip.Addr{vip1, vip2}
 	comes  = &delta.Delta{VIPs: both, Come: []netip.Addr{vip2}}
 	goes   = &delta.Delta{VIPs: []netip.Addr{vip2}, Come: []netip.Addr{vip2}, Gone: []netip.Addr{vip1}}
-	others = &delta.Delta{Resolve: []config.Neighbour{{Address: rip1}}, Forget: []forwarder.Hop{{Addr: rip2}}}
+	others = &delta.Delta{Resolve: []forwarder.Neighbour{{Hop: forwarder.Hop{Addr: rip1}}}, Forget: []forwarder.Hop{{Addr: rip2}}}
 )
 
 // tellBoth calls what a change calls.
@@ -236,7 +235,7 @@ func newNeighbours(log *slog.Logger) (n *neighbours, e *learner, a, b *calls) {
 // Each leg is told of its own realservers, and what is known of those that went is forgotten.
 func TestNeighboursFollow(t *testing.T) {
 	n, e, a, b := newNeighbours(slog.New(slog.DiscardHandler))
-	d := &delta.Delta{Resolve: []config.Neighbour{{Leg: 0, Address: rip1}, {Leg: 1, Address: rip2}}}
+	d := &delta.Delta{Resolve: []forwarder.Neighbour{{Hop: forwarder.Hop{Leg: 0, Addr: rip1}}, {Hop: forwarder.Hop{Leg: 1, Addr: rip2}}}}
 	if err := n.Prepare(d); err != nil {
 		t.Error(err)
 	}
@@ -265,7 +264,7 @@ func TestNeighboursFollow(t *testing.T) {
 func TestNeighboursAwaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _, _, _ := newNeighbours(slog.New(slog.DiscardHandler))
-		d := &delta.Delta{Resolve: []config.Neighbour{{Leg: 0, Address: rip1}}, Wait: time.Second}
+		d := &delta.Delta{Resolve: []forwarder.Neighbour{{Hop: forwarder.Hop{Leg: 0, Addr: rip1}}}, Wait: time.Second}
 		wait := func() time.Duration {
 			began := time.Now()
 			if err := n.Prepare(d); err != nil {

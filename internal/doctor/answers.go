@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 )
 
 // checkAnswers judges who answered, and returns the realservers' MACs.
@@ -14,11 +14,11 @@ func (f *facts) checkAnswers(r *Report, e *ear) map[netip.Addr]frame.MAC {
 	before := len(r.Findings)
 	asked := 0
 	for _, n := range f.neighbours {
-		if _, own := f.own[n.Address]; own || !f.legs[n.Leg].usable() {
+		if _, own := f.own[n.Addr]; own || !f.legs[n.Leg].usable() {
 			continue
 		}
 		asked++
-		f.checkNeighbour(r, n, e.who(question{n.Leg, n.Address}), macs)
+		f.checkNeighbour(r, n, e.who(question{n.Leg, n.Addr}), macs)
 	}
 	if len(r.Findings) == before && asked > 0 {
 		r.well("%s: the MAC of each is known", plural(asked, "realserver"))
@@ -38,25 +38,25 @@ func (f *facts) checkAnswers(r *Report, e *ear) map[netip.Addr]frame.MAC {
 }
 
 // checkNeighbour looks at the answers for a realserver's address.
-func (f *facts) checkNeighbour(r *Report, n config.Neighbour, who []frame.MAC, macs map[netip.Addr]frame.MAC) {
+func (f *facts) checkNeighbour(r *Report, n forwarder.Neighbour, who []frame.MAC, macs map[netip.Addr]frame.MAC) {
 	leg := f.legs[n.Leg].cfg.Name
 	switch {
 	case len(who) == 0 && n.MAC.IsZero():
 		severity := Error
-		if f.drained(n.Address) {
+		if f.drained(n.Addr) {
 			severity = Warning
 		}
-		r.find(severity, "unresolved", fmt.Sprintf("realserver %s does not answer on leg %s: its MAC is unknown, and it gets no connections", n.Address, leg),
+		r.find(severity, "unresolved", fmt.Sprintf("realserver %s does not answer on leg %s: its MAC is unknown, and it gets no connections", n.Addr, leg),
 			fmt.Sprintf("%d requests, no answer", rounds), "check that it is up and in this layer-2 network, and check leg:, networks: and vlan:; if it does not speak ARP, write its mac:")
 	case len(who) > 1:
-		r.find(Error, "duplicate-rip", fmt.Sprintf("several hosts answer for the address of realserver %s", n.Address), fmt.Sprintf("on leg %s %v answered", leg, who),
+		r.find(Error, "duplicate-rip", fmt.Sprintf("several hosts answer for the address of realserver %s", n.Addr), fmt.Sprintf("on leg %s %v answered", leg, who),
 			"give each host its own address")
 	case !n.MAC.IsZero() && len(who) == 1 && who[0] != n.MAC:
-		r.find(Error, "static-mac", fmt.Sprintf("realserver %s: its MAC differs from the configuration", n.Address),
+		r.find(Error, "static-mac", fmt.Sprintf("realserver %s: its MAC differs from the configuration", n.Addr),
 			fmt.Sprintf("mac: %s, but %s answers", n.MAC, who[0]), "correct mac:, or remove it")
 	}
 	if len(who) > 0 && n.MAC.IsZero() {
-		macs[n.Address] = who[0]
+		macs[n.Addr] = who[0]
 	}
 }
 

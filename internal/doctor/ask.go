@@ -204,8 +204,8 @@ func (e *ear) question(leg frame.Leg, addr netip.Addr) error {
 func (f *facts) targets(leg frame.Leg) []netip.Addr {
 	out := append(f.cfg.VIPs(), f.maybe...)
 	for _, n := range f.neighbours {
-		if _, own := f.own[n.Address]; n.Leg == leg && !own {
-			out = append(out, n.Address)
+		if _, own := f.own[n.Addr]; n.Leg == leg && !own {
+			out = append(out, n.Addr)
 		}
 	}
 	return out

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shunt/api"
+	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
 )
@@ -34,7 +35,7 @@ services: [{address: 192.168.10.100, port: 80, realservers: [{address: 10.10.0.1
 		guards: map[string]string{"eth0": "shunt_1_eth0", "eth1": "shunt_1_eth1"}, capRaw: true, capAdmin: true,
 		status: &api.Overview{Now: now, Status: api.Status{Version: "1",
 			Counters: map[string]uint64{"leg.eth0.received": 1000, "arp.eth0.conflicts": 7}, Verdicts: map[string]uint64{"forwarded": 900}}},
-		neighbours: []config.Neighbour{{Leg: 1, Address: netip.MustParseAddr("10.10.0.11")}},
+		neighbours: []forwarder.Neighbour{{Hop: forwarder.Hop{Leg: 1, Addr: netip.MustParseAddr("10.10.0.11")}}},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/api"
+	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
 	"shunt/internal/guard"
@@ -28,7 +29,7 @@ type facts struct {
 	guards             map[string]string // the guard's tables by their interfaces
 	guardErr           error             // that there are guards could not be found out
 	capRaw, capAdmin   bool              // of this process
-	neighbours         []config.Neighbour
+	neighbours         []forwarder.Neighbour
 	working            map[netip.Addr]bool // see drained; nil until it is asked for
 	planErr            error
 

@@ -83,8 +83,8 @@ func (f *facts) checkPlan(r *Report) {
 		r.find(Error, "no-leg", "realservers are on no leg", f.planErr.Error(), "give the leg's interface an address in the network, or write networks: or leg:")
 	}
 	for _, n := range f.neighbours {
-		if name, own := f.own[n.Address]; own {
-			r.find(Warning, "own-realserver", fmt.Sprintf("realserver %s is this host", n.Address), "it is an address of "+name,
+		if name, own := f.own[n.Addr]; own {
+			r.find(Warning, "own-realserver", fmt.Sprintf("realserver %s is this host", n.Addr), "it is an address of "+name,
 				"run the realserver on another host or in its own network namespace")
 		}
 	}
@@ -167,7 +167,7 @@ func (f *facts) checkSourceMAC(r *Report) {
 		for _, n := range f.neighbours {
 			if l := &f.legs[n.Leg]; l.cfg.Public {
 				r.find(Error, "source-mac", "source_mac: preserve on a leg with both clients and realservers: "+poison,
-					fmt.Sprintf("realserver %s is on %s, which is public", n.Address, l.cfg.Name), "source_mac: auto")
+					fmt.Sprintf("realserver %s is on %s, which is public", n.Addr, l.cfg.Name), "source_mac: auto")
 				return
 			}
 		}
@@ -202,7 +202,7 @@ func (f *facts) macs() map[netip.Addr]frame.MAC {
 	out := map[netip.Addr]frame.MAC{}
 	for _, n := range f.neighbours {
 		if !n.MAC.IsZero() {
-			out[n.Address] = n.MAC
+			out[n.Addr] = n.MAC
 		}
 	}
 	return out

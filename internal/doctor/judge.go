@@ -24,7 +24,7 @@ type pair struct {
 func (f *facts) pairs(macs map[netip.Addr]frame.MAC) (out []*pair) {
 	legs := map[netip.Addr]frame.Leg{}
 	for _, n := range f.neighbours {
-		legs[n.Address] = n.Leg
+		legs[n.Addr] = n.Leg
 	}
 	known := map[[2]netip.Addr]*pair{}
 	for i := range f.cfg.Services {

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"shunt/forwarder"
 	"shunt/forwarder/frame"
-	"shunt/internal/config"
 )
 
 // A stranger is an address outside of the realservers' networks. A realserver that is pinged from
@@ -63,15 +63,15 @@ func (f *facts) network(leg frame.Leg, rip netip.Addr) netip.Prefix {
 
 // inside reports whether an address is in the network of a realserver.
 func (f *facts) inside(a netip.Addr) bool {
-	return slices.ContainsFunc(f.neighbours, func(n config.Neighbour) bool {
-		return n.Address.Is6() == a.Is6() && f.network(n.Leg, n.Address).Contains(a)
+	return slices.ContainsFunc(f.neighbours, func(n forwarder.Neighbour) bool {
+		return n.Addr.Is6() == a.Is6() && f.network(n.Leg, n.Addr).Contains(a)
 	})
 }
 
 // taken reports whether an address is known to be somebody's.
 func (f *facts) taken(a netip.Addr) bool {
 	_, mine := f.own[a]
-	return mine || slices.Contains(f.cfg.VIPs(), a) || slices.ContainsFunc(f.neighbours, func(n config.Neighbour) bool { return n.Address == a })
+	return mine || slices.Contains(f.cfg.VIPs(), a) || slices.ContainsFunc(f.neighbours, func(n forwarder.Neighbour) bool { return n.Addr == a })
 }
 
 // candidates chooses addresses near the VIPs that may be nobody's: of IPv4 among the sixteen that

@@ -52,13 +52,13 @@ func buildFor(cfg *config.Config, epoch int64, exact bool) (*built, error) {
 		return nil, fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
 	}
 	for _, n := range neighbours {
-		r := Realserver{Address: n.Address, MAC: n.MAC.String(), Origin: "configured", Leg: legs[n.Leg].Name}
+		r := Realserver{Address: n.Addr, MAC: n.MAC.String(), Origin: "configured", Leg: legs[n.Leg].Name}
 		if n.MAC.IsZero() {
-			n.MAC = realserverMAC(n.Address)
+			n.MAC = realserverMAC(n.Addr)
 			r.MAC, r.Origin = n.MAC.String(), "derived"
 		}
 		b.realservers = append(b.realservers, r)
-		if err = b.engine.SetNeighbour(n.Leg, n.Address, n.MAC); err != nil {
+		if err = b.engine.SetNeighbour(n.Leg, n.Addr, n.MAC); err != nil {
 			break
 		}
 	}
