@@ -60,7 +60,7 @@ func (d *Director) translate(changes []api.Change) (*translator, error) {
 // make makes the changes, keeps them, and tells which was refused.
 func (t *translator) make(changes []api.Change) (at int, err error) {
 	if at, err = t.commit(); err == nil && len(t.zero) < len(changes) {
-		t.d.keep(changes)
+		t.d.kept.Keep(changes)
 	}
 	for i := range t.zero {
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
 	"shunt/internal/config"
+	"shunt/internal/keptfile"
 )
 
 // changer is as much of a director as changing services needs: its only leg has all realservers, and 192.0.2.7 is its host's.
@@ -28,8 +29,17 @@ services: [{name: web, address: 192.0.2.1, port: 80, realservers: [{address: 10.
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := keeper(t, t.TempDir())
-	d.cfg = cfg
+	engine, err := forwarder.New(forwarder.Config{Legs: []forwarder.Leg{{Name: "a"}}, Flows: 1024, Settings: forwarder.DefaultSettings()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	log := slog.New(slog.DiscardHandler)
+	d := &Director{log: log, cfg: cfg, engine: engine, kept: keptfile.NewKeeper(log)}
 	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
 		t.Fatal(err)
 	}

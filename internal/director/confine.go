@@ -33,7 +33,7 @@ func (d *Director) giveUp() {
 func (d *Director) policy() confine.Policy {
 	p := confine.Policy{Read: append(configDirs(d.cfg.Path), readAlways...)}
 	p.Read = append(p.Read, webFiles(d.cfg.HTTP.WebConfig)...)
-	if dir := d.kept.dir; dir != nil {
+	if dir := d.kept.Dir(); dir != nil {
 		p.Write = append(p.Write, dir.Name())
 	}
 	if dir := d.cfg.ProcDir; dir != "" {

@@ -25,6 +25,7 @@ import (
 	"shunt/internal/delta"
 	"shunt/internal/guard"
 	"shunt/internal/ipvsadm"
+	"shunt/internal/keptfile"
 	"shunt/internal/owndir"
 	"shunt/internal/statuspage"
 )
@@ -48,13 +49,12 @@ type Director struct {
 
 	mu   sync.Mutex // one change of the configuration at a time
 	cfg  *config.Config
-	kept kept
+	kept *keptfile.Keeper // of changes by the control socket
 	// unkeptWhy says why the connections end with the process, from the start on; "" if they do not.
 	unkeptWhy string
 	// confinement is what was given up at the start; nil: nothing.
 	confinement atomic.Pointer[api.Confinement]
 	reloads     atomic.Uint64
-	changes     atomic.Uint64                 // by the control socket, since the configuration was read
 	read        atomic.Pointer[config.Config] // cfg, for who does not wait for a change under way
 	teller      *delta.Teller                 // of all that follow the engine
 
@@ -85,7 +85,7 @@ const resolveWait = time.Second
 func Start(cfg *config.Config, opt Options) (*Director, error) {
 	d := &Director{
 		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),
-		outcomes: outcomes{conflicts: map[claim]*api.Conflict{}},
+		kept: keptfile.NewKeeper(opt.Log), outcomes: outcomes{conflicts: map[claim]*api.Conflict{}},
 	}
 	d.read.Store(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -146,7 +146,7 @@ func (d *Director) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if d.changes.Load() > 0 { // what is in force is not the file's
+	if d.kept.Changes() > 0 { // what is in force is not the file's
 		plan = *planOf(d.engine.Services(), d.engine.Settings())
 	}
 	all := d.inForce()
@@ -263,7 +263,7 @@ func (d *Director) build(plan forwarder.Plan) error {
 	if err != nil {
 		return err
 	}
-	kept, since := d.recall()
+	kept, since := d.kept.Recall(digest(d.cfg))
 	if kept != nil {
 		plan = d.possible(kept)
 	}
@@ -324,6 +324,6 @@ func (d *Director) Close() error {
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close())
 	}
-	d.kept.close() // what it has is for the next process, as the engine's state is
+	d.kept.Close() // what it has is for the next process, as the engine's state is
 	return errors.Join(errs...)
 }

@@ -19,7 +19,7 @@ type drift struct {
 // Drift tells how the running configuration differs from the one that was read last. It is found
 // anew after changes only: there may be very many services.
 func (d *Director) Drift() api.Drift {
-	read, changes := d.read.Load(), d.changes.Load() // before the services: a change that comes meanwhile is looked at again
+	read, changes := d.read.Load(), d.kept.Changes() // before the services: a change that comes meanwhile is looked at again
 	if changes == 0 {
 		return api.Drift{Differences: []api.Difference{}}
 	}

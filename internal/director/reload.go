@@ -63,7 +63,7 @@ func (d *Director) reload(cfg *config.Config) error {
 	}
 	d.cfg = cfg
 	d.read.Store(cfg)
-	d.forget()
+	d.kept.Forget(digest(cfg))
 	d.reloads.Add(1)
 	d.logPlan(plan)
 	d.log.Info("the configuration is in force", "file", cfg.Path, "vips", len(change.VIPs), "services", len(plan.Services), "realservers", len(neighbours))

@@ -40,7 +40,7 @@ func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
 	if err != nil {
 		return d.unkept(cfg, err)
 	}
-	d.kept.dir, d.kept.boot = dir, hex.EncodeToString(boot[:])
+	d.kept.Use(dir, hex.EncodeToString(boot[:]))
 	kept := cfg
 	kept.State = &forwarder.State{Dir: dir, Boot: boot, Now: cfg.Epoch}
 	e, err := forwarder.New(kept)
@@ -52,8 +52,8 @@ func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
 		e, err = forwarder.New(kept)
 	}
 	if errors.Is(err, forwarder.ErrState) {
-		if !d.kept.own() {
-			d.kept.close()
+		if !d.kept.Own() {
+			d.kept.Close()
 		}
 		return d.unkept(cfg, err)
 	}

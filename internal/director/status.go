@@ -17,7 +17,7 @@ var _ control.Director = (*Director)(nil)
 func (d *Director) Status() api.Status {
 	s := d.engine.Stats()
 	out := api.Status{
-		Version: d.opt.Version, Started: d.started, Config: d.read.Load().Path, Reloads: d.reloads.Load(), Changes: d.changes.Load(), Flows: s.Flows, Capacity: s.Capacity,
+		Version: d.opt.Version, Started: d.started, Config: d.read.Load().Path, Reloads: d.reloads.Load(), Changes: d.kept.Changes(), Flows: s.Flows, Capacity: s.Capacity,
 		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
 			"answers.sent": s.Answered, "answers.limited": s.Limited,
 			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,
@@ -175,8 +175,8 @@ func (d *Director) lost() api.Unkept {
 		return out
 	}
 	out = api.Unkept{Connections: d.unkeptWhy}
-	if d.kept.failed != nil {
-		out.Changes = d.kept.failed.Error()
+	if err := d.kept.Failed(); err != nil {
+		out.Changes = err.Error()
 	}
 	if err := d.engine.StateError(); err != nil {
 		out.Connections = err.Error()

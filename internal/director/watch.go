@@ -36,7 +36,7 @@ func (d *Director) watch(ctx context.Context) {
 					d.log.Info("connections will survive a restart of this director again")
 				}
 			}
-			d.compactKept()
+			d.rewriteKept()
 			continue
 		case <-tick.C:
 		}

@@ -1,5 +1,5 @@
-// Package keptfile reads the file in which a director keeps what was changed by its control socket for the process that comes after
-// it: lines of JSON. The first is a Head, the second the plan that was served when it was written, or null for what the
+// Package keptfile is the file in which a director keeps what was changed by its control socket for the process that comes after
+// it: a [Keeper] writes it, and Parse reads it. It is lines of JSON. The first is a Head, the second the plan that was served when it was written, or null for what the
 // configuration says, and each other one the changes of one transaction since.
 package keptfile
 
