@@ -23,17 +23,23 @@ import (
 	"time"
 )
 
-// Status is the director at a glance.
+// Status is the director at a glance, with all that it counts for itself: GET /v1/status. What it
+// counts for services is in Service.
 type Status struct {
-	Version  string            `json:"version"`
-	Started  time.Time         `json:"started"`
-	Config   string            `json:"config"`  // path of the configuration file
-	Reloads  uint64            `json:"reloads"` // successful ones
-	Changes  uint64            `json:"changes"` // by the control socket, since the configuration was read
-	Flows    int               `json:"flows"`
-	Capacity int               `json:"capacity"`
-	Verdicts map[string]uint64 `json:"verdicts"` // frames by what became of them, names as in the report of a replay
-	Counters map[string]uint64 `json:"counters"` // everything else that is counted: ring drops, ARP, conflicts
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Config   string    `json:"config"`  // path of the configuration file
+	Reloads  uint64    `json:"reloads"` // successful ones
+	Changes  uint64    `json:"changes"` // by the control socket, since the configuration was read
+	Flows    int       `json:"flows"`   // entries in use of the connection tables
+	Capacity int       `json:"capacity"`
+	// Verdicts are frames by what became of them. The names are those of docs/control.md; each is
+	// there, with 0 if no frame had it.
+	Verdicts map[string]uint64 `json:"verdicts"`
+	Answers  AnswerCounters    `json:"answers"`
+	Table    TableCounters     `json:"table"`
+	Rings    []RingCounters    `json:"rings"` // one for each worker
+	Legs     []Leg             `json:"legs"`
 	Unkept   Unkept            `json:"unkept"`
 	// Confinement is missing if the configuration has confine: off.
 	Confinement *Confinement `json:"confinement,omitzero"`

@@ -2,7 +2,7 @@ package api
 
 import "time"
 
-// Overview is all that a screen shows, in one answer: GET /v1/overview.
+// Overview is all that a screen shows, read at one time: GET /v1/overview.
 type Overview struct {
 	Status
 	Now        time.Time   `json:"now"`
@@ -11,7 +11,6 @@ type Overview struct {
 	Drift      Drift       `json:"drift"`
 	Probes     Probes      `json:"probes"`
 	Latency    Latency     `json:"latency"`
-	Legs       []Leg       `json:"legs"`
 	Conflicts  []Conflict  `json:"conflicts"`
 	Guard      *Guard      `json:"guard,omitempty"` // missing with guard: off
 	Services   []Service   `json:"services"`
@@ -76,21 +75,6 @@ func (l *Latency) Since(old *Latency) Latency {
 		out.Counts[i] = l.Counts[i] - old.Counts[i]
 	}
 	return out
-}
-
-// Leg is one interface of the director, with its rings.
-type Leg struct {
-	Name      string `json:"name"`
-	Interface string `json:"interface"`
-	MAC       string `json:"mac"`
-	Up        bool   `json:"up"`
-	Public    bool   `json:"public"` // the VIPs are answered for here
-	Slots     int    `json:"slots"`  // of the rings of all workers
-	InUse     int    `json:"in_use"` // slots that wait to be read, or are being forwarded
-	Received  uint64 `json:"received"`
-	Sent      uint64 `json:"sent"`
-	RingFull  uint64 `json:"ring_full"` // frames that the kernel dropped because the ring was full
-	NotSent   uint64 `json:"not_sent"`
 }
 
 // conflictAge is how long a conflict is of interest after its last message.

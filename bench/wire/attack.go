@@ -233,7 +233,7 @@ func (l *lab) deafen() error {
 // ringLost asks the running director for the frames that its rings did not take.
 func ringLost(socket string) (n uint64, err error) {
 	s, err := askShunt(socket)
-	return s.ringsLost(), err
+	return ringsLost(&s), err
 }
 
 // memoryOf is what a process has in memory, in MiB; 0 if nobody can tell.

@@ -2,12 +2,9 @@ package wire
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"shunt/api"
 )
 
 // A peer is a forwarder that is measured.
@@ -99,34 +98,19 @@ services:
 `, socket, ring, vip, rip, realMAC)
 }
 
-// shuntStatus is what the benches read of a director's status.
-type shuntStatus struct {
-	Verdicts map[string]uint64 `json:"verdicts"`
-	Counters map[string]uint64 `json:"counters"`
+// ringsLost is how many frames the rings of a director did not take.
+func ringsLost(s *api.Status) (n uint64) {
+	for i := range s.Legs {
+		n += s.Legs[i].RingFull
+	}
+	return n
 }
 
 // askShunt asks the running director for its status.
-func askShunt(socket string) (s shuntStatus, err error) {
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
-	}}
-	resp, err := client.Get("http://shunt/v1/status")
-	if err != nil {
-		return s, err
-	}
-	defer resp.Body.Close()
-	return s, json.NewDecoder(resp.Body).Decode(&s)
-}
-
-// ringsLost is how many frames the rings did not take.
-func (s *shuntStatus) ringsLost() (n uint64) {
-	for name, v := range s.Counters {
-		if strings.HasSuffix(name, ".ring_full") {
-			n += v
-		}
-	}
-	return n
+func askShunt(socket string) (api.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return api.NewClient(socket).Status(ctx)
 }
 
 // shuntLost asks the running director for the frames that it took note of losing.
@@ -135,7 +119,7 @@ func shuntLost(socket string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := s.ringsLost()
+	n := ringsLost(&s)
 	for name, v := range s.Verdicts {
 		if name != "forwarded" {
 			n += v

@@ -2,6 +2,7 @@ package director
 
 import (
 	"net/netip"
+	"slices"
 
 	"shunt/api"
 	"shunt/forwarder"
@@ -14,56 +15,37 @@ import (
 var _ control.Director = (*Director)(nil)
 
 // Status is the director at a glance.
-func (d *Director) Status() api.Status {
+func (d *Director) Status() api.Status { return d.status(d.ringStats()) }
+
+// ringStats reads what each worker's rings have counted. An answer reads it once, so that it does not
+// contradict itself.
+func (d *Director) ringStats() []ring.Stats {
+	out := make([]ring.Stats, len(d.rings))
+	for i, r := range d.rings {
+		out[i] = r.Stats()
+	}
+	return out
+}
+
+func (d *Director) status(rings []ring.Stats) api.Status {
 	s := d.engine.Stats()
 	out := api.Status{
-		Version: d.opt.Version, Started: d.started, Config: d.read.Load().Path, Reloads: d.reloads.Load(), Changes: d.kept.Changes(), Flows: s.Flows, Capacity: s.Capacity,
-		Verdicts: map[string]uint64{}, Counters: map[string]uint64{
-			"answers.sent": s.Answered, "answers.limited": s.Limited,
-			"table.created": s.Table.Created, "table.expired": s.Table.Expired, "table.evicted": s.Table.Evicted, "table.refused": s.Table.Refused,
-			"table.cut":   s.Cut,
-			"table.bytes": uint64(s.Memory),
+		Version: d.opt.Version, Started: d.started, Config: d.read.Load().Path, Reloads: d.reloads.Load(), Changes: d.kept.Changes(),
+		Flows: s.Flows, Capacity: s.Capacity, Verdicts: map[string]uint64{},
+		Answers: api.AnswerCounters{Sent: s.Answered, Limited: s.Limited},
+		Table: api.TableCounters{
+			Created: s.Table.Created, Expired: s.Table.Expired, Evicted: s.Table.Evicted, Refused: s.Table.Refused,
+			Cut: s.Cut, Bytes: uint64(s.Memory),
 		},
-		Unkept: d.lost(), Confinement: d.confinement.Load(),
+		Legs: slices.Clone(d.legsSeen()), Unkept: d.lost(), Confinement: d.confinement.Load(),
 	}
 	for v := range forwarder.NumVerdicts {
 		out.Verdicts[v.String()] = s.Verdicts[v]
 	}
-	add := func(name string, n uint64) { out.Counters[name] += n }
-	for _, r := range d.rings {
-		rs := r.Stats()
-		add("ring.batches", rs.Batches)
-		add("ring.bytes", uint64(rs.Memory))
-		for _, l := range rs.Legs {
-			leg := "leg." + d.legs[l.Leg].name + "."
-			add(leg+"received", l.Received)
-			add(leg+"ring_full", l.Dropped)
-			add(leg+"truncated", l.Truncated)
-			add(leg+"oversize", l.Oversize)
-			add(leg+"damaged", l.Damaged)
-			add(leg+"sent", l.Sent)
-			add(leg+"not_sent", uint64(l.Lost.Total()))
-		}
-	}
 	for i, l := range d.legs {
-		c := l.link.Counters()
-		arp := "arp." + d.legs[i].name + "."
-		add(arp+"received", c.Received)
-		add(arp+"malformed", c.Malformed)
-		add(arp+"answered", c.Answered)
-		add(arp+"limited", c.Limited)
-		add(arp+"announced", c.Announced)
-		add(arp+"probed", c.Probed)
-		add(arp+"asked", c.Asked)
-		add(arp+"learnt", c.Learnt)
-		add(arp+"conflicts", c.Conflicts)
-		add(arp+"changes", c.Changed)
-		add(arp+"failures", c.Failures)
-		add(arp+"disputes", c.Disputes)
-		add(arp+"excess", c.Excess)
-		add(arp+"errors", c.Errors)
-		add(arp+"dropped", c.Dropped)
+		out.Legs[i].ARP = api.ARPCounters(l.link.Counters())
 	}
+	out.Rings = ringCounters(out.Legs, rings)
 	return out
 }
 
@@ -93,7 +75,7 @@ func (d *Director) Services() []api.Service {
 }
 
 func counts(c forwarder.Counts) api.Counts {
-	return api.Counts{Flows: c.Flows, Packets: c.Packets, Bytes: c.Bytes}
+	return api.Counts(c)
 }
 
 func rates(r forwarder.Rates) api.Rates {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"shunt/api"
+	"shunt/forwarder"
 	"shunt/internal/figures"
 )
 
@@ -16,47 +18,50 @@ func (f *facts) checkCounters(r *Report) {
 		return
 	}
 	before := len(r.Findings)
-	c, v := f.status.Counters, f.status.Verdicts
-	names := make([]string, 0, len(c))
-	for name := range c {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		n := c[name]
-		leg, isLeg := strings.CutPrefix(name, "leg.")
-		switch {
-		case n == 0:
-		case isLeg && strings.HasSuffix(name, ".ring_full"):
-			leg = strings.TrimSuffix(leg, ".ring_full")
-			r.find(Warning, "ring-full", "the ring of leg "+leg+" was full: frames were lost before the director saw them",
-				fmt.Sprintf("%s is %d, %s is %d, ring.slots is %d", name, n, "leg."+leg+".received", c["leg."+leg+".received"], f.cfg.Ring.Slots),
-				"increase ring.slots or workers, or set busy: latency; check that LRO is off")
-		case isLeg && strings.HasSuffix(name, ".truncated"):
-			r.find(Warning, "slots", "frames larger than a ring slot arrived faster than they could be fetched",
-				fmt.Sprintf("%s is %d, ring.slot_size is %d", name, n, f.cfg.Ring.SlotSize), "increase ring.slot_size")
-		}
+	for i := range f.status.Legs {
+		f.checkRing(r, &f.status.Legs[i])
 	}
 	f.checkConflicts(r)
 	f.checkConfinement(r)
-	if n := v["table full"] + c["table.evicted"]; n > 0 {
+	full, evicted := f.verdict(forwarder.TableFull), f.status.Table.Evicted
+	if full+evicted > 0 {
 		r.find(Warning, "table-full", "the connection table was full",
-			fmt.Sprintf("table.evicted is %d, table full is %d; of %d entries %d are in use", c["table.evicted"], v["table full"], f.status.Capacity, f.status.Flows),
+			fmt.Sprintf("%d entries were evicted, the verdict \"table full\" was given %s; of %d entries %d are in use", evicted, times(full), f.status.Capacity, f.status.Flows),
 			"increase flows; in a flood, set ipvs: {drop_entry: 1}")
 	}
-	for _, loss := range []struct{ id, verdict, remedy string }{
-		{"too-big", "send: too big", "give all legs the MTU of the largest"},
-		{"above-mtu", "above MTU", "give all legs the MTU of the largest; the sender is not notified, because its packets may be fragmented"},
-		{"queue-full", "send: queue full", "use a faster link or larger device queues (ethtool -G)"},
-		{"loop", "loop guard", "a realserver sends to a VIP: check that it has the VIP on lo, that ip_forward is off there, and whether it is itself a client"},
-		{"vlan", "other VLAN", "vlan: of the leg must be the tag of the frames; 0 is none"},
+	for _, loss := range []struct {
+		id      string
+		verdict forwarder.Verdict
+		remedy  string
+	}{
+		{"too-big", forwarder.SendTooBig, "give all legs the MTU of the largest"},
+		{"above-mtu", forwarder.AboveMTU, "give all legs the MTU of the largest; the sender is not notified, because its packets may be fragmented"},
+		{"queue-full", forwarder.SendFull, "use a faster link or larger device queues (ethtool -G)"},
+		{"loop", forwarder.LoopGuard, "a realserver sends to a VIP: check that it has the VIP on lo, that ip_forward is off there, and whether it is itself a client"},
+		{"vlan", forwarder.WrongVLAN, "vlan: of the leg must be the tag of the frames; 0 is none"},
 	} {
-		if n := v[loss.verdict]; n > 0 {
-			r.find(Warning, loss.id, "frames lost: "+loss.verdict, fmt.Sprintf("the verdict %q was given %s", loss.verdict, times(n)), loss.remedy)
+		if n := f.verdict(loss.verdict); n > 0 {
+			r.find(Warning, loss.id, "frames lost: "+loss.verdict.String(), fmt.Sprintf("the verdict %q was given %s", loss.verdict.String(), times(n)), loss.remedy)
 		}
 	}
 	if len(r.Findings) == before {
 		r.well("the director's counters: no frame was lost, and no other host claimed a VIP recently")
+	}
+}
+
+// verdict is how many frames of the running director had a verdict.
+func (f *facts) verdict(v forwarder.Verdict) uint64 { return f.status.Verdicts[v.String()] }
+
+// checkRing looks at what the rings of a leg have lost.
+func (f *facts) checkRing(r *Report, l *api.Leg) {
+	if l.RingFull > 0 {
+		r.find(Warning, "ring-full", "the ring of leg "+l.Name+" was full: frames were lost before the director saw them",
+			fmt.Sprintf("leg %s: ring_full is %d, received is %d, ring.slots is %d", l.Name, l.RingFull, l.Received, f.cfg.Ring.Slots),
+			"increase ring.slots or workers, or set busy: latency; check that LRO is off")
+	}
+	if l.Truncated > 0 {
+		r.find(Warning, "slots", "frames larger than a ring slot arrived faster than they could be fetched",
+			fmt.Sprintf("leg %s: truncated is %d, ring.slot_size is %d", l.Name, l.Truncated, f.cfg.Ring.SlotSize), "increase ring.slot_size")
 	}
 }
 

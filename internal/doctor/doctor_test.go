@@ -34,7 +34,7 @@ services: [{address: 192.168.10.100, port: 80, realservers: [{address: 10.10.0.1
 		cfg: cfg, legs: []legFacts{leg(0, "192.168.10.2/24"), leg(1, "10.10.0.2/24")}, own: map[netip.Addr]string{},
 		guards: map[string]string{"eth0": "shunt_1_eth0", "eth1": "shunt_1_eth1"}, capRaw: true, capAdmin: true,
 		status: &api.Overview{Now: now, Status: api.Status{Version: "1",
-			Counters: map[string]uint64{"leg.eth0.received": 1000, "arp.eth0.conflicts": 7}, Verdicts: map[string]uint64{"forwarded": 900}}},
+			Legs: []api.Leg{{Name: "eth0", Received: 1000, ARP: api.ARPCounters{Conflicts: 7}}}, Verdicts: map[string]uint64{"forwarded": 900}}},
 		neighbours: []forwarder.Neighbour{{Hop: forwarder.Hop{Leg: 1, Addr: netip.MustParseAddr("10.10.0.11")}}},
 	}
 }
@@ -89,13 +89,13 @@ func TestHost(t *testing.T) {
 		{name: "the same, with own MACs", more: "source_mac: own", spoil: func(f *facts) { f.legs[1].nets = f.legs[0].nets }},
 		{name: "preserve on two legs", more: "source_mac: preserve", spoil: func(*facts) {}},
 		{name: "own realserver", spoil: func(f *facts) { f.own[netip.MustParseAddr("10.10.0.11")] = "eth1" }, want: "warning own-realserver"},
-		{name: "ring", spoil: func(f *facts) { f.status.Counters["leg.eth0.ring_full"] = 7 }, want: "warning ring-full",
-			evidence: "leg.eth0.ring_full is 7, leg.eth0.received is 1000, ring.slots is 8192"},
-		{name: "slots", spoil: func(f *facts) { f.status.Counters["leg.eth0.truncated"] = 7 }, want: "warning slots"},
+		{name: "ring", spoil: func(f *facts) { f.status.Legs[0].RingFull = 7 }, want: "warning ring-full",
+			evidence: "leg eth0: ring_full is 7, received is 1000, ring.slots is 8192"},
+		{name: "slots", spoil: func(f *facts) { f.status.Legs[0].Truncated = 7 }, want: "warning slots"},
 		{name: "conflicts", spoil: func(f *facts) { f.conflict(time.Minute) }, want: "warning conflicts",
 			evidence: "02:00:00:00:00:99 claimed 192.168.10.100, last 1m0s ago"},
 		{name: "conflicts of old", spoil: func(f *facts) { f.conflict(time.Hour) }},
-		{name: "table", spoil: func(f *facts) { f.status.Counters["table.evicted"] = 7 }, want: "warning table-full"},
+		{name: "table", spoil: func(f *facts) { f.status.Table.Evicted = 7 }, want: "warning table-full"},
 		{name: "confined", spoil: func(f *facts) {
 			f.status.Confinement = &api.Confinement{Capabilities: []string{"cap_net_raw"}, NoNewPrivs: true, Missing: []string{"landlock: no"}}
 		}},

@@ -43,10 +43,10 @@ func example() api.Overview {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	o := api.Overview{
 		Status: api.Status{Version: "v1", Started: start, Config: "/etc/shunt/shunt.yaml", Flows: 120, Capacity: 1000,
-			Verdicts: map[string]uint64{"forwarded": 12345, "no service": 3}, Counters: map[string]uint64{"table.bytes": 65_000}},
+			Verdicts: map[string]uint64{"forwarded": 12345, "no service": 3},
+			Legs:     []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 7, Received: 5000, Sent: 4000}, {Name: "eth1", Interface: "eth1", RingFull: 9}}, Table: api.TableCounters{Bytes: 65_000}},
 		Now: start.Add(time.Hour), Workers: 2, Reload: api.Reload{Last: start.Add(59 * time.Minute), Taken: start.Add(59 * time.Minute)},
 		Latency: api.Latency{Bounds: []float64{1e-5, 1e-4}, Counts: []uint64{900, 100, 0}},
-		Legs:    []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 7, Received: 5000, Sent: 4000}, {Name: "eth1", Interface: "eth1", RingFull: 9}},
 		Services: []api.Service{
 			{Name: "web", Protocol: "TCP", Address: "192.168.10.100:80", Scheduler: "wlc", Rates: api.Rates{Flows: 10, Packets: 100, Bytes: 125_000},
 				Realservers: []api.Realserver{

@@ -36,7 +36,7 @@ func Print(w io.Writer, o *api.Overview, host string, all bool) error {
 	if o.Capacity > 0 {
 		load = 100 * float64(o.Flows) / float64(o.Capacity)
 	}
-	p.line("table    %s of %s entries (%.0f %%), %s", Count(o.Flows, " "), Count(o.Capacity, " "), load, Size(o.Counters["table.bytes"]))
+	p.line("table    %s of %s entries (%.0f %%), %s", Count(o.Flows, " "), Count(o.Capacity, " "), load, Size(o.Table.Bytes))
 	for i := range o.Legs {
 		l := &o.Legs[i]
 		state := "up"

@@ -7,6 +7,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -81,6 +82,9 @@ var (
 	ringSlots    = desc("ring_slots", "Slots of the receive rings of all workers.", "leg")
 	ringSlotsUse = desc("ring_used_slots", "Slots that wait to be read, or are being forwarded.", "leg")
 
+	ringBatches = desc("ring_batches_total", "Batches of frames taken from the rings.", "worker")
+	ringMemory  = desc("ring_memory_bytes", "Memory of the rings and of the buffers for large frames.", "worker")
+
 	tableEntries  = desc("table_entries", "Connections and templates in the connection tables.")
 	tableCapacity = desc("table_capacity_entries", "Entries that the tables can hold.")
 	tableMemory   = desc("table_memory_bytes", "Memory of the tables.")
@@ -147,9 +151,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		s.counter(frames, n, v)
 	}
 	s.legs(&o)
+	for i, r := range o.Rings {
+		worker := strconv.Itoa(i)
+		s.counter(ringBatches, r.Batches, worker)
+		s.gauge(ringMemory, float64(r.Bytes), worker)
+	}
 	s.table(&o)
-	s.counter(answers, o.Counters["answers.sent"], "sent")
-	s.counter(answers, o.Counters["answers.limited"], "limited")
+	s.counter(answers, o.Answers.Sent, "sent")
+	s.counter(answers, o.Answers.Limited, "limited")
 	if g := o.Guard; g != nil {
 		s.gauge(guardMissing, truth(g.Missing != "" || g.Error != ""))
 		s.counter(guardRestored, g.Restored)
@@ -219,26 +228,39 @@ func (s *sink) legs(o *api.Overview) {
 		s.counter(ringDropped, l.RingFull, l.Name)
 		s.gauge(ringSlots, float64(l.Slots), l.Name)
 		s.gauge(ringSlotsUse, float64(l.InUse), l.Name)
-		for _, kind := range []string{"oversize", "truncated", "damaged"} {
-			s.counter(ringOdd, o.Counters["leg."+l.Name+"."+kind], l.Name, kind)
-		}
+		s.counter(ringOdd, l.Oversize, l.Name, "oversize")
+		s.counter(ringOdd, l.Truncated, l.Name, "truncated")
+		s.counter(ringOdd, l.Damaged, l.Name, "damaged")
 		for _, state := range states {
 			s.gauge(neighbours, float64(known[[2]string{l.Name, state}]), l.Name, state)
 		}
-		for _, event := range []string{"received", "malformed", "answered", "limited", "announced", "probed", "asked", "learnt", "changes", "failures", "disputes", "excess", "errors", "dropped"} {
-			s.counter(arpEvents, o.Counters["arp."+l.Name+"."+event], l.Name, event)
-		}
-		s.counter(conflicts, o.Counters["arp."+l.Name+".conflicts"], l.Name)
+		s.arp(l.Name, &l.ARP)
 	}
+}
+
+func (s *sink) arp(leg string, c *api.ARPCounters) {
+	for _, e := range []struct {
+		event string
+		n     uint64
+	}{
+		{"received", c.Received}, {"malformed", c.Malformed}, {"answered", c.Answered}, {"limited", c.Limited}, {"announced", c.Announced},
+		{"probed", c.Probed}, {"asked", c.Asked}, {"learnt", c.Learnt}, {"changes", c.Changed}, {"failures", c.Failures},
+		{"disputes", c.Disputes}, {"excess", c.Excess}, {"errors", c.Errors}, {"dropped", c.Dropped},
+	} {
+		s.counter(arpEvents, e.n, leg, e.event)
+	}
+	s.counter(conflicts, c.Conflicts, leg)
 }
 
 func (s *sink) table(o *api.Overview) {
 	s.gauge(tableEntries, float64(o.Flows))
 	s.gauge(tableCapacity, float64(o.Capacity))
-	s.gauge(tableMemory, float64(o.Counters["table.bytes"]))
-	for _, event := range []string{"created", "expired", "evicted", "refused", "cut"} {
-		s.counter(tableEvents, o.Counters["table."+event], event)
-	}
+	s.gauge(tableMemory, float64(o.Table.Bytes))
+	s.counter(tableEvents, o.Table.Created, "created")
+	s.counter(tableEvents, o.Table.Expired, "expired")
+	s.counter(tableEvents, o.Table.Evicted, "evicted")
+	s.counter(tableEvents, o.Table.Refused, "refused")
+	s.counter(tableEvents, o.Table.Cut, "cut")
 	s.gauge(tableProbe, o.Probes.Mean)
 	s.gauge(tableFull, o.Probes.Full)
 }

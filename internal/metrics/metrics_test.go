@@ -6,7 +6,9 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,12 +34,12 @@ func example() fake {
 	return fake{api.Overview{
 		Status: api.Status{Version: "v1", Started: time.Unix(100, 0), Reloads: 2, Flows: 10, Capacity: 1000,
 			Verdicts: map[string]uint64{"forwarded": 20, "no service": 21},
-			Counters: map[string]uint64{"table.created": 30, "arp.eth0.conflicts": 31, "leg.eth0.oversize": 32, "answers.limited": 33},
+			Table:    api.TableCounters{Created: 30}, Answers: api.AnswerCounters{Limited: 33},
+			Legs: []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 5, Received: 40, Sent: 41, RingFull: 42, NotSent: 43, Oversize: 32, ARP: api.ARPCounters{Conflicts: 31}}},
 		},
 		Guard:   &api.Guard{Missing: "a table", Restored: 50, Exposed: make([]netip.Addr, 2)},
 		Workers: 2, Reload: api.Reload{Failures: 1, Last: time.Unix(200, 0), Error: "no"}, Probes: api.Probes{Mean: 1.25, Full: 0.5},
 		Latency:    api.Latency{Bounds: []float64{0.001, 0.01}, Counts: []uint64{3, 2, 1}, Sum: 0.5},
-		Legs:       []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 5, Received: 40, Sent: 41, RingFull: 42, NotSent: 43}},
 		Services:   []api.Service{web, web},
 		Neighbours: []api.Neighbour{{Leg: "eth0", State: "resolved"}, {Leg: "eth0", State: "failed"}, {Leg: "eth0", State: "failed"}},
 	}}
@@ -90,11 +92,70 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// expose is what a scrape gets.
+// number gives each field of numbers below v another value, and calls fn with its place.
+func number(v reflect.Value, place string, next *uint64, fn func(place string, n uint64)) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			number(v.Field(i), place+"."+v.Type().Field(i).Name, next, fn)
+		}
+		return
+	case reflect.Slice:
+		for i := range v.Len() {
+			number(v.Index(i), place, next, fn)
+		}
+		return
+	case reflect.Uint64:
+		v.SetUint(*next)
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		v.SetInt(int64(*next))
+	default:
+		return
+	}
+	fn(place, *next)
+	*next++
+}
+
+// Each field of the counters is a metric: none is forgotten, and none is always 0.
+func TestEveryCounterIsExported(t *testing.T) {
+	o := api.Overview{
+		Status:   api.Status{Rings: make([]api.RingCounters, 2), Legs: []api.Leg{{Name: "eth0"}}},
+		Services: []api.Service{{Name: "web", Realservers: []api.Realserver{{Address: "10.10.0.11:80"}}}},
+	}
+	want, next := map[uint64]string{}, uint64(1_000_001)
+	for place, v := range map[string]any{
+		"answers": &o.Answers, "table": &o.Table, "rings": &o.Rings, "legs": &o.Legs, "services": &o.Services,
+		"reloads": &o.Reloads, "changes": &o.Changes, "flows": &o.Flows, "capacity": &o.Capacity,
+	} {
+		number(reflect.ValueOf(v).Elem(), place, &next, func(place string, n uint64) { want[n] = place })
+	}
+	got := map[uint64]bool{}
+	for _, m := range regexp.MustCompile(`(?m) ([0-9.e+]+)$`).FindAllStringSubmatch(scrape(fake{o}), -1) {
+		if f, err := strconv.ParseFloat(m[1], 64); err == nil {
+			got[uint64(f)] = true
+		}
+	}
+	// The mark is a name; thresholds are what the configuration says.
+	settings := map[string]bool{"services.Mark": true, "services.Realservers.Upper": true, "services.Realservers.Lower": true}
+	for n, place := range want {
+		if !got[n] && !settings[place] {
+			t.Errorf("%s is not exported", place)
+		}
+	}
+	if len(want) < 50 {
+		t.Errorf("only %d fields were found", len(want))
+	}
+}
+
+// expose is what a scrape of the example gets.
 func expose(t *testing.T) string {
 	t.Helper()
+	return scrape(example())
+}
+
+func scrape(d Director) string {
 	w := httptest.NewRecorder()
-	Handler(example()).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	Handler(d).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return w.Body.String()
 }
 

@@ -42,9 +42,9 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 func overview(seconds int, n uint64) api.Overview {
 	return api.Overview{
 		Status: api.Status{Version: "v1", Started: start, Config: "/etc/shunt/shunt.yaml", Flows: 5, Capacity: 1000,
-			Verdicts: map[string]uint64{"forwarded": n, "no service": n / 10, "other MAC": 3}},
+			Verdicts: map[string]uint64{"forwarded": n, "no service": n / 10, "other MAC": 3},
+			Legs:     []api.Leg{{Name: "eth0", Interface: "eth0", Up: true, Slots: 4096}}},
 		Now: start.Add(time.Duration(seconds) * time.Second), Workers: 1,
-		Legs: []api.Leg{{Name: "eth0", Interface: "eth0", Up: true, Slots: 4096}},
 		Services: []api.Service{{Name: "web", Protocol: "TCP", Address: "192.168.10.100:80", Scheduler: "rr",
 			Counts: api.Counts{Flows: n / 100, Packets: n, Bytes: 100 * n},
 			Realservers: []api.Realserver{

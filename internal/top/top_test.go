@@ -46,10 +46,10 @@ func overview(seconds int, n uint64) api.Overview {
 	}
 	return api.Overview{
 		Status: api.Status{Version: "v1", Started: start, Flows: 120, Capacity: 1000,
-			Verdicts: map[string]uint64{"forwarded": n, "no service": n / 10, "unresolved MAC": 2}},
+			Verdicts: map[string]uint64{"forwarded": n, "no service": n / 10, "unresolved MAC": 2},
+			Legs:     []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 1024, RingFull: 3}}},
 		Now: start.Add(time.Duration(seconds) * time.Second), Workers: 1,
 		Latency: api.Latency{Bounds: []float64{1e-5, 1e-4}, Counts: []uint64{90, 10, 0}},
-		Legs:    []api.Leg{{Name: "eth0", Up: true, Slots: 4096, InUse: 1024, RingFull: 3}},
 		Services: []api.Service{
 			{Name: "web", Protocol: "TCP", Address: "192.168.10.100:80", Scheduler: "wlc", Counts: api.Counts{Flows: n / 10, Packets: n, Bytes: 100 * n},
 				Realservers: []api.Realserver{server("10.10.0.12:80", 70, 1, 30), server("10.10.0.9:80", 30, 3, 60), server("10.10.0.14:80", 0, 0, 2)}},

@@ -114,7 +114,7 @@ func TestAnotherHostClaimsVIP(t *testing.T) {
 func anotherHostClaimsVIP(t *testing.T, w *world) {
 	w.start(w.config("arp: {announce: 0}", w.http("rr", realserver{address: w.family.rip(1), weight: 1})))
 	// Without a period there are just the announcements of the start: what comes after them is the defence.
-	w.eventually("the announcements of the start are over", func() bool { return w.status().Counters["arp.eth0.announced"] == 3 })
+	w.eventually("the announcements of the start are over", func() bool { return w.leg("eth0").ARP.Announced == 3 })
 	w.pages(1, 1)
 	captures := w.capture()
 	const intruder = "02:00:00:00:00:66"
@@ -123,7 +123,7 @@ func anotherHostClaimsVIP(t *testing.T, w *world) {
 		Reply: vip.Is6(), SenderMAC: mac(intruder), Sender: vip, Target: vip, Source: mac(intruder), Destination: arpd.Broadcast,
 	}, 0)
 	w.logged("level=ERROR", "another host claims the VIP", w.family.vip, intruder)
-	if n := w.status().Counters["arp.eth0.conflicts"]; n != 1 {
+	if n := w.leg("eth0").ARP.Conflicts; n != 1 {
 		t.Errorf("%d conflicts were counted, not 1", n)
 	}
 	w.eventually("the VIP is defended after it was claimed", func() bool {
@@ -169,13 +169,13 @@ func realserverAnswersForVIP(t *testing.T, w *world) {
 		cure = func() { w.must(w.Webs[1].Netlink().AddrDel(link, addr)) }
 	}
 	w.start(w.config("arp: {announce: 1s}", w.http("rr")))
-	if n := w.status().Counters["arp.eth0.conflicts"]; n != 0 {
+	if n := w.leg("eth0").ARP.Conflicts; n != 0 {
 		t.Fatalf("%d conflicts on a network without any", n)
 	}
 	captures := w.capture()
 	damage()
 	w.logged("level=ERROR", what, w.family.vip, lab.MAC(2), "realserver="+w.family.rip(2), remedy)
-	if n := w.status().Counters["arp.eth0.conflicts"]; n == 0 {
+	if n := w.leg("eth0").ARP.Conflicts; n == 0 {
 		t.Error("no conflict was counted")
 	}
 	w.eventually("the VIP is defended", func() bool { return len(w.announcements(captures["client"], true, lab.DirectorMAC)) > 0 })
@@ -184,9 +184,9 @@ func realserverAnswersForVIP(t *testing.T, w *world) {
 	quiet := func() bool {
 		before := w.status()
 		w.eventually("the VIP is announced again", func() bool {
-			return w.status().Counters["arp.eth0.announced"] >= before.Counters["arp.eth0.announced"]+2
+			return w.leg("eth0").ARP.Announced >= legOf(&before, "eth0").ARP.Announced+2
 		})
-		return w.status().Counters["arp.eth0.conflicts"] == before.Counters["arp.eth0.conflicts"]
+		return w.leg("eth0").ARP.Conflicts == legOf(&before, "eth0").ARP.Conflicts
 	}
 	w.eventually("there are no more conflicts", quiet)
 	w.eventually("the client believes no realserver to have the VIP", func() bool {

@@ -153,15 +153,15 @@ arp: {watch: 1s}`, services...))
 			}
 		}
 	}
-	c := w.status().Counters
+	s := w.status()
 	for _, leg := range []string{"public", "private", "public2", "private2"} {
-		if c["arp."+leg+".conflicts"] != 0 {
-			t.Errorf("%d conflicts on %s", c["arp."+leg+".conflicts"], leg)
+		if legOf(&s, leg).ARP.Conflicts != 0 {
+			t.Errorf("%d conflicts on %s", legOf(&s, leg).ARP.Conflicts, leg)
 		}
-		if leg != "public2" && c["leg."+leg+".sent"] == 0 {
+		if leg != "public2" && legOf(&s, leg).Sent == 0 {
 			t.Errorf("nothing was sent by %s", leg)
 		}
-		if strings.HasPrefix(leg, "public") && c["leg."+leg+".received"] == 0 {
+		if strings.HasPrefix(leg, "public") && legOf(&s, leg).Received == 0 {
 			t.Errorf("nothing came by %s", leg)
 		}
 	}
@@ -190,9 +190,9 @@ func TestTwoLegsInOneNetwork(t *testing.T) {
 			t.Errorf("%s: rr spread 4 connections as %v", f.name, got)
 		}
 	}
-	w.eventually("the private leg is asked, more than once", func() bool { return w.status().Counters["arp.eth1.probed"] >= 6 })
-	if c := w.status().Counters; c["arp.eth0.conflicts"] != 0 || c["arp.eth1.conflicts"] != 0 {
-		t.Errorf("%d and %d conflicts", c["arp.eth0.conflicts"], c["arp.eth1.conflicts"])
+	w.eventually("the private leg is asked, more than once", func() bool { return w.leg("eth1").ARP.Probed >= 6 })
+	if s := w.status(); legOf(&s, "eth0").ARP.Conflicts+legOf(&s, "eth1").ARP.Conflicts != 0 {
+		t.Errorf("%d and %d conflicts", legOf(&s, "eth0").ARP.Conflicts, legOf(&s, "eth1").ARP.Conflicts)
 	}
 }
 

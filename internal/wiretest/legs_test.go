@@ -88,12 +88,12 @@ func legWithoutAddresses(t *testing.T, w *world) {
 	if got := w.pages(4, 1); got["web1"] != 2 || got["web2"] != 2 {
 		t.Errorf("rr spread 4 connections as %v", got)
 	}
-	before := w.status().Counters
+	before := w.leg("eth0").ARP
 	w.eventually("they have answered again", func() bool {
-		c := w.status().Counters
-		return c["arp.eth0.learnt"] >= before["arp.eth0.learnt"]+2
+		c := w.leg("eth0").ARP
+		return c.Learnt >= before.Learnt+2
 	})
-	if n := w.status().Counters["arp.eth0.failures"]; n != 0 {
+	if n := w.leg("eth0").ARP.Failures; n != 0 {
 		t.Errorf("%d failures of realservers were counted", n)
 	}
 }

@@ -110,7 +110,7 @@ func TestMACChanges(t *testing.T) {
 					r, _ := w.realserver(1)
 					return r.MAC == mac
 				})
-				if n := w.status().Counters["arp.eth0.changes"]; n < 3 {
+				if n := w.leg("eth0").ARP.Changed; n < 3 {
 					t.Errorf("%d changes of neighbours were counted, not 2 of a new one and 1 of another MAC", n)
 				}
 				// With the new MAC known, nothing goes to the old one any more.
@@ -163,7 +163,7 @@ func realserverGoes(t *testing.T, w *world) {
 	}
 	w.must(w.Webs[1].Down("eth0"))
 	w.logged("level=WARN", "realserver does not answer ARP", w.family.rip(2), lab.MAC(2))
-	if n := w.status().Counters["arp.eth0.failures"]; n != 1 {
+	if n := w.leg("eth0").ARP.Failures; n != 1 {
 		t.Errorf("%d failures of realservers were counted, not 1", n)
 	}
 	if r, _ := w.realserver(2); r.Available || r.MAC != "" {

@@ -122,7 +122,7 @@ func TestForgedAnnouncement(t *testing.T) {
 			w.start(w.config("arp: {announce: 0, refresh: 1h, learn_gratuitous: "+learn+"}", w.http("rr")))
 			w.pages(1, 1)
 			wire := w.wire(w.Client)
-			before := w.status().Counters
+			before := w.leg("eth0").ARP
 			for _, reply := range []bool{false, true} { // both kinds of announcement
 				m := arpd.Message{Reply: reply, SenderMAC: mac(thief), Sender: rip, Target: rip, Source: mac(thief), Destination: arpd.Broadcast}
 				if rip.Is6() && !reply { // by IPv6 the other kind is a question that tells who asks
@@ -135,8 +135,8 @@ func TestForgedAnnouncement(t *testing.T) {
 				return
 			}
 			w.eventually("the director has asked, and heard the answer", func() bool {
-				c := w.status().Counters
-				return c["arp.eth0.asked"] > before["arp.eth0.asked"] && c["arp.eth0.learnt"] >= before["arp.eth0.learnt"]+3
+				c := w.leg("eth0").ARP
+				return c.Asked > before.Asked && c.Learnt >= before.Learnt+3
 			})
 			if r, _ := w.realserver(1); r.MAC != lab.MAC(1) {
 				t.Errorf("the realserver's MAC is %s", r.MAC)
@@ -171,7 +171,7 @@ func TestForgedAnswers(t *testing.T) {
 		}
 		w.logged("level=ERROR", "two hosts answer ARP for the realserver", w.family.rip(1), "other="+thief)
 		w.warned("Two hosts answer for " + w.family.rip(1))
-		if n := w.status().Counters["arp.eth0.disputes"]; n == 0 {
+		if n := w.leg("eth0").ARP.Disputes; n == 0 {
 			t.Error("no dispute is counted")
 		}
 		w.pages(2, 1)
@@ -191,21 +191,21 @@ func aRPFlood(t *testing.T, w *world) {
 	b, err := question.Frame(0)
 	w.must(err)
 	const n = 100_000 // at some ten thousand a second
-	before := w.status().Counters
-	answered, began := before["arp.eth0.answered"], time.Now()
+	before := w.leg("eth0").ARP
+	answered, began := before.Answered, time.Now()
 	wire.flood(b, n)
 	w.eventually("all of the flood is read or dropped", func() bool {
-		c := w.status().Counters
-		return c["arp.eth0.received"]+c["arp.eth0.dropped"] >= n
+		c := w.leg("eth0").ARP
+		return c.Received+c.Dropped >= n
 	})
-	c := w.status().Counters
-	answered = c["arp.eth0.answered"] - answered
-	if most := 200 + uint64(1000*time.Since(began).Seconds()); c["arp.eth0.limited"] == 0 || answered > most { // so many at once, and a second
-		t.Errorf("of %d questions %d were answered, not %d at most, and %d not", n, answered, most, c["arp.eth0.limited"])
+	c := w.leg("eth0").ARP
+	answered = c.Answered - answered
+	if most := 200 + uint64(1000*time.Since(began).Seconds()); c.Limited == 0 || answered > most { // so many at once, and a second
+		t.Errorf("of %d questions %d were answered, not %d at most, and %d not", n, answered, most, c.Limited)
 	}
-	t.Logf("%d questions: %d read, %d dropped unread, %d answered, %d too many", n, c["arp.eth0.received"], c["arp.eth0.dropped"], c["arp.eth0.answered"], c["arp.eth0.limited"])
+	t.Logf("%d questions: %d read, %d dropped unread, %d answered, %d too many", n, c.Received, c.Dropped, c.Answered, c.Limited)
 	// The realservers are asked every second, and their answers are not lost in the flood: but for one that is under way, none.
-	if asked, learnt := c["arp.eth0.asked"]-before["arp.eth0.asked"], c["arp.eth0.learnt"]-before["arp.eth0.learnt"]; learnt+2 < asked {
+	if asked, learnt := c.Asked-before.Asked, c.Learnt-before.Learnt; learnt+2 < asked {
 		t.Errorf("of %d questions for realservers in the flood %d were answered", asked, learnt)
 	}
 	if got := w.pages(10, 2); got["web1"] != 5 || got["web2"] != 5 {
@@ -214,15 +214,15 @@ func aRPFlood(t *testing.T, w *world) {
 	// And a flood of claims is not one of log lines.
 	vip := netip.MustParseAddr(w.family.vip)
 	const claims = 2000
-	excess := w.status().Counters["arp.eth0.excess"]
+	excess := w.leg("eth0").ARP.Excess
 	for i := range claims {
 		m := arpd.Message{Reply: vip.Is6(), SenderMAC: mac(clientMAC), Sender: vip, Target: vip, Source: mac(clientMAC), Destination: arpd.Broadcast}
 		m.SenderMAC[4], m.SenderMAC[5] = byte(i>>8)+0x40, byte(i)
 		wire.arp(m, 0)
 	}
 	w.eventually("the claims are counted", func() bool {
-		c := w.status().Counters
-		return c["arp.eth0.conflicts"]+c["arp.eth0.dropped"]+c["arp.eth0.excess"] >= claims+excess
+		c := w.leg("eth0").ARP
+		return c.Conflicts+c.Dropped+c.Excess >= claims+excess
 	})
 	w.logged("too many hosts claim VIPs to log each one")
 	if n := lines(w.director.Log(), "another host claims the VIP"); n > 64 {
@@ -237,17 +237,17 @@ func TestRealserverAnswersOnPrivateLeg(t *testing.T) {
 	w.must(w.EnableIPv6())
 	six := service{proto: "tcp", port: 80, scheduler: "rr", vip: lab.VIP6, reals: []realserver{{address: lab.RIP6(1), weight: 1}, {address: lab.RIP6(2), weight: 1}}}
 	w.start(w.config("arp: {announce: 0, watch: 1s}", w.http("rr"), six))
-	probed := func() uint64 { return w.status().Counters["arp.eth1.probed"] }
+	probed := func() uint64 { return w.leg("eth1").ARP.Probed }
 	w.eventually("the private leg is asked, more than once", func() bool { return probed() >= 4 })
-	if c := w.status().Counters; c["arp.eth1.conflicts"] != 0 || c["arp.eth0.conflicts"] != 0 || c["arp.eth1.announced"] != 0 {
-		t.Fatalf("on a network without any conflict: %v", c)
+	if one, other := w.leg("eth1").ARP, w.leg("eth0").ARP; one.Conflicts+other.Conflicts+one.Announced != 0 {
+		t.Fatalf("on a network without any conflict: %+v, %+v", one, other)
 	}
 	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "0"))
 	w.logged("level=ERROR", "a realserver answers ARP for the VIP", "vip="+lab.VIP, lab.MAC(2), "realserver="+lab.RIP(2), "interface=eth1")
 	w.must(w.Webs[1].Sysctl("net.ipv4.conf.all.arp_ignore", "1"))
 	w.must(w.Webs[0].Addr("eth0", lab.VIP6+"/128"))
 	w.logged("level=ERROR", "a realserver answers neighbour solicitations for the VIP", "vip="+lab.VIP6, lab.MAC(1), "realserver="+lab.RIP6(1), "interface=eth1")
-	if n := w.status().Counters["arp.eth1.conflicts"]; n < 2 {
+	if n := w.leg("eth1").ARP.Conflicts; n < 2 {
 		t.Errorf("%d conflicts were counted", n)
 	}
 	// It says nothing of the VIP itself there.

@@ -80,13 +80,13 @@ func TestTableCut(t *testing.T) {
 	w.logged("another process truncated the connection table's file")
 	k := w.talk()
 	w.must(k.say("after-the-cut"))
-	if s := w.status(); !strings.Contains(s.Unkept.Connections, "cut") || s.Counters["table.cut"] < 2 {
-		t.Errorf("status: %+v, cut %d times", s.Unkept, s.Counters["table.cut"])
+	if s := w.status(); !strings.Contains(s.Unkept.Connections, "cut") || s.Table.Cut < 2 {
+		t.Errorf("status: %+v, cut %d times", s.Unkept, s.Table.Cut)
 	}
 	w.stop()
 	w.start(config)
 	w.pages(4, 1)
-	if s := w.status(); s.Unkept.Connections != "" || s.Counters["table.cut"] != 0 {
+	if s := w.status(); s.Unkept.Connections != "" || s.Table.Cut != 0 {
 		t.Errorf("the next one: %+v", s)
 	}
 }

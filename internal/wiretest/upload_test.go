@@ -47,7 +47,7 @@ func (w *world) upload(size int64) {
 	}
 	s := w.status()
 	// Frames that are longer than a slot of the ring, 2 KiB, are longer than the MTU.
-	if s.Counters["leg.eth0.oversize"] == 0 {
+	if legOf(&s, "eth0").Oversize == 0 {
 		w.t.Error("no frame was longer than the MTU: the offloads were not at work")
 	}
 	for _, v := range []string{"truncated", "send: too big", "send: failed", "send: leg down", "bad header", "loop guard"} {
@@ -55,8 +55,8 @@ func (w *world) upload(size int64) {
 			w.t.Errorf("%d frames: %s", n, v)
 		}
 	}
-	w.t.Logf("%d frames, %d of them longer than the MTU, %d lost to a full ring, %d to a full queue", s.Counters["leg.eth0.received"],
-		s.Counters["leg.eth0.oversize"], s.Counters["leg.eth0.ring_full"], s.Verdicts["send: queue full"])
+	w.t.Logf("%d frames, %d of them longer than the MTU, %d lost to a full ring, %d to a full queue", legOf(&s, "eth0").Received,
+		legOf(&s, "eth0").Oversize, legOf(&s, "eth0").RingFull, s.Verdicts["send: queue full"])
 }
 
 // A large upload is what direct routing is bad at if it is done badly: with the offloads of the interfaces on, the kernel

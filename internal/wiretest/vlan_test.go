@@ -173,7 +173,7 @@ func vlanLeg(t *testing.T, w *world) {
 			t.Errorf("an answer came in VLAN %d from %x", f.vlan, f.data[6:12])
 		}
 	}
-	if n := w.status().Counters["arp.eth0.answered"]; n != 1 {
+	if n := w.leg("eth0").ARP.Answered; n != 1 {
 		t.Errorf("%d questions were answered, not just the one of the VLAN", n)
 	}
 
@@ -228,8 +228,8 @@ func noVLAN(t *testing.T, w *world) {
 	wire.arp(question, 0)
 	w.eventually("an untagged question is answered", func() bool { return len(back.find(answer)) > 0 })
 	s := w.status()
-	if s.Counters["arp.eth0.answered"] != 1 || s.Counters["arp.eth0.conflicts"] != 0 {
-		t.Errorf("%d questions were answered, %d conflicts seen; not 1 and 0", s.Counters["arp.eth0.answered"], s.Counters["arp.eth0.conflicts"])
+	if legOf(&s, "eth0").ARP.Answered != 1 || legOf(&s, "eth0").ARP.Conflicts != 0 {
+		t.Errorf("%d questions were answered, %d conflicts seen; not 1 and 0", legOf(&s, "eth0").ARP.Answered, legOf(&s, "eth0").ARP.Conflicts)
 	}
 	wire.send(w.syn(5, 40000))
 	wire.send(w.syn(0, 40001))
@@ -299,8 +299,8 @@ arp: {announce: 0}`, w.family.in(10, 0)+w.family.half, w.family.in(70, 0)+w.fami
 		far.send(tag(b, 0x88a8_0007))
 		return w.service().Realservers[0].MAC != "" && w.service().Realservers[1].MAC != ""
 	})
-	if c := w.status().Counters; c["arp.eth0.received"] != 0 || c["arp.eth0.5.received"] != 0 || c["arp.eth0.7.received"] == 0 {
-		t.Errorf("ARP was received as %v", c)
+	if five, seven := w.leg("eth0.5").ARP, w.leg("eth0.7").ARP; five.Received != 0 || seven.Received == 0 {
+		t.Errorf("ARP was received as %+v, %+v", five, seven)
 	}
 
 	// By the public leg, VLAN 5, there come connections with some priority.

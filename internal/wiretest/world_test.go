@@ -189,8 +189,7 @@ func (w *world) explain() {
 	if err == nil {
 		zero := func(_ string, n uint64) bool { return n == 0 }
 		maps.DeleteFunc(s.Verdicts, zero)
-		maps.DeleteFunc(s.Counters, zero)
-		w.t.Logf("%d flows, %d reloads, %v, %v", s.Flows, s.Reloads, s.Verdicts, s.Counters)
+		w.t.Logf("%d flows, %d reloads, %v, %+v, %+v", s.Flows, s.Reloads, s.Verdicts, s.Table, s.Legs)
 	}
 	for name, v := range map[string]any{"services": s.Services, "neighbours": s.Neighbours} {
 		text, _ := json.Marshal(v)
@@ -268,6 +267,27 @@ func (w *world) status() api.Status {
 	s, err := w.director.Status(w.ctx)
 	w.must(err)
 	return s
+}
+
+// legOf is a leg of a director by its name, or one that has counted nothing.
+func legOf(s *api.Status, name string) *api.Leg {
+	for i := range s.Legs {
+		if s.Legs[i].Name == name {
+			return &s.Legs[i]
+		}
+	}
+	return new(api.Leg)
+}
+
+// leg asks for a leg, which there must be.
+func (w *world) leg(name string) *api.Leg {
+	w.t.Helper()
+	s := w.status()
+	l := legOf(&s, name)
+	if l.Name == "" {
+		w.t.Fatalf("the director has no leg %s: %+v", name, s.Legs)
+	}
+	return l
 }
 
 // service returns the first service.
