@@ -54,14 +54,14 @@ type Unkept struct {
 
 // Service is one virtual service and what it has done since it was made.
 type Service struct {
-	Name        string       `json:"name"`
-	Protocol    string       `json:"protocol"`       // TCP, UDP, SCTP
-	Address     string       `json:"address"`        // VIP:port
-	Mark        uint32       `json:"mark,omitempty"` // by which changes name it, if it has one
-	Scheduler   string       `json:"scheduler"`
-	Counts      Counts       `json:"counts"`
-	Rates       Rates        `json:"rates"`
-	Realservers []Realserver `json:"realservers"` // in the order of the schedulers: last added first
+	Name        string         `json:"name"`
+	Protocol    string         `json:"protocol"`       // TCP, UDP, SCTP
+	Address     netip.AddrPort `json:"address"`        // VIP and port
+	Mark        uint32         `json:"mark,omitempty"` // by which changes name it, if it has one
+	Scheduler   string         `json:"scheduler"`
+	Counts      Counts         `json:"counts"`
+	Rates       Rates          `json:"rates"`
+	Realservers []Realserver   `json:"realservers"` // in the order of the schedulers: last added first
 }
 
 // Counts are a service's or a realserver's totals.
@@ -73,18 +73,18 @@ type Counts struct {
 
 // Realserver is one destination of a service.
 type Realserver struct {
-	Address   string `json:"address"` // RIP:port
-	MAC       string `json:"mac,omitempty"`
-	Leg       string `json:"leg,omitempty"`
-	Weight    int32  `json:"weight"`
-	Upper     int32  `json:"upper,omitempty"` // threshold; 0 is none
-	Lower     int32  `json:"lower,omitempty"`
-	Active    int32  `json:"active"`
-	Inactive  int32  `json:"inactive"`
-	Available bool   `json:"available"`         // neither overloaded nor unreachable
-	Drained   bool   `json:"drained,omitempty"` // its time to drain is over
-	Counts    Counts `json:"counts"`
-	Rates     Rates  `json:"rates"`
+	Address   netip.AddrPort `json:"address"` // RIP and port
+	MAC       string         `json:"mac,omitempty"`
+	Leg       string         `json:"leg,omitempty"`
+	Weight    int32          `json:"weight"`
+	Upper     int32          `json:"upper,omitempty"` // threshold; 0 is none
+	Lower     int32          `json:"lower,omitempty"`
+	Active    int32          `json:"active"`
+	Inactive  int32          `json:"inactive"`
+	Available bool           `json:"available"`         // neither overloaded nor unreachable
+	Drained   bool           `json:"drained,omitempty"` // its time to drain is over
+	Counts    Counts         `json:"counts"`
+	Rates     Rates          `json:"rates"`
 }
 
 // Connection is one entry of the connection table.
@@ -114,28 +114,28 @@ type Neighbour struct {
 
 // Explanation tells where a packet would go, and why.
 type Explanation struct {
-	Tuple      string      `json:"packet"`
-	Verdict    string      `json:"verdict"`
-	Meaning    string      `json:"meaning"`
-	Decider    string      `json:"decider"` // flow, template, scheduler, or empty
-	Service    string      `json:"service,omitempty"`
-	Key        string      `json:"key,omitempty"` // of the service, as ipvsadm prints it
-	Scheduler  string      `json:"scheduler,omitempty"`
-	Realserver string      `json:"realserver,omitempty"`
-	MAC        string      `json:"mac,omitempty"`
-	State      string      `json:"state,omitempty"`   // of the connection or the template that decides
-	Expires    float64     `json:"expires,omitempty"` // seconds that it has left
-	Candidates []Candidate `json:"candidates"`        // in the order of the scheduler: last added first
+	Tuple      string         `json:"packet"`
+	Verdict    string         `json:"verdict"`
+	Meaning    string         `json:"meaning"`
+	Decider    string         `json:"decider"` // flow, template, scheduler, or empty
+	Service    string         `json:"service,omitempty"`
+	Key        string         `json:"key,omitempty"` // of the service, as ipvsadm prints it
+	Scheduler  string         `json:"scheduler,omitempty"`
+	Realserver netip.AddrPort `json:"realserver,omitzero"`
+	MAC        string         `json:"mac,omitempty"`
+	State      string         `json:"state,omitempty"`   // of the connection or the template that decides
+	Expires    float64        `json:"expires,omitempty"` // seconds that it has left
+	Candidates []Candidate    `json:"candidates"`        // in the order of the scheduler: last added first
 }
 
 // Candidate is a realserver of the service, and why it is chosen or not.
 type Candidate struct {
-	Realserver string `json:"realserver"`
-	Weight     int32  `json:"weight"`
-	Active     int32  `json:"active"`
-	Inactive   int32  `json:"inactive"`
-	Reason     string `json:"reason"`
-	Chosen     bool   `json:"chosen"`
+	Realserver netip.AddrPort `json:"realserver"`
+	Weight     int32          `json:"weight"`
+	Active     int32          `json:"active"`
+	Inactive   int32          `json:"inactive"`
+	Reason     string         `json:"reason"`
+	Chosen     bool           `json:"chosen"`
 }
 
 // Rates are averages of the last seconds, by the kernel's estimator.

@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Overview is all that a screen shows, read at one time: GET /v1/overview.
 type Overview struct {
@@ -92,11 +95,11 @@ func (o *Overview) RecentConflicts() (out []Conflict) {
 
 // Conflict is a host that claims a VIP by ARP or neighbour discovery.
 type Conflict struct {
-	VIP        string    `json:"vip"`
-	MAC        string    `json:"mac"`
-	Leg        string    `json:"leg"`
-	Realserver string    `json:"realserver,omitempty"` // whose MAC it is, if one of ours
-	Messages   uint64    `json:"messages"`
-	First      time.Time `json:"first"`
-	Last       time.Time `json:"last"`
+	VIP        netip.Addr `json:"vip"`
+	MAC        string     `json:"mac"`
+	Leg        string     `json:"leg"`
+	Realserver netip.Addr `json:"realserver,omitzero"` // whose MAC it is, if one of ours
+	Messages   uint64     `json:"messages"`
+	First      time.Time  `json:"first"`
+	Last       time.Time  `json:"last"`
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,9 +38,9 @@ func running(t *testing.T, services []api.Service) string {
 // words that flags take; nothing without a director.
 func TestComplete(t *testing.T) {
 	socket := running(t, []api.Service{
-		{Name: "web", Address: "192.168.10.100:80", Realservers: []api.Realserver{{Address: "10.10.0.12:80"}, {Address: "10.10.0.11:80"}}},
-		{Name: "TCP [2001:db8::1]:80", Address: "[2001:db8::1]:80", Realservers: []api.Realserver{{Address: "[fd00:10::11]:80"}}},
-		{Name: "dns\x1b[31m", Address: "192.168.10.100:53", Realservers: []api.Realserver{{Address: "10.10.0.11:53"}}},
+		{Name: "web", Address: netip.MustParseAddrPort("192.168.10.100:80"), Realservers: []api.Realserver{{Address: netip.MustParseAddrPort("10.10.0.12:80")}, {Address: netip.MustParseAddrPort("10.10.0.11:80")}}},
+		{Name: "TCP [2001:db8::1]:80", Address: netip.MustParseAddrPort("[2001:db8::1]:80"), Realservers: []api.Realserver{{Address: netip.MustParseAddrPort("[fd00:10::11]:80")}}},
+		{Name: "dns\x1b[31m", Address: netip.MustParseAddrPort("192.168.10.100:53"), Realservers: []api.Realserver{{Address: netip.MustParseAddrPort("10.10.0.11:53")}}},
 	})
 	t.Setenv(socketVariable, socket)
 	rips := "10.10.0.11\n10.10.0.12\nfd00:10::11\n"

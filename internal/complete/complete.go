@@ -38,30 +38,28 @@ func Services(socket string) (out []string) {
 			}
 			return r
 		}, s.Name)
-		if name == "" || strings.HasSuffix(name, s.Address) {
-			out = append(out, s.Address)
+		at := s.Address.String()
+		if name == "" || strings.HasSuffix(name, at) {
+			out = append(out, at)
 		} else {
-			out = append(out, s.Address+"\t"+name)
+			out = append(out, at+"\t"+name)
 		}
 	}
 	return compact(out)
 }
 
 // Realservers lists the addresses of the realservers.
-func Realservers(socket string) (out []string) {
-	for _, at := range RealserverPorts(socket) {
-		if a, err := netip.ParseAddrPort(at); err == nil {
-			out = append(out, a.Addr().String())
-		}
-	}
-	return compact(out)
+func Realservers(socket string) []string {
+	return realservers(socket, func(at netip.AddrPort) string { return at.Addr().String() })
 }
 
 // RealserverPorts lists RIP:port of the realservers.
-func RealserverPorts(socket string) (out []string) {
+func RealserverPorts(socket string) []string { return realservers(socket, netip.AddrPort.String) }
+
+func realservers(socket string, name func(netip.AddrPort) string) (out []string) {
 	for _, s := range services(socket) {
 		for _, r := range s.Realservers {
-			out = append(out, r.Address)
+			out = append(out, name(r.Address))
 		}
 	}
 	return compact(out)

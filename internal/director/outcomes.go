@@ -35,13 +35,10 @@ func (o *outcomes) claimed(vip netip.Addr, mac frame.MAC, leg string, realserver
 			}
 			delete(o.conflicts, oldest)
 		}
-		c = &api.Conflict{VIP: vip.String(), MAC: mac.String(), First: now}
+		c = &api.Conflict{VIP: vip, MAC: mac.String(), First: now}
 		o.conflicts[claim{vip, mac}] = c
 	}
-	c.Leg, c.Realserver = leg, ""
-	if realserver.IsValid() {
-		c.Realserver = realserver.String()
-	}
+	c.Leg, c.Realserver = leg, realserver
 	c.Messages++
 	c.Last = now
 	return o.claimants.tell(claim{vip, mac}, now)
@@ -64,7 +61,7 @@ func (o *outcomes) claims() []api.Conflict {
 		out = append(out, *c)
 	}
 	slices.SortFunc(out, func(a, b api.Conflict) int {
-		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.VIP, b.VIP), cmp.Compare(a.MAC, b.MAC))
+		return cmp.Or(b.Last.Compare(a.Last), a.VIP.Compare(b.VIP), cmp.Compare(a.MAC, b.MAC))
 	})
 	return out
 }

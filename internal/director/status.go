@@ -55,7 +55,7 @@ func (d *Director) Services() []api.Service {
 	for _, s := range d.engine.Services() {
 		m := s.Matches[0]
 		service := api.Service{
-			Name: s.Name, Protocol: m.Proto.String(), Address: netip.AddrPortFrom(m.Addr, m.First).String(), Mark: s.Mark, Scheduler: s.Scheduler,
+			Name: s.Name, Protocol: m.Proto.String(), Address: netip.AddrPortFrom(m.Addr, m.First), Mark: s.Mark, Scheduler: s.Scheduler,
 			Counts: counts(s.Counts), Rates: rates(s.Rates),
 		}
 		for _, r := range s.Destinations {
@@ -64,7 +64,7 @@ func (d *Director) Services() []api.Service {
 				mac = r.MAC.String()
 			}
 			service.Realservers = append(service.Realservers, api.Realserver{
-				Address: netip.AddrPortFrom(r.Addr, r.Port).String(), MAC: mac, Leg: d.legs[r.Leg].name, Weight: r.Weight, Upper: r.Upper, Lower: r.Lower,
+				Address: netip.AddrPortFrom(r.Addr, r.Port), MAC: mac, Leg: d.legs[r.Leg].name, Weight: r.Weight, Upper: r.Upper, Lower: r.Lower,
 				Active: r.Active, Inactive: r.Inactive, Available: !r.Overloaded && !r.Unreachable, Drained: r.Drained,
 				Counts: counts(r.Counts), Rates: rates(r.Rates),
 			})

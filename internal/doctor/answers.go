@@ -68,8 +68,8 @@ func (f *facts) drained(addr netip.Addr) bool {
 		if f.status != nil {
 			for i := range f.status.Services {
 				for _, x := range f.status.Services[i].Realservers {
-					if at, err := netip.ParseAddrPort(x.Address); err == nil && x.Weight > 0 {
-						f.working[at.Addr()] = true
+					if x.Weight > 0 {
+						f.working[x.Address.Addr()] = true
 					}
 				}
 			}

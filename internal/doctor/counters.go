@@ -70,8 +70,8 @@ func (f *facts) checkConflicts(r *Report) {
 	claims := map[string][]string{} // by leg
 	for _, c := range f.status.RecentConflicts() {
 		who := c.MAC
-		if c.Realserver != "" {
-			who += " (realserver " + c.Realserver + ")"
+		if c.Realserver.IsValid() {
+			who += " (realserver " + c.Realserver.String() + ")"
 		}
 		claims[c.Leg] = append(claims[c.Leg], fmt.Sprintf("%s claimed %s, last %s ago", who, c.VIP, f.status.Now.Sub(c.Last).Round(time.Second)))
 	}

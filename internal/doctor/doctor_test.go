@@ -42,7 +42,7 @@ services: [{address: 192.168.10.100, port: 80, realservers: [{address: 10.10.0.1
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func (f *facts) conflict(ago time.Duration) {
-	f.status.Conflicts = append(f.status.Conflicts, api.Conflict{VIP: "192.168.10.100", MAC: "02:00:00:00:00:99", Leg: "eth0", Last: now.Add(-ago)})
+	f.status.Conflicts = append(f.status.Conflicts, api.Conflict{VIP: netip.MustParseAddr("192.168.10.100"), MAC: "02:00:00:00:00:99", Leg: "eth0", Last: now.Add(-ago)})
 }
 
 // A realserver is drained if it has weight 0 wherever it is one: by the running director's weights, else by the file's.
@@ -59,7 +59,7 @@ func TestDrained(t *testing.T) {
 			f.status = nil
 		}
 		for _, w := range c.weights {
-			f.status.Services = append(f.status.Services, api.Service{Realservers: []api.Realserver{{Address: "10.10.0.11:80", Weight: w}}})
+			f.status.Services = append(f.status.Services, api.Service{Realservers: []api.Realserver{{Address: netip.MustParseAddrPort("10.10.0.11:80"), Weight: w}}})
 		}
 		if got := f.drained(rip); got != c.want {
 			t.Errorf("%s: %v", name, got)

@@ -45,10 +45,10 @@ func (f *facts) readTable(ctx context.Context, socket string) (map[netip.Addr]ha
 	out := map[netip.Addr]halfOpen{}
 	for i := range f.status.Services {
 		for _, x := range f.status.Services[i].Realservers {
-			if at, err := netip.ParseAddrPort(x.Address); err == nil && f.status.Services[i].Protocol == "TCP" {
-				h := out[at.Addr()]
+			if at := x.Address.Addr(); f.status.Services[i].Protocol == "TCP" {
+				h := out[at]
 				h.active += int(x.Active)
-				out[at.Addr()] = h
+				out[at] = h
 			}
 		}
 	}

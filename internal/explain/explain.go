@@ -23,14 +23,14 @@ func Of(x *forwarder.Explanation) api.Explanation {
 		out.Key = x.Service.String()
 	}
 	if x.Chosen.IsValid() {
-		out.Realserver = x.Chosen.String()
+		out.Realserver = x.Chosen
 		if !x.MAC.IsZero() {
 			out.MAC = x.MAC.String()
 		}
 	}
 	for _, c := range x.Candidates {
 		out.Candidates = append(out.Candidates, api.Candidate{
-			Realserver: c.Addr.String(), Weight: c.Weight, Active: c.Active, Inactive: c.Inactive, Reason: c.Reason, Chosen: c.Chosen,
+			Realserver: c.Addr, Weight: c.Weight, Active: c.Active, Inactive: c.Inactive, Reason: c.Reason, Chosen: c.Chosen,
 		})
 	}
 	return out
@@ -63,7 +63,7 @@ func Print(w io.Writer, x *api.Explanation) {
 			fmt.Fprintf(w, ", MAC %s", x.MAC)
 		}
 		fmt.Fprintln(w)
-	case x.Realserver != "":
+	case x.Realserver.IsValid():
 		fmt.Fprintf(w, "verdict   %s: %s (%s)\n", x.Verdict, x.Meaning, x.Realserver)
 	default:
 		fmt.Fprintf(w, "verdict   %s: %s\n", x.Verdict, x.Meaning)
@@ -74,7 +74,7 @@ func Print(w io.Writer, x *api.Explanation) {
 	fmt.Fprintf(w, "\nRealservers, as the scheduler walks them:\n")
 	width := 0
 	for _, c := range x.Candidates {
-		width = max(width, len(c.Realserver))
+		width = max(width, len(c.Realserver.String()))
 	}
 	for _, c := range x.Candidates {
 		mark := "  "

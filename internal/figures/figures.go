@@ -3,9 +3,7 @@
 package figures
 
 import (
-	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -31,16 +29,6 @@ func StateOf(r *api.Realserver) State {
 	return State{"up", "good", "takes connections"}
 }
 
-// ByAddress compares addresses with ports by their numbers.
-func ByAddress(a, b string) int {
-	x, errX := netip.ParseAddrPort(a)
-	y, errY := netip.ParseAddrPort(b)
-	if errX != nil || errY != nil {
-		return cmp.Compare(a, b)
-	}
-	return x.Compare(y)
-}
-
 // A Warning is something that an operator should do something about.
 type Warning struct{ Title, Text string }
 
@@ -51,11 +39,11 @@ func Warnings(o *api.Overview) []Warning {
 		out = append(out, Warning{title, fmt.Sprintf(format, args...)})
 	}
 	for _, c := range o.RecentConflicts() {
-		if c.Realserver != "" {
-			say("Conflict over "+c.VIP, "Realserver %s (%s) answers ARP for the VIP on %s: clients go past the director. There, set arp_ignore=1 and arp_announce=2.",
+		if c.Realserver.IsValid() {
+			say("Conflict over "+c.VIP.String(), "Realserver %s (%s) answers ARP for the VIP on %s: clients go past the director. There, set arp_ignore=1 and arp_announce=2.",
 				c.Realserver, c.MAC, c.Leg)
 		} else {
-			say("Conflict over "+c.VIP, "%s on %s claims the VIP: clients go there or here by chance. Find that host by its MAC.", c.MAC, c.Leg)
+			say("Conflict over "+c.VIP.String(), "%s on %s claims the VIP: clients go there or here by chance. Find that host by its MAC.", c.MAC, c.Leg)
 		}
 	}
 	guardWarnings(o, say)

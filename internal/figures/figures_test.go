@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -48,18 +49,18 @@ func example() api.Overview {
 		Now: start.Add(time.Hour), Workers: 2, Reload: api.Reload{Last: start.Add(59 * time.Minute), Taken: start.Add(59 * time.Minute)},
 		Latency: api.Latency{Bounds: []float64{1e-5, 1e-4}, Counts: []uint64{900, 100, 0}},
 		Services: []api.Service{
-			{Name: "web", Protocol: "TCP", Address: "192.168.10.100:80", Scheduler: "wlc", Rates: api.Rates{Flows: 10, Packets: 100, Bytes: 125_000},
+			{Name: "web", Protocol: "TCP", Address: netip.MustParseAddrPort("192.168.10.100:80"), Scheduler: "wlc", Rates: api.Rates{Flows: 10, Packets: 100, Bytes: 125_000},
 				Realservers: []api.Realserver{
-					{Address: "10.10.0.12:80", MAC: "02:00:00:00:01:02", Weight: 1, Active: 3, Inactive: 14, Available: true, Rates: api.Rates{Flows: 10}},
-					{Address: "10.10.0.9:80", Weight: 1},
-					{Address: "10.10.0.10:80", MAC: "02:00:00:00:01:03", Available: true},
+					{Address: netip.MustParseAddrPort("10.10.0.12:80"), MAC: "02:00:00:00:01:02", Weight: 1, Active: 3, Inactive: 14, Available: true, Rates: api.Rates{Flows: 10}},
+					{Address: netip.MustParseAddrPort("10.10.0.9:80"), Weight: 1},
+					{Address: netip.MustParseAddrPort("10.10.0.10:80"), MAC: "02:00:00:00:01:03", Available: true},
 				}},
-			{Name: "TCP 192.168.10.101:80", Protocol: "TCP", Address: "192.168.10.101:80", Scheduler: "rr"},
+			{Name: "TCP 192.168.10.101:80", Protocol: "TCP", Address: netip.MustParseAddrPort("192.168.10.101:80"), Scheduler: "rr"},
 		},
 	}
 	for i := range 20 {
 		o.Services[1].Realservers = append(o.Services[1].Realservers,
-			api.Realserver{Address: "10.10.1." + Count(i+1, "") + ":80", MAC: "02:00:00:00:02:02", Weight: int32(min(i, 1)), Available: true})
+			api.Realserver{Address: netip.MustParseAddrPort("10.10.1." + Count(i+1, "") + ":80"), MAC: "02:00:00:00:02:02", Weight: int32(min(i, 1)), Available: true})
 	}
 	return o
 }
@@ -114,7 +115,7 @@ func TestWhyNone(t *testing.T) {
 func TestPrintDrift(t *testing.T) {
 	o := api.Overview{Drift: api.Drift{Total: 10}}
 	o.Version, o.Config, o.Changes = "v1", "/etc/x\x1b[2J", 12
-	o.Services = []api.Service{{Name: "a\x1b[2Jb\x00", Address: "192.0.2.1:80"}}
+	o.Services = []api.Service{{Name: "a\x1b[2Jb\x00", Address: netip.MustParseAddrPort("192.0.2.1:80")}}
 	for i := range 10 {
 		o.Drift.Differences = append(o.Drift.Differences, api.Difference{Kind: api.Changed, Service: "web", Key: "weight", Old: "1", New: strconv.Itoa(i)})
 	}

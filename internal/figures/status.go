@@ -123,14 +123,14 @@ func (p *printer) drift(o *api.Overview) {
 func (p *printer) service(s *api.Service, all bool) {
 	up := 0
 	rows := slices.Clone(s.Realservers)
-	slices.SortStableFunc(rows, func(a, b api.Realserver) int { return ByAddress(a.Address, b.Address) })
+	slices.SortStableFunc(rows, func(a, b api.Realserver) int { return a.Address.Compare(b.Address) })
 	for i := range rows {
 		if StateOf(&rows[i]).Class == "good" {
 			up++
 		}
 	}
 	name := api.Printable(s.Name)
-	if what := s.Protocol + " " + s.Address; !strings.Contains(name, s.Address) {
+	if what := s.Protocol + " " + s.Address.String(); !strings.Contains(name, s.Address.String()) {
 		name += "  " + what
 	}
 	p.line("\n%s  %s  %d of %d up  %d conn/s  %d pkt/s  %s", name, s.Scheduler, up, len(rows), s.Rates.Flows, s.Rates.Packets, Bits(float64(s.Rates.Bytes)))

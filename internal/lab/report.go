@@ -188,7 +188,7 @@ func (s *session) serviceData(x api.Service) serviceData {
 	for _, r := range x.Realservers {
 		d := realserverData{Realserver: r, Name: "?"}
 		for i, w := range s.net.Webs {
-			if a, err := netip.ParseAddrPort(r.Address); err == nil && (a.Addr().String() == RIP(i+1) || a.Addr().String() == RIP6(i+1)) {
+			if a := r.Address.Addr().String(); a == RIP(i+1) || a == RIP6(i+1) {
 				d.Name = w.Name
 			}
 		}

@@ -185,7 +185,7 @@ func (s *sink) services(services []api.Service) {
 		if !s.first(v.Name) {
 			continue
 		}
-		s.gauge(serviceInfo, 1, v.Name, v.Protocol, v.Address, v.Scheduler)
+		s.gauge(serviceInfo, 1, v.Name, v.Protocol, v.Address.String(), v.Scheduler)
 		s.counter(serviceFlows, v.Counts.Flows, v.Name)
 		s.counter(servicePackets, v.Counts.Packets, v.Name)
 		s.counter(serviceBytes, v.Counts.Bytes, v.Name)
@@ -194,19 +194,20 @@ func (s *sink) services(services []api.Service) {
 		s.gauge(serviceByteR, float64(v.Rates.Bytes), v.Name)
 		for j := range v.Realservers {
 			r := &v.Realservers[j]
-			if !s.first(v.Name + "\x00" + r.Address) {
+			at := r.Address.String()
+			if !s.first(v.Name + "\x00" + at) {
 				continue
 			}
-			s.counter(realFlows, r.Counts.Flows, v.Name, r.Address)
-			s.counter(realPackets, r.Counts.Packets, v.Name, r.Address)
-			s.counter(realBytes, r.Counts.Bytes, v.Name, r.Address)
-			s.gauge(realFlowR, float64(r.Rates.Flows), v.Name, r.Address)
-			s.gauge(realPacketR, float64(r.Rates.Packets), v.Name, r.Address)
-			s.gauge(realByteR, float64(r.Rates.Bytes), v.Name, r.Address)
-			s.gauge(realActive, float64(r.Active), v.Name, r.Address)
-			s.gauge(realInactive, float64(r.Inactive), v.Name, r.Address)
-			s.gauge(realWeight, float64(r.Weight), v.Name, r.Address)
-			s.gauge(realAvailable, truth(r.Available), v.Name, r.Address)
+			s.counter(realFlows, r.Counts.Flows, v.Name, at)
+			s.counter(realPackets, r.Counts.Packets, v.Name, at)
+			s.counter(realBytes, r.Counts.Bytes, v.Name, at)
+			s.gauge(realFlowR, float64(r.Rates.Flows), v.Name, at)
+			s.gauge(realPacketR, float64(r.Rates.Packets), v.Name, at)
+			s.gauge(realByteR, float64(r.Rates.Bytes), v.Name, at)
+			s.gauge(realActive, float64(r.Active), v.Name, at)
+			s.gauge(realInactive, float64(r.Inactive), v.Name, at)
+			s.gauge(realWeight, float64(r.Weight), v.Name, at)
+			s.gauge(realAvailable, truth(r.Available), v.Name, at)
 		}
 	}
 }

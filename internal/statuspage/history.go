@@ -3,6 +3,7 @@ package statuspage
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -57,8 +58,13 @@ func (h *history) run(ctx context.Context) {
 	}
 }
 
+// none is no realserver.
+var none netip.AddrPort
+
 // key names the series of a service or, if there is one, of a realserver; both empty is all.
-func key(service, realserver string) string { return service + "\x00" + realserver }
+func key(service string, realserver netip.AddrPort) string {
+	return service + "\x00" + realserver.String()
+}
 
 // totals are the counts of o by key.
 func totals(o *api.Overview) map[string]api.Counts {
@@ -69,12 +75,12 @@ func totals(o *api.Overview) map[string]api.Counts {
 		all.Flows += s.Counts.Flows
 		all.Packets += s.Counts.Packets
 		all.Bytes += s.Counts.Bytes
-		out[key(s.Name, "")] = s.Counts
+		out[key(s.Name, none)] = s.Counts
 		for j := range s.Realservers {
 			out[key(s.Name, s.Realservers[j].Address)] = s.Realservers[j].Counts
 		}
 	}
-	out[key("", "")] = all
+	out[key("", none)] = all
 	return out
 }
 

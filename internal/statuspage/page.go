@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"html/template"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -65,7 +66,7 @@ var host = func() string { h, _ := os.Hostname(); return h }()
 func render(h *history) ([]byte, error) {
 	o := &h.last
 	v := view{
-		Overview: o, Host: host, Uptime: figures.Ago(o.Now.Sub(o.Started)), All: h.tile("", ""),
+		Overview: o, Host: host, Uptime: figures.Ago(o.Now.Sub(o.Started)), All: h.tile("", none),
 		Warnings: figures.Warnings(o),
 	}
 	minute := o.Latency.Since(&h.latency[0])
@@ -82,7 +83,7 @@ func render(h *history) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (h *history) tile(service, realserver string) tile {
+func (h *history) tile(service string, realserver netip.AddrPort) tile {
 	s := h.series[key(service, realserver)]
 	if s == nil {
 		return tile{}
@@ -97,7 +98,7 @@ func (h *history) tile(service, realserver string) tile {
 }
 
 func (h *history) service(s *api.Service) service {
-	out := service{Service: s, tile: h.tile(s.Name, ""), Of: len(s.Realservers)}
+	out := service{Service: s, tile: h.tile(s.Name, none), Of: len(s.Realservers)}
 	for i := range s.Realservers {
 		r := &s.Realservers[i]
 		row := realserver{Realserver: r, tile: h.tile(s.Name, r.Address), State: figures.StateOf(r)}
@@ -115,7 +116,7 @@ func (h *history) service(s *api.Service) service {
 		}
 	}
 	// The order of the schedulers is the newest first; people look for an address.
-	slices.SortStableFunc(out.Rows, func(a, b realserver) int { return figures.ByAddress(a.Address, b.Address) })
+	slices.SortStableFunc(out.Rows, func(a, b realserver) int { return a.Address.Compare(b.Address) })
 	return out
 }
 

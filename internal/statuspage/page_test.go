@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -45,11 +46,11 @@ func overview(seconds int, n uint64) api.Overview {
 			Verdicts: map[string]uint64{"forwarded": n, "no service": n / 10, "other MAC": 3},
 			Legs:     []api.Leg{{Name: "eth0", Interface: "eth0", Up: true, Slots: 4096}}},
 		Now: start.Add(time.Duration(seconds) * time.Second), Workers: 1,
-		Services: []api.Service{{Name: "web", Protocol: "TCP", Address: "192.168.10.100:80", Scheduler: "rr",
+		Services: []api.Service{{Name: "web", Protocol: "TCP", Address: netip.MustParseAddrPort("192.168.10.100:80"), Scheduler: "rr",
 			Counts: api.Counts{Flows: n / 100, Packets: n, Bytes: 100 * n},
 			Realservers: []api.Realserver{
-				{Address: "10.10.0.12:80", MAC: "02:00:00:00:01:02", Weight: 1, Active: 3, Available: true, Counts: api.Counts{Packets: n}},
-				{Address: "10.10.0.9:80", Weight: 1},
+				{Address: netip.MustParseAddrPort("10.10.0.12:80"), MAC: "02:00:00:00:01:02", Weight: 1, Active: 3, Available: true, Counts: api.Counts{Packets: n}},
+				{Address: netip.MustParseAddrPort("10.10.0.9:80"), Weight: 1},
 			}}},
 	}
 }
@@ -100,8 +101,8 @@ func TestPage(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	o := overview(10, 1000)
 	o.Conflicts = []api.Conflict{
-		{VIP: "192.168.10.100", MAC: "02:00:00:00:01:01", Leg: "eth0", Realserver: "10.10.0.11", Messages: 4, Last: o.Now.Add(-time.Minute)},
-		{VIP: "192.168.10.101", MAC: "02:00:00:00:01:09", Leg: "eth0", Messages: 4, Last: o.Now.Add(-time.Hour)},
+		{VIP: netip.MustParseAddr("192.168.10.100"), MAC: "02:00:00:00:01:01", Leg: "eth0", Realserver: netip.MustParseAddr("10.10.0.11"), Messages: 4, Last: o.Now.Add(-time.Minute)},
+		{VIP: netip.MustParseAddr("192.168.10.101"), MAC: "02:00:00:00:01:09", Leg: "eth0", Messages: 4, Last: o.Now.Add(-time.Hour)},
 	}
 	o.Legs[0].Up, o.Legs[0].RingFull = false, 1234
 	o.Flows = 950
@@ -147,8 +148,10 @@ func TestEscaped(t *testing.T) {
 	o.Reload.Error = evil
 	o.Legs[0].Name, o.Legs[0].Interface, o.Legs[0].Up = evil, evil, false
 	o.Services[0].Name, o.Services[0].Scheduler = evil, evil
-	o.Services[0].Realservers[0].MAC, o.Services[0].Realservers[0].Address, o.Services[0].Realservers[0].Leg = evil, evil, evil
-	o.Conflicts = []api.Conflict{{VIP: evil, MAC: evil, Leg: evil, Realserver: evil, Last: o.Now}}
+	addr := netip.MustParseAddr("fe80::1").WithZone(evil) // which no director answers with
+	r := &o.Services[0].Realservers[0]
+	r.MAC, r.Address, r.Leg = evil, netip.AddrPortFrom(addr, 80), evil
+	o.Conflicts = []api.Conflict{{VIP: addr, MAC: evil, Leg: evil, Realserver: addr, Last: o.Now}}
 	html := pageOf(t, o)
 	if strings.Contains(html, "<script>") || strings.Contains(html, "<b x") {
 		t.Error("text became part of the page")
@@ -273,13 +276,13 @@ func TestHistory(t *testing.T) {
 		f.set(overview(2*i+2, uint64(i)*20))
 		h.note()
 	}
-	s := h.series[key("web", "10.10.0.12:80")]
+	s := h.series[key("web", netip.MustParseAddrPort("10.10.0.12:80"))]
 	if len(s.packets) != points || s.packets[points-1] != 10 || len(h.latency) != latencies {
 		t.Errorf("%d points, the last %v, %d latencies", len(s.packets), s.packets[points-1], len(h.latency))
 	}
 	f.set(overview(1000, 0)) // the counters were set back
 	h.note()
-	if last := h.series[key("web", "")].packets[points-1]; last != 0 {
+	if last := h.series[key("web", none)].packets[points-1]; last != 0 {
 		t.Errorf("a counter that was set back is a rate of %v", last)
 	}
 	o := overview(1002, 0)

@@ -5,7 +5,6 @@ package top
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"shunt/api"
-	"shunt/internal/figures"
 )
 
 // Director is the one that is looked at.
@@ -64,7 +62,7 @@ var sorts = []struct {
 	name string
 	by   func(a, b *row) int
 }{
-	{"address", func(a, b *row) int { return figures.ByAddress(a.rs.Address, b.rs.Address) }},
+	{"address", func(a, b *row) int { return a.rs.Address.Compare(b.rs.Address) }},
 	{"conn/s", func(a, b *row) int { return -compare(a.flows, b.flows) }},
 	{"pkt/s", func(a, b *row) int { return -compare(a.packets, b.packets) }},
 	{"bit/s", func(a, b *row) int { return -compare(a.bytes, b.bytes) }},
@@ -230,7 +228,7 @@ func (m *Model) key(msg tea.KeyPressMsg) tea.Cmd {
 		case name == "w":
 			m.mode, m.input = weighing, ""
 		case r.rs.Weight == 0:
-			m.note, m.wrong = r.rs.Address+" is drained already: w gives it a weight", true
+			m.note, m.wrong = r.rs.Address.String()+" is drained already: w gives it a weight", true
 		default:
 			m.mode = draining
 		}
@@ -305,10 +303,7 @@ func (m *Model) setWeight(weight int32) tea.Cmd {
 		what = fmt.Sprintf("%s of %s is draining: it gets no new connections (until the file is read again)", r.rs.Address, r.service.Name)
 	}
 	failed := fmt.Sprintf("%s of %s stays as it is", r.rs.Address, r.service.Name)
-	change, err := weightOf(r.service, r.rs, weight)
-	if err != nil {
-		return func() tea.Msg { return changed{failed, err} }
-	}
+	change := weightOf(r.service, r.rs, weight)
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -320,16 +315,12 @@ func (m *Model) setWeight(weight int32) tea.Cmd {
 }
 
 // weightOf is the change that gives a realserver another weight and leaves its thresholds.
-func weightOf(s *api.Service, r *api.Realserver, weight int32) (api.Change, error) {
-	at, err := netip.ParseAddrPort(r.Address)
-	if err != nil {
-		return api.Change{}, err
-	}
-	v := &api.VirtualService{Mark: s.Mark, V6: at.Addr().Is6()}
+func weightOf(s *api.Service, r *api.Realserver, weight int32) api.Change {
+	v := &api.VirtualService{Mark: s.Mark, V6: r.Address.Addr().Is6()}
 	if s.Mark == 0 { // by name, as a service of several matches has no address that would name it
 		v = &api.VirtualService{Name: s.Name}
 	}
 	return api.Change{Op: api.OpEditServer, Service: v, Server: &api.VirtualServer{
-		Address: at.Addr(), Port: at.Port(), Weight: int64(weight), Upper: r.Upper, Lower: r.Lower,
-	}}, nil
+		Address: r.Address.Addr(), Port: r.Address.Port(), Weight: int64(weight), Upper: r.Upper, Lower: r.Lower,
+	}}
 }

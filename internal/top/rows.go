@@ -20,7 +20,7 @@ type row struct {
 	up, of  int     // realservers of a service
 }
 
-func (r *row) key() string { return r.service.Name + "\x00" + r.rs.Address }
+func (r *row) key() string { return r.service.Name + "\x00" + r.rs.Address.String() }
 
 // since is how fast counts grew; zero without the answer before.
 func (m *Model) since(was, is api.Counts) rates {
@@ -44,7 +44,7 @@ func (m *Model) past() map[string]api.Counts {
 		s := &m.before.Services[i]
 		out[s.Name] = s.Counts
 		for j := range s.Realservers {
-			out[s.Name+"\x00"+s.Realservers[j].Address] = s.Realservers[j].Counts
+			out[s.Name+"\x00"+s.Realservers[j].Address.String()] = s.Realservers[j].Counts
 		}
 	}
 	return out
@@ -91,11 +91,11 @@ func (m *Model) rows() []*row {
 			if figures.StateOf(r.rs).Class == "good" {
 				head.up++
 			}
-			if m.passes(s.Name, s.Address, r.rs.Address, figures.StateOf(r.rs).Word) {
+			if m.passes(s.Name, s.Address.String(), r.rs.Address.String(), figures.StateOf(r.rs).Word) {
 				servers = append(servers, r)
 			}
 		}
-		if len(servers) == 0 && !m.passes(s.Name, s.Address) {
+		if len(servers) == 0 && !m.passes(s.Name, s.Address.String()) {
 			continue
 		}
 		slices.SortStableFunc(servers, sorts[0].by)

@@ -176,7 +176,7 @@ type column struct {
 func columns(address int) []column {
 	n32 := func(n int32) string { return strconv.Itoa(int(n)) }
 	return []column{
-		{"REALSERVER", address, 9, true, func(r *row) string { return r.rs.Address }},
+		{"REALSERVER", address, 9, true, func(r *row) string { return r.rs.Address.String() }},
 		{"STATE", 9, 8, true, func(r *row) string { s := figures.StateOf(r.rs); return classes[s.Class].Render(s.Word) }},
 		{"WEIGHT", 7, 6, false, func(r *row) string { return n32(r.rs.Weight) }},
 		{"ACTIVE", 7, 7, false, func(r *row) string { return n32(r.rs.Active) }},
@@ -195,7 +195,7 @@ func (m *Model) fitting(rows []*row) []column {
 	address := len("REALSERVER")
 	for _, r := range rows {
 		if r.rs != nil {
-			address = max(address, len(r.rs.Address))
+			address = max(address, len(r.rs.Address.String()))
 		}
 	}
 	cols := columns(min(address, max(m.width-16, 12)))
@@ -282,7 +282,7 @@ func (m *Model) serviceLine(r *row) string {
 		style = yellow
 	}
 	left := bold.Render(" "+s.Name) + "  " + style.Render(fmt.Sprintf("%d/%d up", r.up, r.of))
-	if what := s.Protocol + " " + s.Address; !strings.Contains(s.Name, s.Address) {
+	if what := s.Protocol + " " + s.Address.String(); !strings.Contains(s.Name, s.Address.String()) {
 		left += "  " + dim.Render(what+" "+s.Scheduler)
 	} else {
 		left += "  " + dim.Render(s.Scheduler)

@@ -192,7 +192,7 @@ type counted struct{ flows uint64 }
 func (w *world) realservers(port uint16) (c counted) {
 	w.t.Helper()
 	for _, s := range w.services() {
-		if strings.HasSuffix(s.Address, ":"+strconv.Itoa(int(port))) {
+		if s.Address.Port() == port {
 			c.flows += s.Counts.Flows
 		}
 	}

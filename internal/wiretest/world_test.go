@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,7 +148,7 @@ func (w *world) settled() {
 		for _, s := range w.services() { // what the engine knows, which is told after the resolver does
 			for _, r := range s.Realservers {
 				failed := func(n api.Neighbour) bool {
-					return n.Address == netip.MustParseAddrPort(r.Address).Addr() && n.State == arpd.Failed.String()
+					return n.Address == r.Address.Addr() && n.State == arpd.Failed.String()
 				}
 				if r.MAC == "" && !slices.ContainsFunc(all, failed) {
 					return false
@@ -305,7 +304,7 @@ func (w *world) realserver(i int) (api.Realserver, bool) {
 	w.t.Helper()
 	reals := w.service().Realservers
 	at := slices.IndexFunc(reals, func(r api.Realserver) bool {
-		return netip.MustParseAddrPort(r.Address).Addr().String() == w.family.rip(i)
+		return r.Address.Addr().String() == w.family.rip(i)
 	})
 	if at < 0 {
 		return api.Realserver{}, false
