@@ -68,7 +68,7 @@ func TestExplain(t *testing.T) {
 		r.must(r.SetNeighbour(0, server(n+1, false), frame.MAC{}))
 	}
 	x := r.explained(talk4(3000, 80), frame.TCP)
-	if x.Verdict != forwarder.NoDestination || !strings.Contains(x.Candidates[0].Reason, "nobody answers") {
+	if x.Verdict != forwarder.NoDestination || !strings.Contains(x.Candidates[0].Reason, "no host answers") {
 		t.Errorf("nobody there: %+v", x)
 	}
 	if x := r.explained(talk4(1000, 80), frame.TCP); x.Verdict != forwarder.Unresolved || x.Decider != forwarder.ByFlow {

@@ -155,9 +155,9 @@ func (p *Plan) Prune(settings Settings) (removed []error) {
 func CheckAddress(a netip.Addr) error {
 	switch {
 	case !a.IsValid():
-		return fmt.Errorf("there is no address: %w", ErrInvalid)
+		return fmt.Errorf("no address: %w", ErrInvalid)
 	case a.Zone() != "":
-		return fmt.Errorf("%s: an address with a zone is of one link only: %w", a.WithZone(""), ErrInvalid)
+		return fmt.Errorf("%s: an address with a zone is valid on one link only: %w", a.WithZone(""), ErrInvalid)
 	case a.Is4In6():
 		return fmt.Errorf("%s: write the IPv4 address as such, %s: %w", a, a.Unmap(), ErrInvalid)
 	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):

@@ -14,7 +14,7 @@ import (
 // panic, puts memory of the process in the place of the file, and goes on. That costs the frames nothing.
 
 // ErrCut is wrapped by StateError after a file was cut under a running worker.
-var ErrCut = errors.New("a file of the connection table was cut by another process")
+var ErrCut = errors.New("another process truncated a file of the connection table")
 
 // mend puts empty memory in the place of a file that was cut while n frames were being processed, before which so many had been
 // counted as forwarded; fault is what was recovered.
@@ -183,6 +183,6 @@ func (c *Control) mended() {
 		return
 	}
 	c.cut = cut
-	c.state.lose(fmt.Errorf("%w; its connections are lost, and it goes on in memory of this process", ErrCut))
+	c.state.lose(fmt.Errorf("%w; its connections are lost, and the worker continues in process memory", ErrCut))
 	c.recount()
 }

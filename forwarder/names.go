@@ -162,18 +162,18 @@ func (r *reader) key() (k ServiceKey) {
 // parseNames reads a file of names. What comes behind a damaged record is not read, and rest is how much that is.
 func parseNames(b []byte) (n names, rest int, err error) {
 	if len(b) < namesHeadSize {
-		return n, 0, errors.New("it has no head")
+		return n, 0, errors.New("the header is missing")
 	}
 	if _, err := binary.Decode(b, binary.NativeEndian, &n.head); err != nil {
 		return n, 0, err
 	}
 	switch {
 	case string(n.head.Magic[:]) != namesMagic:
-		return n, 0, errors.New("it is no file of names")
+		return n, 0, errors.New("not a file of names")
 	case n.head.Version != namesVersion:
-		return n, 0, fmt.Errorf("it was written by another version, whose layout is %d and not %d", n.head.Version, namesVersion)
+		return n, 0, fmt.Errorf("written by another version: layout %d, expected %d", n.head.Version, namesVersion)
 	case n.head.TableCheck != crc32.ChecksumIEEE(b[:namesHeadSize-8]):
-		return n, 0, errors.New("its head is damaged")
+		return n, 0, errors.New("the header is damaged")
 	}
 	n.services = map[uint16]ServiceKey{}
 	b = b[namesHeadSize:]

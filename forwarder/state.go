@@ -29,10 +29,10 @@ type State struct {
 }
 
 // ErrState is wrapped by errors of New that are about its State: without one, New may succeed.
-var ErrState = errors.New("connections cannot be kept for the next start")
+var ErrState = errors.New("connections cannot be saved for the next start")
 
 // ErrStateBusy is such an error, when another engine uses the directory.
-var ErrStateBusy = fmt.Errorf("%w: a running director has them", ErrState)
+var ErrStateBusy = fmt.Errorf("%w: a running director uses the files", ErrState)
 
 // Takeover is what an engine got from the process before it.
 type Takeover struct {
@@ -100,11 +100,11 @@ func openState(c *Config) (s *state, afresh string, err error) {
 	case err != nil:
 		afresh = fmt.Sprintf("%s: %v", filepath.Join(s.dir.Name(), namesFile), err)
 	case h.Boot != c.State.Boot:
-		afresh = "the machine was started anew since"
+		afresh = "the host was rebooted since"
 	case h.Workers != uint32(c.Workers):
-		afresh = fmt.Sprintf("there were %d workers, and are %d", h.Workers, c.Workers)
+		afresh = fmt.Sprintf("the number of workers changed from %d to %d", h.Workers, c.Workers)
 	case h.Flows != uint64(c.Flows):
-		afresh = fmt.Sprintf("each worker's table was for %d flows, and is for %d", h.Flows, c.Flows)
+		afresh = fmt.Sprintf("the flows of each worker's table changed from %d to %d", h.Flows, c.Flows)
 	default:
 		s.head = *h
 		if err := s.openFiles(c.Workers, os.O_RDWR); err != nil {
@@ -250,7 +250,7 @@ func (s *state) readNames() ([]byte, error) {
 }
 
 // errLink is wrapped by errors about what is no file of our own.
-var errLink = errors.New("it is a link, or no regular file")
+var errLink = errors.New("not a regular file, or a link")
 
 // openPlain opens a file of the directory if it is an ordinary one with one name: through a link we would write to another.
 func openPlain(dir *os.Root, name string, flags int) (*os.File, error) {
@@ -263,7 +263,7 @@ func openPlain(dir *os.Root, name string, flags int) (*os.File, error) {
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Nlink > 1 {
-		err = fmt.Errorf("%s: %w: it has %d names", f.Name(), errLink, st.Nlink)
+		err = fmt.Errorf("%s: %w: %d hard links", f.Name(), errLink, st.Nlink)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -304,10 +304,10 @@ func TestTakeoverAfresh(t *testing.T) {
 		damage func(dir string)
 		config func(*forwarder.Config)
 	}{
-		{"no file of names", write("names", strings.Repeat("somebody else's ", 100)), nil},
-		{"it has no head", write("names", ""), nil},
-		{"it has no head", truncate("names", 30), nil},
-		{"its head is damaged", func(dir string) {
+		{"not a file of names", write("names", strings.Repeat("somebody else's ", 100)), nil},
+		{"the header is missing", write("names", ""), nil},
+		{"the header is missing", truncate("names", 30), nil},
+		{"the header is damaged", func(dir string) {
 			text, _ := os.ReadFile(filepath.Join(dir, "names"))
 			text[40] ^= 1
 			write("names", string(text))(dir)
@@ -317,14 +317,14 @@ func TestTakeoverAfresh(t *testing.T) {
 			text[16]++
 			write("names", string(text))(dir)
 		}, nil},
-		{"it has no head", truncate("table.0", 0), nil},
-		{"was cut", truncate("table.0", 5000), nil},
-		{"no connection table", write("table.0", strings.Repeat("somebody else's ", 10000)), nil},
+		{"the header is missing", truncate("table.0", 0), nil},
+		{"was truncated", truncate("table.0", 5000), nil},
+		{"not a connection table", write("table.0", strings.Repeat("somebody else's ", 10000)), nil},
 		{"no such file", func(dir string) { a.must(os.Remove(filepath.Join(dir, "table.0"))) }, nil},
-		{"started anew", nil, func(c *forwarder.Config) { c.State.Boot[0]++ }},
-		{"too long ago", nil, func(c *forwarder.Config) { c.State.Now += int64(500 * 24 * time.Hour); c.Epoch = c.State.Now }},
-		{"1 workers, and are 2", nil, func(c *forwarder.Config) { c.Workers = 2 }},
-		{"was for 1024 flows, and is for 2048", nil, func(c *forwarder.Config) { c.Flows = 2048 }},
+		{"was rebooted", nil, func(c *forwarder.Config) { c.State.Boot[0]++ }},
+		{"in the future, or too old", nil, func(c *forwarder.Config) { c.State.Now += int64(500 * 24 * time.Hour); c.Epoch = c.State.Now }},
+		{"workers changed from 1 to 2", nil, func(c *forwarder.Config) { c.Workers = 2 }},
+		{"changed from 1024 to 2048", nil, func(c *forwarder.Config) { c.Flows = 2048 }},
 	} {
 		left := crash(t, dir)
 		if c.damage != nil {

@@ -46,7 +46,7 @@ func Reason(s Scheduler, i int) string {
 	case c.weight <= 0:
 		return "weight 0: it gets no new connections"
 	case c.load.Unreachable():
-		return "nobody answers for its address: its MAC is not known"
+		return "no host answers for its address: its MAC is unknown"
 	case c.load.Overloaded():
 		return fmt.Sprintf("overloaded: connections %d, upper threshold %d", active+inactive, upper)
 	}

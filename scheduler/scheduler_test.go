@@ -303,7 +303,7 @@ func TestReasons(t *testing.T) {
 	list[1].Load.Open()
 	list[2].Load.SetUnreachable(true)
 	list[0].Load.Open()
-	for i, want := range []string{"overhead 0.5 (active 0 * 256 + inactive 1, by weight 2)", "overloaded: connections 1", "nobody answers", "weight 0"} {
+	for i, want := range []string{"overhead 0.5 (active 0 * 256 + inactive 1, by weight 2)", "overloaded: connections 1", "no host answers", "weight 0"} {
 		if got := Reason(s, i); !strings.HasPrefix(got, want) {
 			t.Errorf("place %d: %q, want %q", i, got, want)
 		}

@@ -54,23 +54,23 @@ func (c *Config) judge(h *header, size, now int64) error {
 	want := layoutOf(int(h.Buckets)).header()
 	switch {
 	case h.Magic != want.Magic:
-		return errors.New("it is no connection table")
+		return errors.New("not a connection table")
 	case h.Version != want.Version && h.Version != before || h.EntrySize != want.EntrySize || h.LineSize != want.LineSize:
-		return fmt.Errorf("it was written by another version, whose layout is %d and not %d", h.Version, want.Version)
+		return fmt.Errorf("written by another version: layout %d, expected %d", h.Version, want.Version)
 	case h.Sum != h.sum():
-		return errors.New("its head is damaged")
+		return errors.New("the header is damaged")
 	case h.Capacity != uint64(c.Flows) || h.Buckets != uint64(bucketsFor(c.Flows)):
-		return fmt.Errorf("it is for %d flows, not %d", h.Capacity, c.Flows)
+		return fmt.Errorf("the table is for %d flows, not %d", h.Capacity, c.Flows)
 	case h.OffBuckets != want.OffBuckets || h.OffExt != want.OffExt || h.Size != want.Size:
-		return errors.New("its parts are not where they should be")
+		return errors.New("the parts of the table have unexpected positions")
 	case size != int64(h.Size):
-		return fmt.Errorf("it has %d bytes, not %d: it was cut", size, h.Size)
+		return fmt.Errorf("the file has %d bytes, not %d: it was truncated", size, h.Size)
 	case h.Boot != c.Boot:
-		return errors.New("the machine was started anew since")
+		return errors.New("the host was rebooted since")
 	case [2]uint64{h.Seed0, h.Seed1} != c.Seed || h.Epoch != c.Epoch:
-		return errors.New("its seed or epoch is another")
+		return errors.New("the seed or epoch differs")
 	case now < h.Epoch || (now-h.Epoch)>>tickShift < int64(h.Now) || (now-h.Epoch)>>tickShift-int64(h.Now) > int64(longest):
-		return errors.New("its time is not before ours, or too long ago")
+		return errors.New("the time of the table is in the future, or too old")
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func takeOver(a *arena, now int64, owner Owner, keep func(*Key, *Entry) bool) (*
 func readHeader(f io.ReaderAt) (*header, error) {
 	b := make([]byte, headerBytes)
 	if n, err := f.ReadAt(b, 0); err != nil {
-		return nil, fmt.Errorf("it has no head, only %d bytes", n)
+		return nil, fmt.Errorf("the header is missing: the file has only %d bytes", n)
 	}
 	return headerOf(b), nil
 }

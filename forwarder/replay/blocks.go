@@ -37,7 +37,7 @@ type packet struct {
 	timed bool   // at is set: a simple packet block has no time
 }
 
-// blocks reads the packets of a pcapng file. Those of interfaces that are not Ethernet are passed over.
+// blocks reads the packets of a pcapng file. Those of non-Ethernet interfaces are passed over.
 type blocks struct {
 	r       *bufio.Reader // of which a block is a window
 	size    int           // of the block at hand
@@ -100,14 +100,14 @@ func (b *blocks) block() (kind uint32, block []byte, err error) {
 		case binary.BigEndian.Uint32(head[8:]) == magic:
 			b.order = binary.BigEndian
 		default:
-			return 0, nil, errors.New("a section header without its byte order magic")
+			return 0, nil, errors.New("a section header without byte order magic")
 		}
 	}
 	kind = b.order.Uint32(head)
 	size := b.order.Uint32(head[4:])
 	least := shortest(kind)
 	if size < max(least, 12) || size%4 != 0 {
-		return 0, nil, fmt.Errorf("a block of type %#x says that it has %d bytes", kind, size)
+		return 0, nil, fmt.Errorf("a block of type %#x has the invalid length %d", kind, size)
 	}
 	if least == 0 {
 		return 0, nil, b.pass(int64(size))
@@ -119,7 +119,7 @@ func (b *blocks) block() (kind uint32, block []byte, err error) {
 		return 0, nil, cut(err)
 	}
 	if end := b.order.Uint32(block[size-4:]); end != size {
-		return 0, nil, fmt.Errorf("a block of type %#x has %d bytes at its beginning and %d at its end", kind, size, end)
+		return 0, nil, fmt.Errorf("a block of type %#x has %d bytes by its first length field and %d by its last", kind, size, end)
 	}
 	b.size = int(size)
 	return kind, block, nil
@@ -212,7 +212,7 @@ func (c *capturer) time(units uint64) (int64, error) {
 	}
 	sum := int64(seconds) + c.offset
 	if sum < 0 || sum >= math.MaxInt64/int64(time.Second) {
-		return 0, fmt.Errorf("its time is %d and %d seconds since 1970; times until 2262 can be read", seconds, c.offset)
+		return 0, fmt.Errorf("its time is %d and %d seconds since 1970; the latest readable time is in 2262", seconds, c.offset)
 	}
 	return sum*1e9 + int64(fraction), nil
 }
@@ -226,7 +226,7 @@ func (b *blocks) options(list []byte, each func(code uint16, value []byte) error
 		}
 		padded := (n + 3) &^ 3
 		if code == 0 || padded > len(list)-4 {
-			return errors.New("the options of a block do not fit it")
+			return errors.New("the options of a block exceed the block")
 		}
 		if each != nil {
 			if err := each(code, list[4:4+n]); err != nil {
@@ -248,7 +248,7 @@ func (b *blocks) packet(kind uint32, block []byte, p *packet) (found bool, err e
 		id = uint32(b.order.Uint16(block[8:]))
 	}
 	if int64(id) >= int64(len(b.legs)) {
-		return false, fmt.Errorf("it is of interface %d, and only %d are described", id, len(b.legs))
+		return false, fmt.Errorf("it refers to interface %d, but only %d are described", id, len(b.legs))
 	}
 	c := &b.legs[id]
 	start, have, room := 12, b.order.Uint32(block[8:]), len(block)-16

@@ -102,18 +102,18 @@ func TestDamage(t *testing.T) {
 	}{
 		"pcap: long packet":      {long(24+8, 1<<31), "FILE: packet 1 cannot be read"},
 		"pcap: wrong length":     {long(24+76+8, 40), "packet 3 cannot be read"},
-		"pcap: long on the wire": {long(24+12, 1<<31), "packet 1 cannot be read: it says that it had 2147483648 bytes"},
+		"pcap: long on the wire": {long(24+12, 1<<31), "packet 1 cannot be read: its length on the wire is 2147483648 bytes"},
 		"two years": {pcapFile(binary.LittleEndian, 1, 1, []record{{0, 0, one.data}, {1_700_000_000 * second, 0, one.data}}),
 			"packet 2 cannot be read: its time is 2023-11-14 22:13:20, more than two years"},
 		"version":                      {build(func(n *ng) { n.iface(1, 0); n.section(2, 0) }), "version 2.0"},
-		"no interface":                 {build(func(n *ng) { n.simple(one) }), "interface 0, and only 0"},
-		"interface of another section": {build(func(n *ng) { n.iface(1, 0); n.section(1, 0); n.enhanced(0, 0, one) }), "interface 0, and only 0"},
+		"no interface":                 {build(func(n *ng) { n.simple(one) }), "interface 0, but only 0"},
+		"interface of another section": {build(func(n *ng) { n.iface(1, 0); n.section(1, 0); n.enhanced(0, 0, one) }), "interface 0, but only 0"},
 		"wrong interface":              {build(func(n *ng) { n.iface(1, 0); n.enhanced(1<<31, 0, one) }), "interface 2147483648"},
 		"short offset":                 {build(func(n *ng) { n.iface(1, 0, n.option(14, []byte{1})) }), "option 14"},
 		"no resolution":                {build(func(n *ng) { n.iface(1, 0, n.option(9, nil)) }), "option 9"},
 		"resolution 10":                {build(func(n *ng) { n.iface(1, 0, n.option(9, []byte{20})) }), "power of -20"},
 		"resolution 2":                 {build(func(n *ng) { n.iface(1, 0, n.option(9, []byte{255})) }), "power of -127"},
-		"option too long":              {build(func(n *ng) { n.block(1, []byte{1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 9, 0, 1, 2, 3, 4}) }), "do not fit"},
+		"option too long":              {build(func(n *ng) { n.block(1, []byte{1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 9, 0, 1, 2, 3, 4}) }), "exceed the block"},
 		"late time":                    {build(func(n *ng) { n.iface(1, 0); n.enhanced(0, 1<<63, one) }), "its time is 9223372036854"},
 		"later time":                   {build(func(n *ng) { n.iface(1, 0, n.option(9, []byte{0})); n.enhanced(0, 1<<63, one) }), "its time is"},
 		"long block":                   {build(func(n *ng) { n.iface(1, 0); n.block(6, make([]byte, 1<<20)) }), "the longest frame"},
@@ -121,13 +121,13 @@ func TestDamage(t *testing.T) {
 			n.iface(1, 0)
 			n.block(6, append(binary.LittleEndian.AppendUint32(make([]byte, 12), 1<<30), 0, 0, 0, 0))
 		}), "has 1073741824 bytes in a block with room for 0"},
-		"short block": {build(func(n *ng) { n.iface(1, 0); n.block(6, nil) }), "type 0x6 says that it has 12"},
-		"odd block":   {build(func(n *ng) { n.iface(1, 0); n.b = append(n.b, 6, 0, 0, 0, 33, 0, 0, 0, 0, 0, 0, 0) }), "says that it has 33"},
+		"short block": {build(func(n *ng) { n.iface(1, 0); n.block(6, nil) }), "type 0x6 has the invalid length 12"},
+		"odd block":   {build(func(n *ng) { n.iface(1, 0); n.b = append(n.b, 6, 0, 0, 0, 33, 0, 0, 0, 0, 0, 0, 0) }), "has the invalid length 33"},
 		"two lengths": {func() []byte {
 			b := smallNG()
 			b[len(b)-4]++
 			return b
-		}(), "at its end"},
+		}(), "by its last"},
 	} {
 		s, err := replay.New("FILE", bytes.NewReader(c.file), 0)
 		if err == nil {

@@ -103,7 +103,7 @@ func (s *Source) open() error {
 	if err == nil && bytes.Equal(head, magicGzip) {
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return fmt.Errorf("it begins as a gzip file does, but: %w", cut(err))
+			return fmt.Errorf("it starts like a gzip file, but: %w", cut(err))
 		}
 		s.stats.Compressed = true
 		in = bufio.NewReaderSize(z, buffer)
@@ -111,7 +111,7 @@ func (s *Source) open() error {
 	head, err = in.Peek(4)
 	switch {
 	case len(head) == 0 && err == io.EOF:
-		return errors.New("the file is empty; a capture has a header at least")
+		return errors.New("the file is empty; a capture has at least a header")
 	case err != nil:
 		return cut(err)
 	case bytes.Equal(head, magicSection):
@@ -122,7 +122,7 @@ func (s *Source) open() error {
 			return s.openPcap(in, order, unit)
 		}
 	}
-	return fmt.Errorf("it is neither a pcap nor a pcapng file: it begins with % x; `editcap -F pcap` converts what Wireshark can read", head)
+	return fmt.Errorf("it is neither a pcap nor a pcapng file: it starts with % x; `editcap -F pcap` converts what Wireshark can read", head)
 }
 
 // openPcap reads the header of a pcap file, which has one link type.
@@ -200,7 +200,7 @@ func notEthernet(links []uint16) error {
 		}
 		names += linkName(l)
 	}
-	return fmt.Errorf("there is no Ethernet in it, but %s; capture on one Ethernet interface, as in `tcpdump -i eth0 -w FILE`", names)
+	return fmt.Errorf("it has no Ethernet frames, only %s; capture on one Ethernet interface, as in `tcpdump -i eth0 -w FILE`", names)
 }
 
 func linkName(l uint16) string {

@@ -59,7 +59,7 @@ func (k *Sink) write(f *frame.Frame) error {
 		data, wire = k.scratch, wire+frame.VLANTagLen
 	}
 	if sec := f.Time / int64(time.Second); sec < 0 || sec > math.MaxUint32 {
-		return fmt.Errorf("a frame is of %s; a pcap file cannot hold times after %s", utc(f.Time), utc(math.MaxUint32*int64(time.Second)))
+		return fmt.Errorf("a frame has the time %s; a pcap file cannot hold times after %s", utc(f.Time), utc(math.MaxUint32*int64(time.Second)))
 	}
 	err := k.pcap.WritePacket(gopacket.CaptureInfo{
 		Timestamp: time.Unix(0, f.Time), CaptureLength: len(data), Length: max(wire, len(data)),

@@ -180,7 +180,7 @@ func (s *Source) next() (p packet, err error) {
 // accept notes length and time of the packet ahead.
 func (s *Source) accept(p packet) error {
 	if p.wire > math.MaxInt32 {
-		return fmt.Errorf("it says that it had %d bytes on the wire", p.wire)
+		return fmt.Errorf("its length on the wire is %d bytes, which is invalid", p.wire)
 	}
 	at := p.at
 	if s.found == 0 {
@@ -188,7 +188,7 @@ func (s *Source) accept(p packet) error {
 	}
 	if at-s.start > int64(Longest) {
 		return fmt.Errorf("its time is %s, more than two years after the first packet's, %s; "+
-			"take the packets with wrong times out, or replay the parts one by one", utc(at), utc(s.start))
+			"remove the packets with wrong times, or replay the parts separately", utc(at), utc(s.start))
 	}
 	if at < s.last {
 		s.stats.StepsBack++

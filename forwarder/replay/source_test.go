@@ -148,7 +148,7 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-// Packets of interfaces that are not Ethernet are passed over and counted; a capture of nothing else is refused.
+// Packets of non-Ethernet interfaces are passed over and counted; a capture of nothing else is refused.
 func TestLinkTypes(t *testing.T) {
 	build := func(links ...uint16) []byte {
 		n := &ng{order: binary.LittleEndian}
@@ -175,7 +175,7 @@ func TestLinkTypes(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	_, err = replay.New("x.pcap", bytes.NewReader(pcapFile(binary.LittleEndian, 1, 101, nil)), 0)
-	if err == nil || !strings.Contains(err.Error(), "x.pcap: there is no Ethernet in it, but Raw") {
+	if err == nil || !strings.Contains(err.Error(), "x.pcap: it has no Ethernet frames, only Raw") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -35,7 +35,7 @@ func (e *Engine) OpenSockets(lc LegConfig) (*Sockets, error) {
 		}
 		return &Sockets{l}, nil
 	}
-	return nil, fmt.Errorf("ring: interface %s: there is no leg %d", lc.label(), lc.Leg)
+	return nil, fmt.Errorf("ring: interface %s: unknown leg %d", lc.label(), lc.Leg)
 }
 
 // Exchange gives a leg other sockets, and returns those that it had, for the caller to close; nil if it had none. Without
@@ -56,7 +56,7 @@ func (e *Engine) Exchange(id frame.Leg, s *Sockets) (old *Sockets, err error) {
 		}
 	}
 	if at < 0 {
-		return nil, fmt.Errorf("ring: there is no leg %d", id)
+		return nil, fmt.Errorf("ring: unknown leg %d", id)
 	}
 	l, r := e.legs[at], e.res
 	r.mu.Lock()

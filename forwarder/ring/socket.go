@@ -88,7 +88,7 @@ func openLeg(lc LegConfig, cfg *Config, i int) (*leg, error) {
 	if l.index == 0 {
 		ifi, err := net.InterfaceByName(lc.Name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: see `ip link` for the names of the interfaces here", err)
+			return nil, fmt.Errorf("%w: `ip link` lists the interfaces", err)
 		}
 		l.index = ifi.Index
 	}
@@ -132,7 +132,7 @@ func (l *leg) identify() error {
 	switch hw := sa.(*unix.SockaddrLinklayer).Hatype; hw {
 	case unix.ARPHRD_ETHER:
 	case unix.ARPHRD_LOOPBACK:
-		return errors.New("is the loopback: its frames have no MAC addresses to forward by, and no realserver is behind it: use an Ethernet interface")
+		return errors.New("is the loopback interface: its frames have no MAC addresses: use an Ethernet interface")
 	default:
 		return fmt.Errorf("is not Ethernet (ARPHRD type %d): the director forwards by MAC address", hw)
 	}
@@ -222,7 +222,7 @@ func (l *leg) attach(cfg *Config, i int) error {
 		err = unix.SetsockoptInt(l.rx, unix.SOL_PACKET, unix.PACKET_FANOUT, group|unix.PACKET_FANOUT_CBPF<<16)
 	}
 	if err != nil {
-		return fmt.Errorf("join fanout group %d: %w: is it in use by others? choose another", group, err)
+		return fmt.Errorf("join fanout group %d: %w: if another program uses the group, choose another number", group, err)
 	}
 	prog, err := shardProgram(cfg.FanoutWorkers)
 	if err != nil {

@@ -50,11 +50,11 @@ func Print(w io.Writer, x *api.Explanation) {
 	}
 	switch forwarder.Decider(x.Decider) {
 	case forwarder.ByFlow:
-		fmt.Fprintf(w, "decided   by its connection, which is known: state %s, %s left\n", x.State, left(x.Expires))
+		fmt.Fprintf(w, "decided   by its connection: state %s, %s left\n", x.State, left(x.Expires))
 	case forwarder.ByTemplate:
 		fmt.Fprintf(w, "decided   by the client's persistence: its template has %s left\n", left(x.Expires))
 	case forwarder.ByScheduler:
-		fmt.Fprintf(w, "decided   by the scheduler: it would begin a connection\n")
+		fmt.Fprintf(w, "decided   by the scheduler: the packet would start a connection\n")
 	}
 	switch {
 	case x.Verdict == forwarder.Forwarded.String():
@@ -71,7 +71,7 @@ func Print(w io.Writer, x *api.Explanation) {
 	if len(x.Candidates) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nRealservers, as the scheduler walks them:\n")
+	fmt.Fprintf(w, "\nRealservers, in the scheduler's order:\n")
 	width := 0
 	for _, c := range x.Candidates {
 		width = max(width, len(c.Realserver.String()))

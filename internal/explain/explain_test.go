@@ -30,10 +30,10 @@ func TestOffline(t *testing.T) {
 	for packet, want := range map[string]string{
 		"tcp 203.0.113.7:40000 > 192.168.10.100:80": `packet    TCP 203.0.113.7:40000 > 192.168.10.100:80
 service   web: TCP 192.168.10.100:80, scheduler wrr
-decided   by the scheduler: it would begin a connection
+decided   by the scheduler: the packet would start a connection
 goes to   10.10.0.12:80
 
-Realservers, as the scheduler walks them:
+Realservers, in the scheduler's order:
 -> 10.10.0.12:80  weight 3     active 0      inactive 0      in turn, weight 3
    10.10.0.11:80  weight 0     active 0      inactive 0      weight 0: it gets no new connections
 `,
@@ -41,7 +41,7 @@ Realservers, as the scheduler walks them:
 service   web: TCP 192.168.10.100:80, scheduler wrr
 verdict   loop guard: source MAC is a realserver's or the director's own
 
-Realservers, as the scheduler walks them:
+Realservers, in the scheduler's order:
    10.10.0.12:80  weight 3     active 0      inactive 0      in turn, weight 3
    10.10.0.11:80  weight 0     active 0      inactive 0      weight 0: it gets no new connections
 `,

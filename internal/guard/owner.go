@@ -43,7 +43,7 @@ func socketOf(id string) string { return "@shunt_guard_" + id }
 func claim(identity string) (*owner, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("guard: a socket that holds its name: %w", err)
+		return nil, fmt.Errorf("guard: reserve a name by a socket: %w", err)
 	}
 	o := &owner{ids: idsOf(identity), fd: fd}
 	for _, id := range o.ids {
@@ -57,7 +57,7 @@ func claim(identity string) (*owner, error) {
 		}
 	}
 	_ = unix.Close(fd)
-	return nil, fmt.Errorf("guard: no free name for its tables: %w", err)
+	return nil, fmt.Errorf("guard: no free table name: %w", err)
 }
 
 func (o *owner) release() error { return unix.Close(o.fd) }
@@ -110,7 +110,7 @@ func Find() ([]Table, error) {
 	}
 	sockets, err := os.ReadFile("/proc/thread-self/net/unix")
 	if err != nil {
-		return nil, fmt.Errorf("guard: which directors run: %w", err)
+		return nil, fmt.Errorf("guard: list the running directors: %w", err)
 	}
 	alive := map[string]bool{}
 	for line := range strings.Lines(string(sockets)) {

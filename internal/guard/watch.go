@@ -68,11 +68,11 @@ const nfnlGroup = 7
 func subscribe() (*netlink.Conn, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return nil, fmt.Errorf("notifications of nftables: %w", err)
+		return nil, fmt.Errorf("nftables notifications: %w", err)
 	}
 	_ = c.SetReadBuffer(1 << 20) // with less, more notifications are lost, and all is looked at then
 	if err := c.JoinGroup(nfnlGroup); err != nil {
-		return nil, errors.Join(fmt.Errorf("notifications of nftables: %w", err), c.Close())
+		return nil, errors.Join(fmt.Errorf("nftables notifications: %w", err), c.Close())
 	}
 	return c, nil
 }
@@ -100,7 +100,7 @@ func (g *Guard) Watch(ctx context.Context, tell func(api.Guard, error)) {
 	every := lookEvery
 	if g.events == nil {
 		every = blindEvery
-		tell(g.State(), fmt.Errorf("the kernel does not tell of changes of the guard, which is looked at every second: %w", g.keeper.blind))
+		tell(g.State(), fmt.Errorf("no kernel notifications about the guard: it is checked every second: %w", g.keeper.blind))
 	} else {
 		go func() { blind <- g.listen(touched) }()
 	}
@@ -116,7 +116,7 @@ func (g *Guard) Watch(ctx context.Context, tell func(api.Guard, error)) {
 				return // closed
 			}
 			every = blindEvery
-			tell(g.State(), fmt.Errorf("the kernel tells no more of changes of the guard, which is looked at every second: %w", err))
+			tell(g.State(), fmt.Errorf("kernel notifications about the guard stopped: it is checked every second: %w", err))
 		case by = <-touched:
 		case <-timer.C:
 		}
@@ -154,7 +154,7 @@ func (g *Guard) look(by string, now time.Time) (wait time.Duration, changed bool
 	}
 	g.keeper.did(now)
 	if err := g.set(); err != nil {
-		return g.keeper.may(now), changed, fmt.Errorf("the guard was taken away (%s) and could not be put back: %w", what, err)
+		return g.keeper.may(now), changed, fmt.Errorf("the guard was removed (%s) and could not be restored: %w", what, err)
 	}
 	g.state.Missing, g.state.Last, g.state.By = "", now, by
 	g.state.Restored++
@@ -211,14 +211,14 @@ func (g *Guard) missingRules(c *nftables.Conn, t *nftables.Table) (string, error
 	for i := range families {
 		f := &families[i]
 		if !sameRule(rules[i].Exprs, f.rule(0)) {
-			return fmt.Sprintf("rule %d of table %s is another", i+1, t.Name), nil
+			return fmt.Sprintf("rule %d of table %s differs", i+1, t.Name), nil
 		}
 		elements, err := c.GetSetElements(f.set(t))
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return "", err
 		}
 		if !g.same(elements, i) {
-			return fmt.Sprintf("set %s of table %s has other addresses", f.name, t.Name), nil
+			return fmt.Sprintf("set %s of table %s has different addresses", f.name, t.Name), nil
 		}
 	}
 	return "", nil

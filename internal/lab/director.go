@@ -102,10 +102,10 @@ func (d *Director) await(state string, patience time.Duration) error {
 	for {
 		n, err := d.notify.Read(buf)
 		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("the director ended instead of saying %s", state)
+			return fmt.Errorf("the director stopped without notifying %s", state)
 		}
 		if err != nil {
-			return fmt.Errorf("the director did not say %s: %w", state, err)
+			return fmt.Errorf("the director did not notify %s: %w", state, err)
 		}
 		if strings.Contains(string(buf[:n]), state) {
 			return nil
@@ -139,10 +139,10 @@ func (d *Director) Stop() error {
 	case <-time.After(stopPatience):
 		_ = d.cmd.Process.Kill()
 		<-d.ended
-		return fmt.Errorf("the director did not end within %s of SIGTERM", stopPatience)
+		return fmt.Errorf("the director did not stop within %s of SIGTERM", stopPatience)
 	}
 	if d.err != nil {
-		return fmt.Errorf("the director ended with an error: %w; its log:\n%s", d.err, d.log)
+		return fmt.Errorf("the director stopped with an error: %w; its log:\n%s", d.err, d.log)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func serveOne(c *net.UnixConn, n *Network, place *execPlace) outcome {
 	}()
 	var cmd command
 	if err := json.Unmarshal(buf[:k], &cmd); err != nil || len(files) != 3 || len(cmd.Args) == 0 {
-		return fail(errors.New("the question was not understood: are both shunts of one version?"))
+		return fail(errors.New("unknown request: check that both shunt programs have the same version"))
 	}
 	h := n.Hosts[cmd.Host]
 	if h == nil {
@@ -95,7 +95,7 @@ func serveOne(c *net.UnixConn, n *Network, place *execPlace) outcome {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return fail(fmt.Errorf("there is no host %q: there are %s", cmd.Host, strings.Join(names, ", ")))
+		return fail(fmt.Errorf("unknown host %q: the hosts are %s", cmd.Host, strings.Join(names, ", ")))
 	}
 	path := cmd.Args[0]
 	if path == "shunt" {
@@ -186,7 +186,7 @@ func Exec(name, host string, args []string) (status int, err error) {
 	var o outcome
 	if err := json.NewDecoder(c).Decode(&o); err != nil {
 		if errors.Is(err, io.EOF) {
-			return 1, errors.New("the laboratory was taken down")
+			return 1, errors.New("the lab was stopped")
 		}
 		return 1, err
 	}

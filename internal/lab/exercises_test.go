@@ -121,7 +121,7 @@ func stand(t *testing.T, opt Options) *buffer {
 			t.Errorf("%v\n%s", err, out.String())
 		}
 	})
-	for !strings.Contains(out.String(), "stands until Ctrl-C") {
+	for !strings.Contains(out.String(), "runs until Ctrl-C") {
 		select {
 		case err := <-done:
 			done <- err

@@ -119,7 +119,7 @@ func checkReport(t *testing.T, topology, path string) {
 	steps := map[string]int{"one-arm": 6, "two-arm": 8}[topology]
 	for what, want := range map[string]int{
 		`<span class="n">`: 2 * steps, "<circle ": steps, "<svg ": 1, "<rect ": map[string]int{"one-arm": 4 + 1, "two-arm": 5 + 2}[topology],
-		"it works: 8 checks passed": 1, `<li>`: 8 + 2*4, "as it left the director": 2, "<td>TCP</td>": 8, "<td>web1</td>": 2,
+		"it works: 8 checks passed": 1, `<li>`: 8 + 2*4, "as sent by the director": 2, "<td>TCP</td>": 8, "<td>web1</td>": 2,
 	} {
 		if got := strings.Count(page, what); got != want {
 			t.Errorf("the report has %q %d times, want %d", what, got, want)
@@ -167,7 +167,7 @@ func TestKeepAndExec(t *testing.T) {
 		done <- Run(ctx, Options{Topology: "one-arm", Keep: true, Captures: t.TempDir(), Fetches: 2, Out: &out, Binary: binary})
 	}()
 	deadline := time.After(time.Minute)
-	for !strings.Contains(out.String(), "stands until Ctrl-C") {
+	for !strings.Contains(out.String(), "runs until Ctrl-C") {
 		select {
 		case err := <-done:
 			t.Fatalf("it ended: %v\n%s", err, out.String())
@@ -222,8 +222,8 @@ func TestSeveralLaboratories(t *testing.T) {
 		wrong string // "" : it works
 	}{
 		{"one-arm", ""}, {"one-arm-2", ""},
-		{"", "several laboratories stand: one-arm, one-arm-2; name one by --lab"},
-		{"two-arm", `there is no laboratory "two-arm": there are one-arm, one-arm-2`},
+		{"", "several labs are running: one-arm, one-arm-2; name one by --lab"},
+		{"two-arm", `unknown lab "two-arm": the labs are one-arm, one-arm-2`},
 	} {
 		status, err := Exec(c.name, "web1", []string{"sh", "-c", `test "$SHUNT_LAB" = ` + c.name})
 		if c.wrong == "" && (err != nil || status != 0) || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {

@@ -76,7 +76,7 @@ func Build(topology string, realservers int) (*Network, error) {
 	case "two-arm":
 		err = n.twoArm(realservers)
 	default:
-		err = fmt.Errorf("there is no topology %q: there are %s", topology, strings.Join(Topologies, " and "))
+		err = fmt.Errorf("unknown topology %q: the topologies are %s", topology, strings.Join(Topologies, " and "))
 	}
 	if err != nil {
 		n.Close()

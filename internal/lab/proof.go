@@ -74,11 +74,11 @@ func (s *session) check(c captured) {
 	}
 	s.printf("Proof:\n")
 	s.claim(fmt.Sprintf("%d pages of %d arrived", len(s.pages), s.Fetches*len(s.families())), nil)
-	s.claim("the realservers took turns", s.turns())
+	s.claim("the realservers were used in turn", s.turns())
 	s.claim("the connection table has every connection, with the realserver that answered it", s.proof.tableWrong)
 	s.frames(c)
-	s.claim("no reply passed the director", s.replies(c))
-	s.claim("only the director answers for the VIP when it is asked for (ARP, neighbour discovery)", s.arp(c))
+	s.claim("no reply passed through the director", s.replies(c))
+	s.claim("only the director answers requests for the VIP (ARP, neighbour discovery)", s.arp(c))
 	s.claim("no frame escaped the captures", s.lost())
 }
 
@@ -87,14 +87,14 @@ func (s *session) trail(c captured, page Page) {
 	there, back := s.net.ways(page.From)
 	t := trail{page: page}
 	defer func() { s.seen.trails = append(s.seen.trails, t) }()
-	s.printf("The trail of the connection from port %d, its SYN:\n", page.Port)
+	s.printf("The path of the connection from port %d, its SYN:\n", page.Port)
 	for i, h := range there {
 		if r := c.of(h, request(page.vip(), page.Port)); len(r) > 0 {
 			s.printf("  %d  %s\n", i+1, line(h, &r[0]))
 			t.steps = append(t.steps, step{i + 1, h, r[0]})
 		}
 	}
-	s.printf("and the way back, past the director:\n")
+	s.printf("and the return path, which bypasses the director:\n")
 	for i, h := range back {
 		if r := c.of(h, reply(page.vip(), page.Port)); len(r) > 0 {
 			s.printf("  %d  %s\n", len(there)+i+1, line(h, &r[0]))
@@ -127,20 +127,20 @@ func (s *session) frames(c captured) {
 	if total.frames == 0 {
 		total.wrong = append(total.wrong, "no frame was captured")
 	}
-	s.claim(fmt.Sprintf("%d frames to the VIP passed the director, byte for byte the same but for their MACs", total.frames), total.wrong)
+	s.claim(fmt.Sprintf("%d frames to the VIP passed the director, identical except for their MACs", total.frames), total.wrong)
 	if s.Topology == "one-arm" {
 		var wrong []string
 		if total.sameMAC > 0 {
 			wrong = append(wrong, fmt.Sprintf("%d frames kept the client's source MAC and would mislead the switch", total.sameMAC))
 		}
-		s.claim("their source MAC became the director's, since they left by the leg they came in by (source_mac: auto)", wrong)
+		s.claim("their source MAC is now the director's, because they left by the leg on which they arrived (source_mac: auto)", wrong)
 		return
 	}
 	var wrong []string
 	if total.ownMAC > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d frames have another source MAC", total.ownMAC))
 	}
-	s.claim("their source MAC stayed the client's, since they left by the other leg (source_mac: auto)", wrong)
+	s.claim("their source MAC is still the client's, because they left by the other leg (source_mac: auto)", wrong)
 }
 
 // replies lists frames from the VIP that were seen at the director.
@@ -178,7 +178,7 @@ func (s *session) arp(c captured) (wrong []string) {
 	}
 	for _, v6 := range s.families() {
 		if !answered[v6] {
-			wrong = append(wrong, "the client's question was not seen to be answered")
+			wrong = append(wrong, "no answer to the client's request was captured")
 		}
 	}
 	return wrong

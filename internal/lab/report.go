@@ -140,7 +140,7 @@ func (s *session) report(ctx context.Context) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	s.printf("\nThe report of this run: %s\n", s.Report)
+	s.printf("\nReport of this run: %s\n", s.Report)
 	return nil
 }
 
@@ -164,9 +164,9 @@ func (s *session) trailData(t *trail) trailData {
 		}
 		out.Steps = append(out.Steps, d)
 		if x.number == 2 || x.number == 3 {
-			title := "as the director got it"
+			title := "as received by the director"
 			if x.number == 3 {
-				title = "as it left the director"
+				title = "as sent by the director"
 			}
 			out.Hex = append(out.Hex, hexOf(title, x.record.Data))
 		}

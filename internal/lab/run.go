@@ -31,7 +31,7 @@ type Options struct {
 }
 
 // ErrFailed means that the laboratory ran, and that something it showed was not as it should be.
-var ErrFailed = errors.New("the laboratory failed")
+var ErrFailed = errors.New("the lab failed")
 
 // session is one run of the laboratory.
 type session struct {
@@ -245,7 +245,7 @@ func (s *session) table(ctx context.Context) error {
 
 // verdict says what was proved, and where to see it.
 func (s *session) verdict() {
-	s.printf("\nCaptures of every hop, for tcpdump and Wireshark, and the director's log:\n")
+	s.printf("\nCaptures of every hop (for tcpdump and Wireshark) and the director's log:\n")
 	files := make([]string, 0, len(s.captures))
 	for name := range s.captures {
 		files = append(files, name+".pcap")
@@ -281,9 +281,9 @@ func (s *session) keep(ctx context.Context) {
 	} else {
 		defer stop()
 	}
-	s.printf("\nThe laboratory %s stands until Ctrl-C. From another terminal, where several stand with --lab %s:\n"+
+	s.printf("\nThe lab %s runs until Ctrl-C. In another terminal (add --lab %s if several labs are running):\n"+
 		"  shunt lab exec client shunt lab get http://%s/\n  shunt lab exec director cat %s\n  shunt lab exec HOST COMMAND...   with HOST one of %s\n",
 		s.Name, s.Name, VIP, s.director.ConfigPath, strings.Join(names, ", "))
 	<-ctx.Done()
-	s.printf("\nTaking it down.\n")
+	s.printf("\nStopping the lab.\n")
 }

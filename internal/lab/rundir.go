@@ -41,7 +41,7 @@ func root() (string, error) {
 		return "", err
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || ok && int(st.Uid) != os.Getuid() {
-		return "", fmt.Errorf("%s is not a folder of ours: remove it, or set TMPDIR", dir)
+		return "", fmt.Errorf("%s is not a directory of shunt lab: remove it, or set TMPDIR", dir)
 	}
 	return dir, nil
 }
@@ -172,12 +172,12 @@ func find(name string) (*net.UnixConn, error) {
 	case len(found) == 1:
 		return found[0].conn, nil
 	case len(all) == 0:
-		return nil, errors.New("no laboratory stands here: start one by `shunt lab --keep` in another terminal")
+		return nil, errors.New("no lab is running: start one by `shunt lab --keep` in another terminal")
 	case len(found) == 0:
-		return nil, fmt.Errorf("there is no laboratory %q: there are %s", name, strings.Join(names, ", "))
+		return nil, fmt.Errorf("unknown lab %q: the labs are %s", name, strings.Join(names, ", "))
 	}
 	for _, l := range found {
 		l.conn.Close()
 	}
-	return nil, fmt.Errorf("several laboratories stand: %s; name one by --lab", strings.Join(names, ", "))
+	return nil, fmt.Errorf("several labs are running: %s; name one by --lab", strings.Join(names, ", "))
 }

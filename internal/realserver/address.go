@@ -20,7 +20,7 @@ func (a *address) prefix() netip.Prefix { return netip.PrefixFrom(a.vip, a.vip.B
 func (a *address) look() (state, error) {
 	st := state{
 		what: fmt.Sprintf("the VIP %s is not on %s", a.vip, loopback), want: fmt.Sprintf("%s on %s", a.prefix(), loopback),
-		why: "the host drops, or sends on, the frames that the director sends to it",
+		why: "the host drops or forwards the director's frames",
 	}
 	links, err := whole(netlink.LinkList)
 	if err != nil {
@@ -42,11 +42,11 @@ func (a *address) look() (state, error) {
 			// A dummy or another interface without ARP is as good as lo: nobody asks there.
 			case attrs.Name != loopback && l.Type() != "dummy" && attrs.RawFlags&unix.IFF_NOARP == 0:
 				return state{what: fmt.Sprintf("the VIP %s is on %s", a.vip, attrs.Name), want: st.want,
-					why:    "the host answers for it there, whatever arp_ignore says",
+					why:    "the host answers ARP for it there, regardless of arp_ignore",
 					byHand: fmt.Sprintf("ip addr del %s/%d dev %s", a.vip, bits, attrs.Name)}, nil
 			case bits != a.vip.BitLen() && a.vip.Is4():
 				return state{what: fmt.Sprintf("the VIP is on %s as %s/%d", attrs.Name, a.vip, bits), want: st.want,
-					why:    fmt.Sprintf("this host takes every address of %s for its own", netip.PrefixFrom(a.vip, bits).Masked()),
+					why:    fmt.Sprintf("this host treats every address of %s as its own", netip.PrefixFrom(a.vip, bits).Masked()),
 					byHand: fmt.Sprintf("ip addr del %s/%d dev %s", a.vip, bits, attrs.Name)}, nil
 			case attrs.Name != loopback && attrs.RawFlags&unix.IFF_UP == 0:
 				return state{what: fmt.Sprintf("the VIP %s is on %s, which is down", a.vip, attrs.Name), want: st.want, why: st.why,

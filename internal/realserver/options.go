@@ -81,7 +81,7 @@ func (o *Options) Parse(vips, gateways []string) error {
 	for i, g := range o.Gateways {
 		for _, other := range o.Gateways[:i] {
 			if other.Is4() == g.Is4() {
-				return fmt.Errorf("--gateway: %s and %s are of one family: there is one default route of each", other, g)
+				return fmt.Errorf("--gateway: %s and %s have the same address family: each family has one default route", other, g)
 			}
 		}
 		for _, v := range o.VIPs {
@@ -97,7 +97,7 @@ func (o *Options) Parse(vips, gateways []string) error {
 	case o.Persist != "" && !slices.Contains(Methods, o.Persist):
 		return fmt.Errorf("--persist=%s: write %s", o.Persist, strings.Join(Methods, ", "))
 	case o.Root != "" && o.Persist == "":
-		return errors.New("--root: the files of --persist are written there; write --persist too")
+		return errors.New("--root is only for the files of --persist: add --persist")
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func addresses(flag string, texts []string) (out []netip.Addr, err error) {
 		case err != nil:
 			return nil, fmt.Errorf("%s %q: write an IP address, such as 192.168.10.100 or 2001:db8::100", flag, s)
 		case a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6():
-			return nil, fmt.Errorf("%s %s: this is no address of a host in a network", flag, s)
+			return nil, fmt.Errorf("%s %s: not the address of a host", flag, s)
 		}
 		if !seen[a] {
 			seen[a] = true
@@ -156,7 +156,7 @@ func (o *Options) findInterfaces() error {
 		o.Interfaces = slices.Clone(o.arp)
 	}
 	if len(o.Interfaces) == 0 {
-		return errors.New("this host has no interface that is up and has an address: by which do the director's frames come? Name it by --interface")
+		return errors.New("no interface of this host is up and has an address: name the interface that receives the director's frames by --interface")
 	}
 	o.towards = map[netip.Addr]string{}
 	for _, g := range o.Gateways {
@@ -188,10 +188,10 @@ func (o *Options) interfaceTo(g netip.Addr) (string, error) {
 	}
 	routes, err := netlink.RouteGet(g.AsSlice())
 	if err != nil || len(routes) == 0 {
-		return "", fmt.Errorf("--gateway %s is in no network of this host (%v): give an interface an address in its network first", g, err)
+		return "", fmt.Errorf("--gateway %s is on no network of this host (%v): first give an interface an address in its network", g, err)
 	}
 	if routes[0].Gw != nil {
-		return "", fmt.Errorf("--gateway %s is in no network of this host, only behind %s: the gateway must be a neighbour", g, routes[0].Gw)
+		return "", fmt.Errorf("--gateway %s is reachable only through %s: the gateway must be on a network of this host", g, routes[0].Gw)
 	}
 	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
 	if err != nil {

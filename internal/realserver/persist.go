@@ -63,7 +63,7 @@ func (o *Options) method() (string, error) {
 	case o.exists("etc/network/if-up.d"):
 		return persistIfupdown, nil
 	}
-	return "", errors.New("--persist: this host has neither systemd nor ifupdown: have what runs at boot run what `shunt realserver apply --interface NAME --script` prints")
+	return "", errors.New("--persist: this host has neither systemd nor ifupdown: run the output of `shunt realserver apply --interface NAME --script` at boot")
 }
 
 func (o *Options) at(path string) string { return filepath.Join("/", o.Root, path) }
@@ -160,7 +160,7 @@ func (o *Options) networkdFiles() ([]file, error) {
 		case *route:
 			name := o.networkFile(x.iface)
 			if name == "" {
-				return nil, fmt.Errorf("--persist networkd: systemd-networkd does not configure %s, by which the gateway %s is reached; try --persist systemd", x.iface, x.gateway)
+				return nil, fmt.Errorf("--persist networkd: systemd-networkd does not configure %s, the interface to the gateway %s; use --persist systemd", x.iface, x.gateway)
 			}
 			path := "/etc/systemd/network/" + name + ".d/" + dropIn
 			if routes[path] == "" {
@@ -183,7 +183,7 @@ func (o *Options) networkdFiles() ([]file, error) {
 // persist returns what is to be written, and refuses what is not ours.
 func (o *Options) persist() (method string, files []file, err error) {
 	if o.Root == "" && foreignNamespace() {
-		return "", nil, errors.New("--persist: this is not the network namespace in which the host starts: have what makes the namespace at boot run `shunt realserver apply` in it")
+		return "", nil, errors.New("--persist: this is not the host's initial network namespace: run `shunt realserver apply` where the namespace is created at boot")
 	}
 	for _, name := range append(slices.Clone(o.arp), o.Interfaces...) {
 		if err := plainName(name); err != nil {
@@ -216,7 +216,7 @@ func (o *Options) mine(path string) error {
 		return err
 	}
 	if !bytes.Contains(b, []byte(mark)) {
-		return fmt.Errorf("%s was written by somebody else: move it away first", at)
+		return fmt.Errorf("%s was not written by shunt: move it away first", at)
 	}
 	return nil
 }
@@ -307,7 +307,7 @@ func Remove(o Options) error {
 		fmt.Fprintf(o.Out, "[gone] %s\n", o.at(path))
 	}
 	if removed == 0 {
-		fmt.Fprintln(o.Out, "nothing makes this host a realserver at its next boot")
+		fmt.Fprintln(o.Out, "no files configure this host as a realserver at boot")
 	}
 	o.tellSystemd()
 	if o.Root != "" {

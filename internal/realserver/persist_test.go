@@ -173,7 +173,7 @@ func TestPersistRefuses(t *testing.T) {
 	roots[persistSystemd](t, root)
 	put(t, root, unitPath, "[Unit]\nDescription=mine\n")
 	before := tree(t, root)
-	if _, err := persistent(t, h, root, persistAuto, false); err == nil || !strings.Contains(err.Error(), "was written by somebody else") {
+	if _, err := persistent(t, h, root, persistAuto, false); err == nil || !strings.Contains(err.Error(), "was not written by shunt") {
 		t.Errorf("a unit of somebody else: %v", err)
 	}
 	var out bytes.Buffer

@@ -181,7 +181,7 @@ func TestUndoOfPart(t *testing.T) {
 	if s := snapshot(t, h); s["/proc/sys/net/ipv4/conf/all/arp_ignore"] != "2" {
 		t.Errorf("arp_ignore was set back over what somebody else had set:\n%s", out.String())
 	}
-	if !strings.Contains(out.String(), "[left] net.ipv4.conf.all.arp_ignore is 2 by now") {
+	if !strings.Contains(out.String(), "[left] net.ipv4.conf.all.arp_ignore is now 2") {
 		t.Errorf("undo says:\n%s", out.String())
 	}
 }
@@ -347,9 +347,9 @@ func TestParse(t *testing.T) {
 		{nil, nil, "--vip: name at least one VIP"},
 		{[]string{"www"}, nil, `--vip "www": write an IP address`},
 		{[]string{"192.168.10.0/24"}, nil, "write an IP address"},
-		{[]string{"127.0.0.1"}, nil, "no address of a host"},
-		{[]string{"fe80::1%eth0"}, nil, "no address of a host"},
-		{[]string{vip4}, []string{gw4, "10.10.0.2"}, "10.10.0.1 and 10.10.0.2 are of one family"},
+		{[]string{"127.0.0.1"}, nil, "not the address of a host"},
+		{[]string{"fe80::1%eth0"}, nil, "not the address of a host"},
+		{[]string{vip4}, []string{gw4, "10.10.0.2"}, "10.10.0.1 and 10.10.0.2 have the same address family"},
 		{[]string{vip4}, []string{vip4}, "is both --vip and --gateway"},
 	} {
 		var o Options
@@ -366,7 +366,7 @@ func TestRefuses(t *testing.T) {
 	for _, c := range []struct {
 		gateway, iface, state, want string
 	}{
-		{"10.99.0.1", "", "", "in no network of this host"},
+		{"10.99.0.1", "", "", "on no network of this host"},
 		{gw4, "eth7", "", "--interface eth7"},
 		{"10.10.0.11", "", "", "is an address of this host"},
 		{gw4, "", "/no/such/folder/state", "nothing was changed"},

@@ -103,7 +103,7 @@ func (r *route) look() (state, error) {
 	if r.gateway.Is6() {
 		family = "IPv6"
 	}
-	st := state{want: fmt.Sprintf("default route by %s on %s", r.gateway, r.iface), why: "answers go another way, or nowhere"}
+	st := state{want: fmt.Sprintf("default route by %s on %s", r.gateway, r.iface), why: "replies take another path, or none"}
 	switch {
 	case best == nil:
 		st.what = "there is no default route of " + family
@@ -138,7 +138,7 @@ func replaceRoute(g *gatewayRoute) error {
 	err = netlink.RouteReplace(x)
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
-		return fmt.Errorf("default route %s: %w: the gateway is in no network of %s", g, err, g.Interface)
+		return fmt.Errorf("default route %s: %w: the gateway is on no network of %s", g, err, g.Interface)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("default route %s: %w: root is needed, or CAP_NET_ADMIN over this network namespace", g, err)
 	case err != nil:

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrWrong means that the host is not the realserver that it is to be; what is wrong has been written.
-var ErrWrong = errors.New("the host is not a realserver")
+var ErrWrong = errors.New("this host is not configured as a realserver")
 
 // Finding is one setting, for those who read JSON.
 type Finding struct {
@@ -58,7 +58,7 @@ func Check(o Options) error {
 		return err
 	}
 	if wrong > 0 {
-		fmt.Fprintf(o.Out, "%d of %d settings are wrong; `shunt realserver apply` sets them\n", wrong, len(found))
+		fmt.Fprintf(o.Out, "%d of %d settings are wrong; `shunt realserver apply` corrects them\n", wrong, len(found))
 		return ErrWrong
 	}
 	return nil
@@ -96,7 +96,7 @@ func Apply(o Options, dry bool) error {
 		return err
 	}
 	if err := mayWrite(o.State); err != nil && !dry {
-		return fmt.Errorf("the previous values cannot be noted: %w; nothing was changed; run it as root, or name another file by --state", err)
+		return fmt.Errorf("the previous values cannot be recorded: %w; nothing was changed; run this command as root, or name another file by --state", err)
 	}
 	for _, s := range steps {
 		st, err := s.look()
@@ -130,7 +130,7 @@ func Apply(o Options, dry bool) error {
 	}
 	for _, s := range steps { // what was set must be so
 		if st, err := s.look(); err != nil || !st.ok {
-			return fmt.Errorf("%s, though it was set: something else on this host changes it (%v)", st.what, err)
+			return fmt.Errorf("%s, although it was set: another program on this host changes it (%v)", st.what, err)
 		}
 	}
 	return nil
@@ -154,7 +154,7 @@ func Undo(o Options, vips []netip.Addr) error {
 		return err
 	}
 	if len(changes) == 0 {
-		fmt.Fprintf(o.Out, "nothing to undo: %s notes no change\n", o.State)
+		fmt.Fprintf(o.Out, "nothing to undo: %s records no change\n", o.State)
 		return nil
 	}
 	for i := len(changes) - 1; i >= 0; i-- {
@@ -186,19 +186,19 @@ func (c *change) undo() (string, error) {
 			return "[left] " + err.Error(), nil // the interface is gone, and the setting with it
 		}
 		if now != c.Set {
-			return fmt.Sprintf("[left] %s is %s by now, not the %s that was set", c.Key, now, c.Set), nil
+			return fmt.Sprintf("[left] %s is now %s, not the %s that was set", c.Key, now, c.Set), nil
 		}
 		return fmt.Sprintf("[set]  %s = %s (was %s)", c.Key, c.Was, c.Set), writeSysctl(c.Key, c.Was)
 	case kindAddress:
 		there, err := removeAddress(c.Set, c.Key)
 		if err == nil && !there {
-			return fmt.Sprintf("[left] %s is not on %s any more", c.Set, c.Key), nil
+			return fmt.Sprintf("[left] %s is no longer on %s", c.Set, c.Key), nil
 		}
 		return fmt.Sprintf("[gone] %s from %s", c.Set, c.Key), err
 	case kindRoute:
 		return c.undoRoute()
 	}
-	return "", fmt.Errorf("the state file has a change of kind %q, which this version does not know", c.Kind)
+	return "", fmt.Errorf("the state file has a change of unknown kind %q", c.Kind)
 }
 
 func (c *change) undoRoute() (string, error) {

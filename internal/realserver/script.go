@@ -34,7 +34,7 @@ func (o *Options) script(atBoot bool) string {
 	if atBoot {
 		b.WriteString(mark)
 	}
-	fmt.Fprintf(&b, "# Makes this host a realserver of direct routing for %s. It may be run again.\n", join(o.VIPs))
+	fmt.Fprintf(&b, "# Makes this host a realserver of direct routing for %s. It can be run repeatedly.\n", join(o.VIPs))
 	if !atBoot && o.Persist == "" {
 		b.WriteString("# It lasts until the next boot.\n")
 	}
@@ -51,7 +51,7 @@ func (o *Options) script(atBoot bool) string {
 		case *address:
 			fmt.Fprintf(&b, "\n# the VIP\n")
 		case *route:
-			fmt.Fprintf(&b, "\n# answers leave by the gateway, not by the director\n")
+			fmt.Fprintf(&b, "\n# replies leave by the gateway, not by the director\n")
 		}
 		fmt.Fprintln(&b, s.command())
 	}
@@ -70,7 +70,7 @@ func (o *Options) persistScript() (string, error) {
 	}
 	switch o.Persist {
 	case persistNetworkd:
-		return "", errors.New("--script --persist=networkd: a script cannot tell which files systemd-networkd has; write --persist=systemd")
+		return "", errors.New("--script --persist=networkd: a script cannot determine the files of systemd-networkd; write --persist=systemd")
 	case persistAuto:
 		systemd, err1 := commands(persistSystemd)
 		ifupdown, err2 := commands(persistIfupdown)
@@ -85,7 +85,7 @@ func (o *Options) persistScript() (string, error) {
 // gateway is reached.
 func (o *Options) assumeInterfaces() error {
 	if len(o.Interfaces) == 0 {
-		return errors.New("--script does not look at this host: name the realserver's interface by --interface")
+		return errors.New("--script does not inspect this host: name the realserver's interface by --interface")
 	}
 	for _, name := range o.Interfaces {
 		if err := plainName(name); err != nil {
@@ -104,7 +104,7 @@ func (o *Options) assumeInterfaces() error {
 // plainName refuses names that sh would not take as they are.
 func plainName(name string) error {
 	if name == "" || strings.ContainsAny(name, " '\"\\$`;&|<>()/*?[]{}~#!\n") {
-		return fmt.Errorf("--interface %q is no name of an interface that a script may have", name)
+		return fmt.Errorf("--interface %q is not a valid interface name for a script", name)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func readState(path string) ([]change, error) {
 	}
 	var out []change
 	if err := json.Unmarshal(b, &out); err != nil {
-		return nil, fmt.Errorf("%s: %w: it does not say what was there before; remove it if that is of no matter", path, err)
+		return nil, fmt.Errorf("%s: %w: the file does not record the previous settings; remove it if they are not needed", path, err)
 	}
 	return out, nil
 }

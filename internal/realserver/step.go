@@ -31,13 +31,13 @@ func (o *Options) steps() []step {
 		for _, name := range o.arp {
 			out = append(out,
 				&sysctl{scope: "ipv4", iface: name, key: "arp_ignore", want: "1", ok: []string{"1", "2"},
-					why: "the host would answer ARP for the VIPs, and clients would come past the director"},
+					why: "the host would answer ARP for the VIPs, and clients would bypass the director"},
 				&sysctl{scope: "ipv4", iface: name, key: "arp_announce", want: "2", ok: []string{"2"},
-					why: "the host would ask by ARP with a VIP as its own address, and neighbours would learn that it is here"})
+					why: "the host would send ARP requests with a VIP as the sender address, and neighbours would learn its MAC for the VIP"})
 		}
 		for _, name := range o.Interfaces {
 			out = append(out, &sysctl{scope: "ipv4", iface: name, key: "rp_filter", want: "2", ok: []string{"0", "2"}, ownOnly: true,
-				why: "strict reverse path filtering drops requests whose answers leave by another interface"})
+				why: "strict reverse path filtering drops requests whose replies leave by another interface"})
 		}
 	}
 	if o.has6() {

@@ -41,7 +41,7 @@ func path(name string) string {
 func readSysctl(name string) (string, error) {
 	b, err := os.ReadFile(path(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s: the kernel has no such setting, or there is no such interface", name)
+		return "", fmt.Errorf("%s: no such setting or interface", name)
 	}
 	return strings.TrimSpace(string(b)), err
 }

@@ -99,7 +99,7 @@ func recordTape(ctx context.Context, in *input, room int) (*tape, error) {
 			f := batch[i]
 			size := len(f.Buf)
 			if used += size + frameSize; used > room {
-				return nil, fmt.Errorf("%s: it does not fit into %s of memory; cut it by `editcap -r FILE part.pcap 1-%d`, or allow more by --memory",
+				return nil, fmt.Errorf("%s: it does not fit into %s of memory; shorten it by `editcap -r FILE part.pcap 1-%d`, or increase --memory",
 					nameOf(in.file.Name()), bytesOf(int64(room)), len(t.frames))
 			}
 			if size > len(slab) {
@@ -113,7 +113,7 @@ func recordTape(ctx context.Context, in *input, room int) (*tape, error) {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err == io.EOF && len(t.frames) == 0:
-			return nil, fmt.Errorf("%s: there is no packet in it to measure with", nameOf(in.file.Name()))
+			return nil, fmt.Errorf("%s: the capture has no packet to measure with", nameOf(in.file.Name()))
 		case err == io.EOF:
 			return t, nil
 		case err != nil:

@@ -14,7 +14,7 @@ func (r *BenchReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
 func (r *BenchReport) WriteText(w io.Writer) error {
 	var b strings.Builder
 	r.Capture.head(&b)
-	fmt.Fprintf(&b, "Measured  %s of it on one CPU, after one that was not counted\n\n", count(uint64(r.Rounds), "round"))
+	fmt.Fprintf(&b, "Measured  %s on one CPU, after one round that was not counted\n\n", count(uint64(r.Rounds), "round"))
 	fmt.Fprintf(&b, "%.1f ns a frame (%.1f to %.1f): %s frames/s, %.1f Gbit/s at %.0f bytes a frame\n", r.PerFrame.Median, r.PerFrame.Least,
 		r.PerFrame.Most, siNumber(r.Frames), r.Gigabits, r.Mean)
 	t := grid{{"First round", "Frames", ""}}
@@ -23,7 +23,7 @@ func (r *BenchReport) WriteText(w io.Writer) error {
 	}
 	t.write(&b, " 1")
 	fmt.Fprintf(&b, "\nTable     %s at the end, %d made, %s\n", plural(uint64(r.Flows), "entry", "entries"), r.Created, bytesOf(int64(r.Memory)))
-	b.WriteString("This is the director's own part. On a wire the kernel's comes on top, one to three microseconds a frame: see docs/performance.md.\n")
+	b.WriteString("This is the cost of the director alone. On a wire the kernel adds one to three microseconds per frame: see docs/performance.md.\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -49,7 +49,7 @@ func buildFor(cfg *config.Config, epoch int64, exact bool) (*built, error) {
 		Clock: func() time.Time { return time.Unix(0, epoch) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w; a smaller number under flows: needs less memory", err)
+		return nil, fmt.Errorf("%w; a smaller value of flows: needs less memory", err)
 	}
 	for _, n := range neighbours {
 		r := Realserver{Address: n.Addr, MAC: n.MAC.String(), Origin: "configured", Leg: legs[n.Leg].Name}

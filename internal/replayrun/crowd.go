@@ -106,9 +106,9 @@ func (r *Report) crowds(b *strings.Builder) {
 	for _, c := range r.Busiest {
 		t = append(t, []string{c.Address.String(), c.Protocol, number(uint64(c.Port)), number(c.Packets)})
 	}
-	b.WriteString("\nNo packet was for a service of this configuration. The busiest destinations of the capture:\n")
+	b.WriteString("\nNo packet was for a service of this configuration. Busiest destinations of the capture:\n")
 	t.write(b, "23")
-	b.WriteString("\nAs services of a configuration, with your realservers:\n\n")
+	b.WriteString("\nAs services in a configuration, with your realservers:\n\n")
 	for _, c := range r.Busiest {
 		fmt.Fprintf(b, "  - {address: %q, protocol: %s, port: %d, realservers: [{address: REALSERVER}]}\n", c.Address, c.Protocol, c.Port)
 	}

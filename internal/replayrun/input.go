@@ -64,5 +64,5 @@ func follow(ctx context.Context, f io.Reader) (r io.Reader, stop func()) {
 		pw.CloseWithError(err)
 	}()
 	done := context.AfterFunc(ctx, func() { pr.CloseWithError(ctx.Err()) })
-	return pr, func() { done(); pr.CloseWithError(errors.New("nobody reads any more")) }
+	return pr, func() { done(); pr.CloseWithError(errors.New("the reader was closed")) }
 }

@@ -60,7 +60,7 @@ func refuseInput(path string, in *os.File) error {
 		return err
 	}
 	if have.Mode().IsRegular() && os.SameFile(have, read) {
-		return fmt.Errorf("%s is the capture that is read, and would be lost; name another file by -o", path)
+		return fmt.Errorf("%s is the input capture and would be overwritten; name another file by -o", path)
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (o *output) finish(failed error) error {
 	err := failed
 	if o.pcap != nil && err == nil {
 		if err = o.pcap.Flush(); err != nil {
-			err = fmt.Errorf("%w; make room or name another file by -o", err)
+			err = fmt.Errorf("%w; free some space, or name another file by -o", err)
 		}
 	}
 	if closing := o.file.Close(); err == nil {

@@ -75,7 +75,7 @@ func TestNeverOverInput(t *testing.T) {
 		{Input: hard, Output: soft}, {Input: "-", Stdin: stdin, Output: in},
 	} {
 		_, err := run(t, opt)
-		if err == nil || !strings.Contains(err.Error(), "is the capture that is read") {
+		if err == nil || !strings.Contains(err.Error(), "is the input capture") {
 			t.Errorf("%s to %s: error %v", opt.Input, opt.Output, err)
 		}
 		if !bytes.Equal(read(t, in), before) {
@@ -96,7 +96,7 @@ func TestDamaged(t *testing.T) {
 	if r.Capture.Packets < 30 || !strings.Contains(r.Capture.Damage, "in the middle of a record") {
 		t.Errorf("%d packets, damage %q", r.Capture.Packets, r.Capture.Damage)
 	}
-	if s := text(t, r); !strings.Contains(s, "Damaged   the rest cannot be read: packet ") {
+	if s := text(t, r); !strings.Contains(s, "Damaged   the rest is unreadable: packet ") {
 		t.Error(s)
 	}
 	if again, err := run(t, replayrun.Options{Input: out}); err != nil || again.Capture.Packets != r.Sent.Frames {

@@ -46,7 +46,7 @@ func (r *Report) head(b *strings.Builder) {
 		fmt.Fprintf(b, "; the director's own: %s, %s", plural(s.Echoes, "echo reply", "echo replies"), plural(s.Answers, "refusal", "refusals"))
 	}
 	if s.Limited > 0 {
-		fmt.Fprintf(b, "; %s not made because of their rate", count(s.Limited, "answer"))
+		fmt.Fprintf(b, "; %s suppressed by the rate limit", count(s.Limited, "answer"))
 	}
 	b.WriteString("\n")
 	if s.File != "" {
@@ -66,17 +66,17 @@ func (c *Capture) head(b *strings.Builder) {
 		fmt.Fprintf(b, "Time      %s to %s, %.6f s\n", c.First, c.Last, c.Seconds)
 	}
 	if c.Damage != "" {
-		fmt.Fprintf(b, "Damaged   the rest cannot be read: %s\n", c.Damage)
+		fmt.Fprintf(b, "Damaged   the rest is unreadable: %s\n", c.Damage)
 	}
 	if o := c.Offload; o != nil {
-		fmt.Fprintf(b, "Offload   taken as left to the network card: %s, %s; %s above 1500 bytes; --strict takes them as they are\n",
+		fmt.Fprintf(b, "Offload   attributed to the network card: %s, %s; %s above 1500 bytes; --strict treats them as errors\n",
 			plural(o.Checksums, "wrong checksum", "wrong checksums"), plural(o.Lengths, "missing length", "missing lengths"), count(o.Large, "packet"))
 	}
 	if c.Skipped > 0 {
-		fmt.Fprintf(b, "Skipped   %s of interfaces that are not Ethernet\n", count(c.Skipped, "packet"))
+		fmt.Fprintf(b, "Skipped   %s of non-Ethernet interfaces\n", count(c.Skipped, "packet"))
 	}
 	if c.StepsBack > 0 {
-		fmt.Fprintf(b, "Clock     %s earlier than one before; taken as of the same time\n", count(c.StepsBack, "packet"))
+		fmt.Fprintf(b, "Clock     %s earlier than the one before; treated as simultaneous\n", count(c.StepsBack, "packet"))
 	}
 }
 

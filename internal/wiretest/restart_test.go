@@ -213,13 +213,13 @@ func TestRestartRefuses(t *testing.T) {
 		more string
 	}{
 		{"it was cut", func() error { return os.Truncate(filepath.Join(state, "table.0"), 100_000) }, ""},
-		{"no connection table", func() error {
+		{"not a connection table", func() error {
 			return os.WriteFile(filepath.Join(state, "table.0"), []byte(strings.Repeat("foreign ", 20_000)), 0o600)
 		}, ""},
-		{"it is no file of names", func() error {
+		{"not a file of names", func() error {
 			return os.WriteFile(filepath.Join(state, "names"), []byte(strings.Repeat("foreign ", 20_000)), 0o600)
 		}, ""},
-		{"it has no head", func() error { return os.Truncate(filepath.Join(state, "names"), 10) }, ""},
+		{"the header is missing", func() error { return os.Truncate(filepath.Join(state, "names"), 10) }, ""},
 		{"for 1000000 flows, and is for 2000", nil, "flows: 2000"},
 	} {
 		if c.do != nil {
