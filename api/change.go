@@ -39,7 +39,7 @@ func (s *VirtualService) Is6() bool {
 type VirtualServer struct {
 	Address netip.Addr `json:"address"`
 	Port    uint16     `json:"port"`
-	Weight  int64      `json:"weight"`
+	Weight  int32      `json:"weight"`
 	Upper   int32      `json:"upper,omitempty"`
 	Lower   int32      `json:"lower,omitempty"`
 }

@@ -35,12 +35,20 @@ func (s Span) Check(name string, d time.Duration) error {
 	return nil
 }
 
-// Seconds makes a time of a number of seconds, which may be any: only one in the span is taken.
-func (s Span) Seconds(name string, f float64) (time.Duration, error) {
-	if !(f >= s.Low.Seconds() && f <= s.High.Seconds()) { // nor one that is not a number
-		return 0, &RangeError{name, fmt.Sprintf("%gs", f), s.Low.String(), s.High.String()}
+// Seconds makes a time of a number of seconds, to be checked by a Span. A number that is too large
+// for a time, or none, gives the longest time; one that is not 0 does not give 0.
+func Seconds(f float64) time.Duration {
+	switch ns := f * float64(time.Second); {
+	case !(ns < math.MaxInt64):
+		return math.MaxInt64
+	case ns <= math.MinInt64:
+		return math.MinInt64
+	case ns > 0:
+		return max(time.Duration(ns), 1)
+	case ns < 0:
+		return min(time.Duration(ns), -1)
 	}
-	return time.Duration(f * float64(time.Second)), nil
+	return 0
 }
 
 // RangeError is an error about a number or a time that is out of its range. It wraps ErrRange.

@@ -30,13 +30,13 @@ func TestCheckAddress(t *testing.T) {
 // Times are made of numbers without going round.
 func TestSeconds(t *testing.T) {
 	for _, f := range []float64{-1, -math.MaxFloat64, 0, 1e-7, 0.999, 2678400.001, 9.3e9, 1e19, math.MaxFloat64, math.Inf(1), math.Inf(-1), math.NaN()} {
-		if d, err := forwarder.Timeouts.Seconds("timeouts.tcp", f); !errors.Is(err, forwarder.ErrRange) || !strings.HasPrefix(err.Error(), "timeouts.tcp is ") {
-			t.Errorf("%g: %v, %v", f, d, err)
+		if err := forwarder.Timeouts.Check("timeouts.tcp", forwarder.Seconds(f)); !errors.Is(err, forwarder.ErrRange) || !strings.HasPrefix(err.Error(), "timeouts.tcp is ") {
+			t.Errorf("%g: %v", f, err)
 		}
 	}
-	for f, want := range map[float64]time.Duration{1: time.Second, 1.5: 1500 * time.Millisecond, 2678400: 31 * 24 * time.Hour} {
-		if d, err := forwarder.Timeouts.Seconds("x", f); d != want || err != nil {
-			t.Errorf("%g: %v, %v", f, d, err)
+	for f, want := range map[float64]time.Duration{0: 0, 1e-10: 1, -1e-10: -1, 1.1: 1100 * time.Millisecond, 1: time.Second, 1.5: 1500 * time.Millisecond, 2678400: 31 * 24 * time.Hour} {
+		if d := forwarder.Seconds(f); d != want {
+			t.Errorf("%g: %v", f, d)
 		}
 	}
 }

@@ -386,10 +386,11 @@ func (v *validator) duration(path string, x scalar, otherwise time.Duration, spa
 		return otherwise
 	}
 	d, err := time.ParseDuration(x.text)
-	if err == nil && x.text != "0" {
+	if seconds, bad := strconv.ParseFloat(x.text, 64); bad == nil || errors.Is(bad, strconv.ErrRange) {
+		d, err = forwarder.Seconds(seconds), nil
+	}
+	if err == nil {
 		err = span.Check(last(path), d)
-	} else if seconds, bad := strconv.ParseFloat(x.text, 64); bad == nil || errors.Is(bad, strconv.ErrRange) {
-		d, err = span.Seconds(last(path), seconds)
 	}
 	var r *forwarder.RangeError
 	if errors.As(err, &r) {

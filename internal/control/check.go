@@ -20,9 +20,9 @@ func Excerpt(s string, n int) string {
 	return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(s[:n], ""), len(s))
 }
 
-// checkChange tells what is missing or unknown in a change, whatever the director has; path is its
+// CheckChange tells what is missing or unknown in a change, whatever the director has; path is its
 // place. The error is a *api.FieldError. Ranges of numbers are the director's to check.
-func checkChange(c *api.Change, path string) error {
+func CheckChange(c *api.Change, path string) error {
 	service, server := true, strings.HasSuffix(string(c.Op), "-server")
 	switch c.Op {
 	case api.OpAddService, api.OpEditService, api.OpDeleteService, api.OpAddServer, api.OpEditServer, api.OpDeleteServer:

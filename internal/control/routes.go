@@ -126,7 +126,7 @@ func changes(w http.ResponseWriter, r *http.Request, q *question) error {
 		return &api.FieldError{Field: "changes", Message: fmt.Sprintf("there are %d changes; a transaction has at most %d: send several", len(list), maxChanges)}
 	}
 	for i := range list {
-		if err := checkChange(&list[i], fmt.Sprintf("changes[%d]", i)); err != nil {
+		if err := CheckChange(&list[i], fmt.Sprintf("changes[%d]", i)); err != nil {
 			return err
 		}
 	}

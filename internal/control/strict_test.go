@@ -51,7 +51,7 @@ func TestCheckSaysWhichField(t *testing.T) {
 		`[{"op": "add-server", "service": {"mark": 7}, "server": {}}]`:                   "changes[0].server.address: is missing",
 		`[{"op": "add-service", "service": {"protocol": "TCP"}}]`:                        "changes[0].service.address: is missing",
 		`[{"op": "add-service", "service": {"mark": 7, "persistence": 1e400}}]`:          "changes[0].service.persistence: 1e400 is not a number",
-		`[{"op": "add-server", "server": {"weight": 0.9}}]`:                              "changes[0].server.weight: 0.9 is not a whole number of 64 bits",
+		`[{"op": "add-server", "server": {"weight": 0.9}}]`:                              "changes[0].server.weight: 0.9 is not a whole number of 32 bits",
 		`[{"op": "add-server", "server": {"upper": 2147483648}}]`:                        "changes[0].server.upper: 2147483648 is not a whole number of 32 bits",
 		`[{"op": "add-server", "server": {"port": 65536}}]`:                              "changes[0].server.port: 65536 is not a whole number from 0 to 65535",
 		`[{"op": "add-service", "service": {"protocol": "tcp", "address": "10.0.0.1"}}]`: "",
@@ -60,7 +60,7 @@ func TestCheckSaysWhichField(t *testing.T) {
 		err := decode(strings.NewReader(body), "changes", &list)
 		for i := range list {
 			if err == nil {
-				err = checkChange(&list[i], []string{"changes[0]", "changes[1]"}[i])
+				err = CheckChange(&list[i], []string{"changes[0]", "changes[1]"}[i])
 			}
 		}
 		if got := ""; err != nil && !strings.HasPrefix(err.Error(), want) || err == nil && want != got {
@@ -74,7 +74,7 @@ func BenchmarkDecode110000(b *testing.B) {
 	var list []api.Change
 	for i := range 110_000 {
 		c := api.Change{Op: api.OpAddServer, Service: &api.VirtualService{Protocol: "TCP", Address: netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), Port: 80}}
-		c.Server = &api.VirtualServer{Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Port: 80, Weight: int64(i % 10)}
+		c.Server = &api.VirtualServer{Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Port: 80, Weight: int32(i % 10)}
 		list = append(list, c)
 	}
 	text, err := json.Marshal(list)

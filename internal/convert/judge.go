@@ -119,7 +119,7 @@ func (r *result) judgeReals(s *service, vips map[netip.Addr]bool) {
 			why = fmt.Sprintf("it is there already, from line %d", known[x.Address])
 		case x.Lower > x.Upper:
 			why = fmt.Sprintf("its lower threshold %d is above the upper one, %d: IPVS refuses it, too", x.Lower, x.Upper)
-		case forwarder.Weights.Check("", x.Weight) != nil:
+		case forwarder.Weights.Check("", int64(x.Weight)) != nil:
 			why = fmt.Sprintf("its weight %d is above %d", x.Weight, forwarder.Weights.High)
 		}
 		if x.refused = why; why != "" {

@@ -195,7 +195,7 @@ func userDest(c *command, b []byte) {
 	d.Address, _ = netip.AddrFromSlice(b[:4])
 	d.Port = binary.BigEndian.Uint16(b[4:])
 	c.method = map[uint32]method{0: masquerade, 2: tunnel, 3: direct}[binary.LittleEndian.Uint32(b[8:])&7]
-	d.Weight = int64(binary.LittleEndian.Uint32(b[12:]))
+	d.Weight = int32(binary.LittleEndian.Uint32(b[12:]))
 	d.Upper, d.Lower = int32(binary.LittleEndian.Uint32(b[16:])), int32(binary.LittleEndian.Uint32(b[20:]))
 }
 
@@ -278,7 +278,7 @@ func dumped(log string) (lines []string) {
 			addr, rest, _ := strings.Cut(value, ", RPORT = ")
 			_, weight, _ := strings.Cut(rest, ", WEIGHT = ")
 			weight, _, _ = strings.Cut(weight, " ")
-			x.server.Address, x.server.Weight = netip.MustParseAddr(addr), int64(number(weight))
+			x.server.Address, x.server.Weight = netip.MustParseAddr(addr), int32(number(weight))
 			reals = append(reals, x)
 		case "forwarding method":
 			if n := len(reals); n > 0 {

@@ -22,7 +22,7 @@ type virtualServer struct {
 	family int    // 4, 6, or 0 if it is not known
 	method method // "": not said
 	masked bool   // a granularity was said
-	weight int64
+	weight int32
 	reals  []*realServer
 }
 
@@ -249,7 +249,7 @@ func (v *virtualServer) setWeight(c *node) {
 		return
 	}
 	v.oddNumber(c.place, c.word(1))
-	v.weight = int64(n)
+	v.weight = int32(n)
 }
 
 // realServer reads a real_server block. The method is the one that was said up to there.
@@ -278,23 +278,24 @@ func (v *virtualServer) realServer(n *node) {
 }
 
 func (v *virtualServer) realStatement(x *realServer, c *node) {
-	number := func(high uint64, set func(int32)) {
+	number := func(to *int32, high uint64) bool {
 		n, ok := kaNumber(c.word(1), 0, high, true)
 		if !ok {
 			v.remark(c.place, "%s: it is no number from 0 to %d: keepalived ignores the line", c, high)
-			return
+			return false
 		}
 		v.oddNumber(c.place, c.word(1))
-		set(int32(min(n, math.MaxInt32)))
+		*to = int32(min(n, math.MaxInt32))
+		return true
 	}
 	switch key := c.word(0); {
 	case v.lacksValue(c):
 	case key == "weight":
-		number(math.MaxInt32, func(n int32) { x.Weight, x.weighted = int64(n), true })
+		x.weighted = number(&x.Weight, math.MaxInt32) || x.weighted
 	case key == "uthreshold":
-		number(math.MaxUint32, func(n int32) { x.Upper = n })
+		number(&x.Upper, math.MaxUint32)
 	case key == "lthreshold":
-		number(math.MaxUint32, func(n int32) { x.Lower = n })
+		number(&x.Lower, math.MaxUint32)
 	case key == "lvs_method":
 		v.setMethod(&x.method, c)
 	case strings.Contains(checkers, " "+key+" "):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,27 +60,26 @@ func (d *Director) translate(changes []api.Change) (*translator, error) {
 
 // make makes the changes, keeps them, and tells which was refused.
 func (t *translator) make(changes []api.Change) (at int, err error) {
-	if at, err = t.commit(); err == nil && len(t.zero) < len(changes) {
+	if at, err = t.commit(); err != nil {
+		return at, err
+	}
+	if slices.ContainsFunc(changes, func(c api.Change) bool { return c.Op != api.OpZero }) {
 		t.d.kept.Keep(changes)
 	}
-	for i := range t.zero {
-		if err == nil {
-			at = t.zero[i].at
-			err = t.d.engine.Zero(t.zero[i].key)
+	for i := range t.steps {
+		if err := t.steps[i].zero(t.d.engine); err != nil {
+			return i, err
 		}
 	}
-	return at, err
+	return 0, nil
 }
 
-// commit makes the changes that are the engine's, and tells which was refused.
+// commit makes the changes that are a transaction of the engine, and tells which was refused.
 func (t *translator) commit() (at int, err error) {
 	err = t.d.engine.Update(func(tx *forwarder.Tx) error {
-		for i, step := range t.steps {
+		for i := range t.steps {
 			at = i
-			if step == nil {
-				continue
-			}
-			if err := step(tx); err != nil {
+			if err := t.steps[i].make(tx); err != nil {
 				return err
 			}
 		}
@@ -91,8 +91,7 @@ func (t *translator) commit() (at int, err error) {
 // translator makes of changes what the engine understands.
 type translator struct {
 	d     *Director
-	steps []func(*forwarder.Tx) error // one for each change; nil if it is not the engine's
-	zero  []zeroing
+	steps []step   // one for each change
 	told  []string // the first steps in words
 
 	own      map[netip.Addr]bool // this host's addresses; nil until they are needed
@@ -101,9 +100,51 @@ type translator struct {
 	change delta.Change // VIPs and realservers that may come or go
 }
 
-type zeroing struct {
-	at  int
-	key *forwarder.ServiceKey
+// A step is a change, and the service and the realserver that it is about as the engine has them.
+type step struct {
+	*api.Change
+	service forwarder.Service
+	dest    forwarder.Destination
+}
+
+// make makes the change, unless it is one of counters.
+func (s *step) make(tx *forwarder.Tx) error {
+	key := s.service.Key()
+	switch s.Op {
+	case api.OpAddService:
+		return tx.AddService(s.service)
+	case api.OpEditService:
+		return tx.EditService(s.service)
+	case api.OpDeleteService:
+		return tx.DeleteService(key)
+	case api.OpFlush:
+		return tx.Flush()
+	case api.OpAddServer:
+		return tx.AddDestination(key, s.dest)
+	case api.OpEditServer:
+		return tx.EditDestination(key, s.dest)
+	case api.OpDeleteServer:
+		return tx.DeleteDestination(key, s.dest)
+	case api.OpSetTimeouts:
+		now := tx.Settings()
+		now.TCPTimeout = cmp.Or(forwarder.Seconds(s.Timeouts.TCP), now.TCPTimeout)
+		now.TCPFinTimeout = cmp.Or(forwarder.Seconds(s.Timeouts.TCPFin), now.TCPFinTimeout)
+		now.UDPTimeout = cmp.Or(forwarder.Seconds(s.Timeouts.UDP), now.UDPTimeout)
+		return tx.SetSettings(now)
+	}
+	return nil
+}
+
+// zero sets counters to zero, if that is the change.
+func (s *step) zero(e *forwarder.Engine) error {
+	switch {
+	case s.Op != api.OpZero:
+		return nil
+	case s.Service == nil:
+		return e.Zero(nil)
+	}
+	key := s.service.Key()
+	return e.Zero(&key)
 }
 
 // errUnknownMark is about a group that the configuration does not define.
@@ -112,73 +153,39 @@ var errUnknownMark = errors.New("is not defined in the director's configuration"
 // errEngine is about a persistence engine. The kernel has one, for SIP.
 var errEngine = errors.New("this director has no persistence engines (--pe)")
 
-func (t *translator) add(c *api.Change) error {
-	var s forwarder.Service
-	var dest forwarder.Destination
-	var err error
+// add translates a change that control.CheckChange has looked at.
+func (t *translator) add(c *api.Change) (err error) {
+	s := step{Change: c}
 	if c.Service != nil {
-		if s, err = t.service(c.Service); err != nil {
+		if s.service, err = t.service(c.Service); err != nil {
 			return err
 		}
 	}
-	if c.Server != nil && c.Service != nil {
-		if dest, err = t.server(&s, c.Server); err != nil {
+	if c.Server != nil {
+		if s.dest, err = t.server(s.service.Key(), c.Server); err != nil {
 			return err
 		}
 	}
-	key := s.Key()
-	var step func(*forwarder.Tx) error
-	switch c.Op {
+	if c.Op == api.OpAddService && !c.Force {
+		if err := t.ownVIPs(&s.service); err != nil {
+			return err
+		}
+	}
+	t.steps = append(t.steps, s)
+	t.note(&s)
+	t.touches(&s)
+	return nil
+}
+
+// touches notes which VIPs and realservers may come or go by a step.
+func (t *translator) touches(s *step) {
+	switch s.Op {
 	case api.OpAddService:
-		if !c.Force {
-			if err := t.ownVIPs(&s); err != nil {
-				return err
-			}
-		}
-		step = func(tx *forwarder.Tx) error { return tx.AddService(s) }
-		for _, m := range s.Matches {
-			t.change.VIPs = append(t.change.VIPs, m.Addr)
-		}
-	case api.OpEditService:
-		step = func(tx *forwarder.Tx) error { return tx.EditService(s) }
+		t.vips(&s.service)
 	case api.OpDeleteService:
-		step = func(tx *forwarder.Tx) error { return tx.DeleteService(key) }
-	case api.OpFlush:
-		step = func(tx *forwarder.Tx) error { return tx.Flush() }
-	case api.OpAddServer:
-		step = func(tx *forwarder.Tx) error { return tx.AddDestination(key, dest) }
-	case api.OpEditServer:
-		step = func(tx *forwarder.Tx) error { return tx.EditDestination(key, dest) }
-	case api.OpDeleteServer:
-		step = func(tx *forwarder.Tx) error { return tx.DeleteDestination(key, dest) }
-	case api.OpSetTimeouts:
-		if c.Timeouts == nil {
-			return fmt.Errorf("%s: there are no timeouts: %w", c.Op, forwarder.ErrInvalid)
-		}
-		if step, err = t.timeouts(c.Timeouts); err != nil {
-			return err
-		}
-	case api.OpZero:
-		z := zeroing{at: len(t.steps)}
-		if c.Service != nil {
-			z.key = &key
-		}
-		t.zero = append(t.zero, z)
-	default:
-		return fmt.Errorf("op %q is not known: %w", c.Op, forwarder.ErrInvalid)
-	}
-	needsService := c.Op != api.OpFlush && c.Op != api.OpSetTimeouts && c.Op != api.OpZero
-	if needsService && c.Service == nil || strings.HasSuffix(string(c.Op), "-server") && c.Server == nil {
-		return fmt.Errorf("%s: service or server is missing: %w", c.Op, forwarder.ErrInvalid)
-	}
-	t.steps = append(t.steps, step)
-	t.note(c, &s, &dest)
-	switch c.Op {
-	case api.OpDeleteService:
+		key := s.service.Key()
 		if old, ok := t.d.engine.Lookup(key); ok {
-			for _, m := range old.Matches {
-				t.change.VIPs = append(t.change.VIPs, m.Addr)
-			}
+			t.vips(&old)
 		}
 		for _, h := range t.d.engine.HopsOf(key) {
 			t.touch(h)
@@ -186,9 +193,15 @@ func (t *translator) add(c *api.Change) error {
 	case api.OpFlush:
 		t.change.All = true
 	case api.OpAddServer, api.OpDeleteServer:
-		t.touch(forwarder.Hop{Leg: dest.Leg, Addr: dest.Addr})
+		t.touch(forwarder.Hop{Leg: s.dest.Leg, Addr: s.dest.Addr})
 	}
-	return nil
+}
+
+// vips notes the VIPs of a service that comes or goes.
+func (t *translator) vips(s *forwarder.Service) {
+	for _, m := range s.Matches {
+		t.change.VIPs = append(t.change.VIPs, m.Addr)
+	}
 }
 
 // touch notes a hop where realservers come or go.
@@ -196,24 +209,21 @@ func (t *translator) touch(h forwarder.Hop) {
 	t.change.Realservers = append(t.change.Realservers, forwarder.Neighbour{Hop: h, MAC: t.d.cfg.StaticMAC(h.Addr)})
 }
 
+// protocols are the engine's for those of the API.
+var protocols = map[string]frame.Proto{"TCP": frame.TCP, "UDP": frame.UDP, "SCTP": frame.SCTP}
+
 // service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or as the configuration has
 // it.
 func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 	s := forwarder.Service{
 		Mark: v.Mark, V6: v.V6, Scheduler: v.Scheduler, Options: scheduler.Options{Flags: scheduler.Flags(v.Flags)},
-		MaskBits: v.MaskBits, OnePacket: v.OnePacket,
+		Persistence: forwarder.Seconds(v.Persistence), MaskBits: v.MaskBits, OnePacket: v.OnePacket,
 	}
 	switch {
 	case v.Engine != "":
 		return s, errEngine
 	case v.Netmask.IsValid():
 		return s, fmt.Errorf("the netmask of persistence (-M) is not that of a prefix: %w", forwarder.ErrInvalid)
-	}
-	if v.Persistence != 0 {
-		var err error
-		if s.Persistence, err = forwarder.Persistences.Seconds("persistence", v.Persistence); err != nil {
-			return s, err
-		}
 	}
 	if v.Name != "" {
 		named, err := t.named(v.Name)
@@ -228,17 +238,7 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 		}
 		s.Matches, s.Name = defined.Matches, defined.Name
 	} else {
-		m := forwarder.Match{Addr: v.Address, First: v.Port, Last: v.Port}
-		switch strings.ToUpper(v.Protocol) {
-		case "TCP":
-			m.Proto = frame.TCP
-		case "UDP":
-			m.Proto = frame.UDP
-		case "SCTP":
-			m.Proto = frame.SCTP
-		default:
-			return s, fmt.Errorf("protocol %q: write TCP, UDP or SCTP: %w", v.Protocol, forwarder.ErrInvalid)
-		}
+		m := forwarder.Match{Addr: v.Address, Proto: protocols[strings.ToUpper(v.Protocol)], First: v.Port, Last: v.Port}
 		if v.Port == 0 {
 			m.Last = 65535
 		}
@@ -271,13 +271,9 @@ func (t *translator) named(name string) (forwarder.Service, error) {
 }
 
 // server makes the engine's destination of one of the API, on the leg where it is or would be.
-func (t *translator) server(s *forwarder.Service, v *api.VirtualServer) (forwarder.Destination, error) {
-	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Upper: v.Upper, Lower: v.Lower}
-	if err := forwarder.Weights.Check("weight", v.Weight); err != nil {
-		return dest, fmt.Errorf("realserver %s: %w", v.Address, err)
-	}
-	dest.Weight = int32(v.Weight)
-	if old, ok := t.d.engine.LookupDestination(s.Key(), dest.Addr, dest.Port); ok {
+func (t *translator) server(key forwarder.ServiceKey, v *api.VirtualServer) (forwarder.Destination, error) {
+	dest := forwarder.Destination{Addr: v.Address, Port: v.Port, Weight: v.Weight, Upper: v.Upper, Lower: v.Lower}
+	if old, ok := t.d.engine.LookupDestination(key, dest.Addr, dest.Port); ok {
 		dest.Leg, dest.Drain = old.Leg, old.Drain
 		if dest.Weight == 0 {
 			dest.Restore = cmp.Or(old.Weight, old.Restore)
@@ -320,31 +316,6 @@ func (t *translator) ownVIPs(s *forwarder.Service) error {
 	return nil
 }
 
-// timeouts makes a step of timeouts, of which 0 leaves one as it is.
-func (t *translator) timeouts(v *api.Timeouts) (func(*forwarder.Tx) error, error) {
-	var s forwarder.Settings
-	for _, one := range []struct {
-		name    string
-		seconds float64
-		to      *time.Duration
-	}{{"timeouts.tcp", v.TCP, &s.TCPTimeout}, {"timeouts.tcpfin", v.TCPFin, &s.TCPFinTimeout}, {"timeouts.udp", v.UDP, &s.UDPTimeout}} {
-		if one.seconds == 0 {
-			continue
-		}
-		var err error
-		if *one.to, err = forwarder.Timeouts.Seconds(one.name, one.seconds); err != nil {
-			return nil, err
-		}
-	}
-	return func(tx *forwarder.Tx) error {
-		now := tx.Settings()
-		now.TCPTimeout = cmp.Or(s.TCPTimeout, now.TCPTimeout)
-		now.TCPFinTimeout = cmp.Or(s.TCPFinTimeout, now.TCPFinTimeout)
-		now.UDPTimeout = cmp.Or(s.UDPTimeout, now.UDPTimeout)
-		return tx.SetSettings(now)
-	}, nil
-}
-
 // refusal gives an error its code.
 func refusal(at int, err error) *api.Error {
 	var known *api.Error
@@ -379,7 +350,7 @@ func (d *Director) Table() api.Table {
 		v.MaskBits, v.OnePacket = s.MaskBits, s.OnePacket
 		for _, r := range s.Destinations {
 			v.Servers = append(v.Servers, api.TableServer{
-				VirtualServer: api.VirtualServer{Address: r.Addr, Port: r.Port, Weight: int64(r.Weight), Upper: r.Upper, Lower: r.Lower},
+				VirtualServer: api.VirtualServer{Address: r.Addr, Port: r.Port, Weight: r.Weight, Upper: r.Upper, Lower: r.Lower},
 				Active:        r.Active, Inactive: r.Inactive, Persistent: r.Persistent, Counts: counts(r.Counts), Rates: rates(r.Rates),
 			})
 		}

@@ -2,11 +2,13 @@ package director
 
 import (
 	"encoding/hex"
+	"fmt"
 	"slices"
 
 	"shunt/api"
 	"shunt/forwarder"
 	"shunt/internal/config"
+	"shunt/internal/control"
 )
 
 // possible is a plan that was kept, without what the engine would refuse: another version may have taken it.
@@ -20,17 +22,27 @@ func (d *Director) possible(plan *forwarder.Plan) forwarder.Plan {
 // repeat makes the changes of the process before, before anything is forwarded.
 func (d *Director) repeat(since [][]api.Change) {
 	for _, changes := range since {
-		t, err := d.translate(changes)
-		if err == nil {
-			_, err = t.commit()
-		}
-		if err != nil {
+		if err := d.again(changes); err != nil {
 			d.log.Warn("a change made by the previous director's control socket cannot be applied again", "error", err)
 		}
 	}
 	if n := d.kept.Changes(); n > 0 {
 		d.log.Info("changes made by the previous director's control socket are in force; reload to return to the configuration file", "changes", n)
 	}
+}
+
+// again makes changes that were kept. Another version may have kept them.
+func (d *Director) again(changes []api.Change) error {
+	for i := range changes {
+		if err := control.CheckChange(&changes[i], fmt.Sprintf("changes[%d]", i)); err != nil {
+			return err
+		}
+	}
+	t, err := d.translate(changes)
+	if err == nil {
+		_, err = t.commit()
+	}
+	return err
 }
 
 // rewriteKept has the file of changes written anew when it is due.

@@ -24,14 +24,14 @@ func (d *Director) tell(by control.Peer, t *translator) {
 }
 
 // note puts a change that is about to be made into words, with what was before.
-func (t *translator) note(c *api.Change, s *forwarder.Service, dest *forwarder.Destination) {
+func (t *translator) note(s *step) {
 	if len(t.told) < maxTold {
-		t.told = append(t.told, string(c.Op)+t.words(c, s, dest))
+		t.told = append(t.told, string(s.Op)+t.words(s))
 	}
 }
 
-func (t *translator) words(c *api.Change, s *forwarder.Service, dest *forwarder.Destination) string {
-	name := ""
+func (t *translator) words(c *step) string {
+	name, s, dest := "", &c.service, &c.dest
 	if c.Service != nil {
 		name = " " + api.Printable(s.Name)
 	}

@@ -62,7 +62,7 @@ func (d *Director) weigh(by control.Peer, c api.Servers, weight func(*forwarder.
 			}
 			v := identity(&s.Service)
 			changes = append(changes, api.Change{Op: api.OpEditServer, Service: &v, Server: &api.VirtualServer{
-				Address: r.Addr, Port: r.Port, Weight: int64(w), Upper: r.Upper, Lower: r.Lower,
+				Address: r.Addr, Port: r.Port, Weight: w, Upper: r.Upper, Lower: r.Lower,
 			}})
 		}
 	}

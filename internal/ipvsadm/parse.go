@@ -249,15 +249,14 @@ func (q *request) takeNetmask(text string, names Names) error {
 // takeServer reads an option of a destination.
 func (q *request) takeServer(o *option, s *scanner, names Names) error {
 	d := &q.server
-	limited := func(what string) (n int, err error) {
-		var ok bool
-		if n, ok = number(s.value, 0, math.MaxInt32); !ok {
-			err = fail("illegal %s specified", what)
+	limited := func(to *int32, what string) error {
+		n, ok := number(s.value, 0, math.MaxInt32)
+		if !ok {
+			return fail("illegal %s specified", what)
 		}
-		return n, err
+		*to = int32(n)
+		return nil
 	}
-	var n int
-	var err error
 	switch o.long {
 	case "real-server":
 		// The protocol is for the name of the port, and is not known if -r comes before -t.
@@ -272,14 +271,11 @@ func (q *request) takeServer(o *option, s *scanner, names Names) error {
 	case "gatewaying", "ipip", "masquerading":
 		q.method = o.short
 	case "weight":
-		n, err = limited("weight")
-		d.Weight = int64(n)
+		return limited(&d.Weight, "weight")
 	case "u-threshold":
-		n, err = limited("u_threshold")
-		d.Upper = int32(n)
+		return limited(&d.Upper, "u_threshold")
 	case "l-threshold":
-		n, err = limited("l_threshold")
-		d.Lower = int32(n)
+		return limited(&d.Lower, "l_threshold")
 	case "tun-type":
 		for i, name := range tunnelNames {
 			if name == s.value {
@@ -293,7 +289,7 @@ func (q *request) takeServer(o *option, s *scanner, names Names) error {
 			return fail("illegal tunnel port specified")
 		}
 	}
-	return err
+	return nil
 }
 
 // takeDaemon reads an option of the daemons that synchronize connections. Those of listings have nothing to be read.

@@ -65,7 +65,7 @@ func TestServices(t *testing.T) {
 
 // TestServers are command lines and the realservers that they mean.
 func TestServers(t *testing.T) {
-	server := func(addr string, port uint16, weight int64, upper, lower int32) api.VirtualServer {
+	server := func(addr string, port uint16, weight int32, upper, lower int32) api.VirtualServer {
 		return api.VirtualServer{Address: ip(addr), Port: port, Weight: weight, Upper: upper, Lower: lower}
 	}
 	for line, want := range map[string]api.VirtualServer{

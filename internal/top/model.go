@@ -321,6 +321,6 @@ func weightOf(s *api.Service, r *api.Realserver, weight int32) api.Change {
 		v = &api.VirtualService{Name: s.Name}
 	}
 	return api.Change{Op: api.OpEditServer, Service: v, Server: &api.VirtualServer{
-		Address: r.Address.Addr(), Port: r.Address.Port(), Weight: int64(weight), Upper: r.Upper, Lower: r.Lower,
+		Address: r.Address.Addr(), Port: r.Address.Port(), Weight: weight, Upper: r.Upper, Lower: r.Lower,
 	}}
 }

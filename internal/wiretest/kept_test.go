@@ -24,7 +24,7 @@ func TestChangesOutliveTheProcess(t *testing.T) {
 	vip := netip.MustParseAddr(w.family.vip)
 	web := &api.VirtualService{Protocol: "TCP", Address: vip, Port: 80, Scheduler: "rr"}
 	echo := &api.VirtualService{Protocol: "TCP", Address: vip, Port: 7, Scheduler: "wlc"}
-	server := func(i int, port uint16, weight int64) *api.VirtualServer {
+	server := func(i int, port uint16, weight int32) *api.VirtualServer {
 		return &api.VirtualServer{Address: netip.MustParseAddr(w.family.rip(i)), Port: port, Weight: weight}
 	}
 	drain := []api.Change{{Op: api.OpEditServer, Service: web, Server: server(1, 80, 0)}}
@@ -54,7 +54,7 @@ func TestChangesOutliveTheProcess(t *testing.T) {
 
 	// Many changes do not make a long file; what they made of the services is kept.
 	for n := range 300 {
-		w.must(c.Apply(w.ctx, []api.Change{{Op: api.OpEditServer, Service: echo, Server: server(2, 7, int64(1+n%9))}}))
+		w.must(c.Apply(w.ctx, []api.Change{{Op: api.OpEditServer, Service: echo, Server: server(2, 7, int32(1+n%9))}}))
 	}
 	w.eventually("the file is written anew", func() bool {
 		text, err := os.ReadFile(file)

@@ -60,7 +60,7 @@ func largeReloads(t *testing.T, w *world) {
 			vip := crowdVIP(w.family, services+n)
 			added := &api.VirtualService{Protocol: "TCP", Address: vip, Port: 80, Scheduler: "wlc"}
 			there := &api.VirtualService{Protocol: "TCP", Address: crowdVIP(w.family, n*left/5), Port: 80}
-			server := &api.VirtualServer{Address: crowdServer(w.family, 5*(n*left/5)), Port: 80, Weight: int64(7 + n)}
+			server := &api.VirtualServer{Address: crowdServer(w.family, 5*(n*left/5)), Port: 80, Weight: int32(7 + n)}
 			w.must(c.Apply(w.ctx, []api.Change{{Op: api.OpAddService, Service: added}}))
 			w.must(c.Apply(w.ctx, []api.Change{{Op: api.OpAddServer, Service: there, Server: &api.VirtualServer{Address: netip.MustParseAddr(w.family.rip(1)), Port: 80, Weight: 1}}}))
 			w.must(c.Apply(w.ctx, []api.Change{{Op: api.OpEditServer, Service: there, Server: server}}))
