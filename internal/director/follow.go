@@ -3,149 +3,54 @@ package director
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"shunt/forwarder/frame"
 	"shunt/internal/delta"
+	"shunt/internal/ifwatch"
 )
 
-// lookEvery is how often the interfaces are looked at without being told to: for one that could not be taken when it came,
-// and for what was missed.
-const lookEvery = time.Second
-
-// follow follows what becomes of the legs' interfaces by the kernel's notifications (rtnetlink(7)). They only say
-// where to look: what is, is read anew, so that a lost one does no harm.
+// follow follows what becomes of the legs' interfaces, and of the addresses of this host.
 func (d *Director) follow(ctx context.Context) {
-	for again := false; ctx.Err() == nil; again = true {
-		s, err := subscribe()
-		if err != nil {
-			d.log.Warn("no kernel notifications about interfaces: the director polls the interfaces every second", "error", err)
-			s = &subscription{} // of which nothing comes
-		}
-		if again {
-			d.log.Warn("kernel notifications about interfaces were lost: reading all interfaces again", "interfaces", len(d.legs))
-		}
-		for _, l := range d.legs {
-			d.lookAt(l, seen{addresses: true})
-		}
-		d.followOwn()
-		err = d.followed(ctx, s)
-		s.end()
-		if err != nil {
-			d.log.Warn("kernel notifications about interfaces stopped", "error", err)
-		}
-	}
-}
-
-// subscription is the stream of notifications about links and addresses.
-type subscription struct {
-	links     chan netlink.LinkUpdate
-	addrs     chan netlink.AddrUpdate
-	done      chan struct{}
-	lastError atomic.Pointer[error]
-}
-
-func subscribe() (*subscription, error) {
-	s := &subscription{links: make(chan netlink.LinkUpdate, 64), addrs: make(chan netlink.AddrUpdate, 64), done: make(chan struct{})}
-	note := func(err error) { s.lastError.Store(&err) }
-	if err := netlink.LinkSubscribeWithOptions(s.links, s.done, netlink.LinkSubscribeOptions{ErrorCallback: note}); err != nil {
-		return nil, fmt.Errorf("subscribe to interface changes: %w", err)
-	}
-	if err := netlink.AddrSubscribeWithOptions(s.addrs, s.done, netlink.AddrSubscribeOptions{ErrorCallback: note}); err != nil {
-		close(s.done)
-		return nil, fmt.Errorf("subscribe to address changes: %w", err)
-	}
-	return s, nil
-}
-
-// end ends it; what still comes is not looked at.
-func (s *subscription) end() {
-	if s.done == nil {
-		return
-	}
-	close(s.done)
-	go func() {
-		for range s.links { // the library's goroutine may be about to write
-		}
-	}()
-	go func() {
-		for range s.addrs {
-		}
-	}()
-}
-
-// lost is the error of a subscription that ended by itself, as when its socket's buffer was full (ENOBUFS).
-func (s *subscription) lost() error {
-	if err := s.lastError.Load(); err != nil {
-		return *err
-	}
-	return errors.New("the subscription ended")
-}
-
-// followed looks at the legs of which the notifications speak, until ctx is done, or until there come no more; the error says
-// why not.
-func (d *Director) followed(ctx context.Context, s *subscription) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case u, ok := <-s.links:
-			if !ok {
-				return s.lost()
-			}
+	ifwatch.Watch(ctx, d.log, ifwatch.Follower{
+		All: func() {
 			for _, l := range d.legs {
-				if d.concerns(l, &u) {
-					d.lookAt(l, seen{
-						down: u.Attrs().RawFlags&running != running,
-						// Leaving a bridge is told as a deletion too, of another family.
-						deleted: u.Header.Type == unix.RTM_DELLINK && u.IfInfomsg.Family == unix.AF_UNSPEC,
-					})
-				}
-			}
-		case u, ok := <-s.addrs:
-			if !ok {
-				return s.lost()
-			}
-			for _, l := range d.legs {
-				if l.present && l.ifi.Index == u.LinkIndex {
-					d.lookAt(l, seen{addresses: true})
-				}
+				d.lookAt(l, ifwatch.Event{Addresses: true})
 			}
 			d.followOwn()
-		case <-tick.C:
+		},
+		Event: func(e ifwatch.Event) {
 			for _, l := range d.legs {
-				d.lookAt(l, seen{})
+				if l.concerned(&e) {
+					d.lookAt(l, e)
+				}
 			}
-		}
-	}
+			if e.Addresses {
+				d.followOwn()
+			}
+		},
+		Look: func() {
+			for _, l := range d.legs {
+				d.lookAt(l, ifwatch.Event{})
+			}
+		},
+	})
 }
 
-// concerns reports whether a notification is about a leg's interface, or one that may become it.
-func (d *Director) concerns(l *leg, u *netlink.LinkUpdate) bool {
+// concerned reports whether an event is about a leg's interface, or one that may become it.
+func (l *leg) concerned(e *ifwatch.Event) bool {
 	if l.present {
-		return l.ifi.Index == int(u.Index)
+		return l.ifi.Index == e.Index
 	}
-	return u.Attrs().Name == l.iface
+	return e.Name == l.iface
 }
-
-// running are the flags of an interface that frames come and go by.
-const running = unix.IFF_UP | unix.IFF_RUNNING
-
-// seen is what a notification said, which may be over by the time that the interface is looked at.
-type seen struct{ down, deleted, addresses bool }
 
 // lookAt compares a leg with its interface, and follows what has changed.
-func (d *Director) lookAt(l *leg, s seen) {
+func (d *Director) lookAt(l *leg, e ifwatch.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !l.present {
@@ -154,7 +59,7 @@ func (d *Director) lookAt(l *leg, s seen) {
 	}
 	link, err := netlink.LinkByIndex(l.ifi.Index)
 	var none netlink.LinkNotFoundError
-	if s.deleted || errors.As(err, &none) {
+	if e.Deleted || errors.As(err, &none) {
 		d.detach(l)
 		d.attach(l) // another may be there already
 		return
@@ -169,8 +74,8 @@ func (d *Director) lookAt(l *leg, s seen) {
 		d.renamed()
 	}
 	d.followLink(l, attrs)
-	up := attrs.RawFlags&running == running
-	if l.up && (!up || s.down) {
+	up := attrs.RawFlags&ifwatch.Running == ifwatch.Running
+	if l.up && (!up || e.Down) {
 		d.log.Warn("interface down", "interface", l.ifi.Name)
 		l.up = false
 	}
@@ -178,9 +83,9 @@ func (d *Director) lookAt(l *leg, s seen) {
 		d.log.Info("interface up", "interface", l.ifi.Name)
 		l.up = true
 		l.link.Again()
-		s.addresses = true // of IPv6, they go with the interface
+		e.Addresses = true // of IPv6, they go with the interface
 	}
-	if s.addresses {
+	if e.Addresses {
 		d.followAddresses(l)
 	}
 }
