@@ -1,7 +1,7 @@
 // Package api asks and changes a running director over its control socket, which speaks HTTP and
 // JSON on a unix socket.
 //
-// A Client has one method for each question:
+// A Client has one method for each endpoint:
 //
 //	Status, Overview, Services, Neighbours   what the director does and has counted
 //	Connections, Kill, Move                  the connection table
@@ -9,13 +9,16 @@
 //	Table, Apply                             what ipvsadm lists, and transactions of changes
 //	Drain, Enable                            weights of a realserver
 //	Config, Reload                           the running configuration, and the file
-//	OpenAPI                                  all of this, described for generators of clients
+//	OpenAPI                                  a description of all endpoints, for code generators
 //
-// The director refuses a question by a *FieldError if a field of it is wrong, and by an *Error if
-// what it asks for cannot be done. After either, everything is as before. All other errors say why
-// no answer came: no director, no permission, a context that ended.
+// The director refuses a request with a *FieldError if a field is wrong, and with an *Error if the
+// request cannot be carried out. A refused request changes nothing. Any other error says why there
+// is no answer: no director on the socket, no permission, a context that ended.
 //
-// The package needs the standard library only. docs/control.md describes each field.
+// MACs are text, as in 02:00:00:00:00:01. Names may contain any characters: use Printable before
+// you write them to a terminal. docs/control.md describes each field.
+//
+// The package imports the standard library only.
 package api
 
 import (
@@ -99,12 +102,29 @@ type Connection struct {
 	Template   bool           `json:"template,omitempty"`
 }
 
+// A NeighbourState says what is known of a realserver's MAC.
+type NeighbourState string
+
+// The states of neighbours.
+const (
+	Incomplete NeighbourState = "incomplete" // asked for, never answered
+	Resolved   NeighbourState = "resolved"
+	Stale      NeighbourState = "stale"  // known and used, but being asked for again
+	Failed     NeighbourState = "failed" // does not answer, and gets no new connections
+	Static     NeighbourState = "static" // given by the configuration
+)
+
+// NeighbourStates lists the states.
+func NeighbourStates() []NeighbourState {
+	return []NeighbourState{Incomplete, Resolved, Stale, Failed, Static}
+}
+
 // Neighbour is a realserver's address on its leg.
 type Neighbour struct {
-	Address netip.Addr `json:"address"`
-	Leg     string     `json:"leg"`
-	MAC     string     `json:"mac,omitempty"`
-	State   string     `json:"state"` // incomplete, resolved, stale, failed, static
+	Address netip.Addr     `json:"address"`
+	Leg     string         `json:"leg"`
+	MAC     string         `json:"mac,omitempty"`
+	State   NeighbourState `json:"state"`
 
 	Since    time.Time `json:"since,omitzero"`    // of the state
 	Disputes uint64    `json:"disputes,omitzero"` // how often another host answered for the address too
@@ -112,12 +132,22 @@ type Neighbour struct {
 	Rival    string    `json:"rival,omitempty"`   // the MAC of who did
 }
 
+// A Decider says what determines where a packet goes.
+type Decider string
+
+// The deciders.
+const (
+	ByFlow      Decider = "flow"      // its connection, which is known
+	ByTemplate  Decider = "template"  // the client's persistence
+	ByScheduler Decider = "scheduler" // it would begin a connection
+)
+
 // Explanation tells where a packet would go, and why.
 type Explanation struct {
 	Tuple      string         `json:"packet"`
 	Verdict    string         `json:"verdict"`
 	Meaning    string         `json:"meaning"`
-	Decider    string         `json:"decider"` // flow, template, scheduler, or empty
+	Decider    Decider        `json:"decider"` // empty if nothing decides
 	Service    string         `json:"service,omitempty"`
 	Key        string         `json:"key,omitempty"` // of the service, as ipvsadm prints it
 	Scheduler  string         `json:"scheduler,omitempty"`

@@ -30,7 +30,7 @@ func SocketOf(name string) string {
 }
 
 // NewClient returns a client of the director that listens on socket, which is a path, or the name of a director: see
-// SocketOf. Nothing is opened until the first question.
+// SocketOf. Nothing is opened until the first request.
 func NewClient(socket string) *Client {
 	socket = SocketOf(socket)
 	c := &Client{socket: socket}
@@ -83,7 +83,7 @@ func (c *Client) Config(ctx context.Context) (RunningConfig, error) {
 	return get[RunningConfig](ctx, c, "/v1/config")
 }
 
-// OpenAPI asks for the description of all questions and answers, a JSON document.
+// OpenAPI asks for the description of all endpoints, a JSON document.
 func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
 	return get[json.RawMessage](ctx, c, "/v1/openapi.json")
 }
@@ -138,6 +138,9 @@ func (c *Client) Move(ctx context.Context, m Move) (int, error) {
 // Apply makes changes, all or none. The error is an *Error if the director refused one: its field
 // Change says which.
 func (c *Client) Apply(ctx context.Context, changes []Change) error {
+	if changes == nil {
+		changes = []Change{} // null would be refused
+	}
 	return c.do(ctx, http.MethodPost, "/v1/changes", changes, nil)
 }
 

@@ -26,9 +26,11 @@ type fake struct {
 func (f fake) Status() api.Status {
 	return api.Status{Flows: 7, Verdicts: map[string]uint64{"forwarded": 3}}
 }
-func (f fake) Overview() api.Overview      { return api.Overview{Workers: 3} }
-func (f fake) Services() []api.Service     { return nil }
-func (f fake) Neighbours() []api.Neighbour { return []api.Neighbour{{Leg: "eth0", State: "resolved"}} }
+func (f fake) Overview() api.Overview  { return api.Overview{Workers: 3} }
+func (f fake) Services() []api.Service { return nil }
+func (f fake) Neighbours() []api.Neighbour {
+	return []api.Neighbour{{Leg: "eth0", State: api.Resolved}}
+}
 func (f fake) Connections(fn func(api.Connection) bool) {
 	for i := range f.conns {
 		if !fn(api.Connection{Protocol: "TCP", Client: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.7"), uint16(i))}) {
@@ -83,7 +85,7 @@ func (f fake) Apply(by Peer, changes []api.Change) error {
 	if f.applied != nil {
 		f.applied <- by
 	}
-	if changes[0].Op != api.OpFlush {
+	if len(changes) > 0 && changes[0].Op != api.OpFlush {
 		return &api.Error{Code: api.CodeExists, Message: "service already exists", Change: 0}
 	}
 	return nil
@@ -114,8 +116,10 @@ func TestServer(t *testing.T) {
 	if err != nil || len(conns) != 3 || conns[2].Client.Port() != 2 {
 		t.Errorf("connections %v, %v", conns, err)
 	}
-	if err := c.Apply(ctx, []api.Change{{Op: api.OpFlush}}); err != nil {
-		t.Errorf("a change: %v", err)
+	for _, changes := range [][]api.Change{nil, {{Op: api.OpFlush}}} {
+		if err := c.Apply(ctx, changes); err != nil {
+			t.Errorf("changes %v: %v", changes, err)
+		}
 	}
 	var refused *api.Error
 	if err := c.Apply(ctx, []api.Change{{Op: api.OpAddService, Service: &api.VirtualService{Mark: 7}}}); !errors.As(err, &refused) || refused.Code != api.CodeExists {

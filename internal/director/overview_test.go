@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"shunt/api"
+	"shunt/arpd"
 	"shunt/forwarder"
 	"shunt/forwarder/ring"
 )
@@ -32,6 +33,18 @@ func TestRingCounters(t *testing.T) {
 		if v := reflect.ValueOf(legs[1]).FieldByIndex(f.Index); f.Type.Kind() == reflect.Uint64 && v.IsZero() {
 			t.Errorf("%s is not counted", f.Name)
 		}
+	}
+}
+
+// The names of states are those of arpd.
+func TestNeighbourStates(t *testing.T) {
+	for i, want := range api.NeighbourStates() {
+		if got := arpd.State(i).String(); got != string(want) {
+			t.Errorf("state %d is %q, and %q in the API", i, got, want)
+		}
+	}
+	if n := len(api.NeighbourStates()); arpd.State(n-1) != arpd.Static {
+		t.Errorf("there are %d states in the API", n)
 	}
 }
 

@@ -97,7 +97,7 @@ func (d *Director) Neighbours() []api.Neighbour {
 	var out []api.Neighbour
 	for i, l := range d.legs {
 		for _, n := range l.link.Neighbours() {
-			a := api.Neighbour{Address: n.Addr, Leg: d.legs[i].name, State: n.State.String(), Since: n.Since}
+			a := api.Neighbour{Address: n.Addr, Leg: d.legs[i].name, State: api.NeighbourState(n.State.String()), Since: n.Since}
 			if !n.MAC.IsZero() {
 				a.MAC = n.MAC.String()
 			}

@@ -15,7 +15,7 @@ import (
 // Of puts an explanation into the form in which it is sent and printed.
 func Of(x *forwarder.Explanation) api.Explanation {
 	out := api.Explanation{
-		Tuple: x.Tuple.String(), Verdict: x.Verdict.String(), Meaning: x.Verdict.Meaning(), Decider: string(x.Decider),
+		Tuple: x.Tuple.String(), Verdict: x.Verdict.String(), Meaning: x.Verdict.Meaning(), Decider: api.Decider(x.Decider),
 		Service: x.Name, Scheduler: x.Scheduler, State: x.State, Expires: x.Expires.Seconds(),
 		Candidates: []api.Candidate{},
 	}
@@ -48,12 +48,12 @@ func Print(w io.Writer, x *api.Explanation) {
 		}
 		fmt.Fprintf(w, "service   %s, scheduler %s\n", api.Printable(name), x.Scheduler)
 	}
-	switch forwarder.Decider(x.Decider) {
-	case forwarder.ByFlow:
+	switch x.Decider {
+	case api.ByFlow:
 		fmt.Fprintf(w, "decided   by its connection: state %s, %s left\n", x.State, left(x.Expires))
-	case forwarder.ByTemplate:
+	case api.ByTemplate:
 		fmt.Fprintf(w, "decided   by the client's persistence: its template has %s left\n", left(x.Expires))
-	case forwarder.ByScheduler:
+	case api.ByScheduler:
 		fmt.Fprintf(w, "decided   by the scheduler: the packet would start a connection\n")
 	}
 	switch {

@@ -117,7 +117,7 @@ func neighbourWarnings(o *api.Overview, say func(title, format string, args ...a
 			say("Two hosts answer for "+n.Address.String(), "The realserver keeps its MAC %s. Find the other, %s on %s, or give the MAC in the configuration (mac:).",
 				n.MAC, n.Rival, n.Leg)
 		}
-		if n.State != "failed" {
+		if n.State != api.Failed {
 			continue
 		}
 		if silent++; silent <= mostNamed {

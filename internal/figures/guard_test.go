@@ -39,11 +39,11 @@ func TestNeighbourWarnings(t *testing.T) {
 	now := time.Unix(10_000, 0)
 	o := api.Overview{Now: now}
 	for i := range 7 {
-		o.Neighbours = append(o.Neighbours, api.Neighbour{Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Leg: "eth0", State: "failed", Since: now})
+		o.Neighbours = append(o.Neighbours, api.Neighbour{Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Leg: "eth0", State: api.Failed, Since: now})
 	}
-	o.Neighbours = append(o.Neighbours, api.Neighbour{Address: netip.MustParseAddr("10.0.0.8"), State: "stale"},
-		api.Neighbour{Address: netip.MustParseAddr("10.0.0.9"), State: "resolved", Disputes: 1, Disputed: now.Add(-time.Minute)},
-		api.Neighbour{Address: netip.MustParseAddr("10.0.0.10"), State: "resolved", Disputes: 1, Disputed: now.Add(-time.Hour)})
+	o.Neighbours = append(o.Neighbours, api.Neighbour{Address: netip.MustParseAddr("10.0.0.8"), State: api.Stale},
+		api.Neighbour{Address: netip.MustParseAddr("10.0.0.9"), State: api.Resolved, Disputes: 1, Disputed: now.Add(-time.Minute)},
+		api.Neighbour{Address: netip.MustParseAddr("10.0.0.10"), State: api.Resolved, Disputes: 1, Disputed: now.Add(-time.Hour)})
 	var got []string
 	for _, w := range Warnings(&o) {
 		got = append(got, w.Title)

@@ -212,13 +212,10 @@ func (s *sink) services(services []api.Service) {
 	}
 }
 
-// states are those of neighbours: each is told, so that one that is empty is 0 and not absent.
-var states = []string{"incomplete", "resolved", "stale", "failed", "static"}
-
 func (s *sink) legs(o *api.Overview) {
 	known := map[[2]string]int{}
 	for _, n := range o.Neighbours {
-		known[[2]string{n.Leg, n.State}]++
+		known[[2]string{n.Leg, string(n.State)}]++
 	}
 	for i := range o.Legs {
 		l := &o.Legs[i]
@@ -232,8 +229,8 @@ func (s *sink) legs(o *api.Overview) {
 		s.counter(ringOdd, l.Oversize, l.Name, "oversize")
 		s.counter(ringOdd, l.Truncated, l.Name, "truncated")
 		s.counter(ringOdd, l.Damaged, l.Name, "damaged")
-		for _, state := range states {
-			s.gauge(neighbours, float64(known[[2]string{l.Name, state}]), l.Name, state)
+		for _, state := range api.NeighbourStates() { // so that one that is empty is 0 and not absent
+			s.gauge(neighbours, float64(known[[2]string{l.Name, string(state)}]), l.Name, string(state))
 		}
 		s.arp(l.Name, &l.ARP)
 	}

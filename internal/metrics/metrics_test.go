@@ -41,7 +41,7 @@ func example() fake {
 		Workers: 2, Reload: api.Reload{Failures: 1, Last: time.Unix(200, 0), Error: "no"}, Probes: api.Probes{Mean: 1.25, Full: 0.5},
 		Latency:    api.Latency{Bounds: []float64{0.001, 0.01}, Counts: []uint64{3, 2, 1}, Sum: 0.5},
 		Services:   []api.Service{web, web},
-		Neighbours: []api.Neighbour{{Leg: "eth0", State: "resolved"}, {Leg: "eth0", State: "failed"}, {Leg: "eth0", State: "failed"}},
+		Neighbours: []api.Neighbour{{Leg: "eth0", State: api.Resolved}, {Leg: "eth0", State: api.Failed}, {Leg: "eth0", State: api.Failed}},
 	}}
 }
 

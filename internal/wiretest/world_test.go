@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shunt/api"
-	"shunt/arpd"
 	"shunt/internal/lab"
 	"shunt/internal/netlab"
 )
@@ -148,7 +147,7 @@ func (w *world) settled() {
 		for _, s := range w.services() { // what the engine knows, which is told after the resolver does
 			for _, r := range s.Realservers {
 				failed := func(n api.Neighbour) bool {
-					return n.Address == r.Address.Addr() && n.State == arpd.Failed.String()
+					return n.Address == r.Address.Addr() && n.State == api.Failed
 				}
 				if r.MAC == "" && !slices.ContainsFunc(all, failed) {
 					return false
