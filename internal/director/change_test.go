@@ -16,6 +16,25 @@ import (
 	"shunt/internal/keptfile"
 )
 
+// engineOf is an engine with these legs.
+func engineOf(t *testing.T, legs ...string) *forwarder.Engine {
+	t.Helper()
+	cfg := forwarder.Config{Flows: 1024, Settings: forwarder.DefaultSettings()}
+	for _, name := range legs {
+		cfg.Legs = append(cfg.Legs, forwarder.Leg{Name: name})
+	}
+	engine, err := forwarder.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return engine
+}
+
 // changer is as much of a director as changing services needs: its only leg has all realservers, and 192.0.2.7 is its host's.
 func changer(t *testing.T) *Director {
 	t.Helper()
@@ -29,17 +48,8 @@ services: [{name: web, address: 192.0.2.1, port: 80, realservers: [{address: 10.
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := forwarder.New(forwarder.Config{Legs: []forwarder.Leg{{Name: "a"}}, Flows: 1024, Settings: forwarder.DefaultSettings()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	log := slog.New(slog.DiscardHandler)
-	d := &Director{log: log, cfg: cfg, engine: engine, kept: keptfile.NewKeeper(log)}
+	d := &Director{log: log, cfg: cfg, engine: engineOf(t, "a"), kept: keptfile.NewKeeper(log)}
 	if err := d.engine.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) }); err != nil {
 		t.Fatal(err)
 	}

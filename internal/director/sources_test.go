@@ -73,15 +73,7 @@ func withListener(t *testing.T, cfg *config.Config) (*Director, *listener) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := forwarder.New(forwarder.Config{Legs: []forwarder.Leg{{Name: "eth0"}, {Name: "eth1"}}, Flows: 1024, Settings: forwarder.DefaultSettings()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	engine := engineOf(t, "eth0", "eth1")
 	log := slog.New(slog.DiscardHandler)
 	d := &Director{log: log, cfg: cfg, engine: engine, kept: keptfile.NewKeeper(log), legs: []*leg{{name: "eth0"}, {id: 1, name: "eth1"}},
 		neighbours: &neighbours{log: log, engine: engine, known: map[forwarder.Hop]arpd.Neighbour{}}}

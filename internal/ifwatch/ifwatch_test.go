@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +29,13 @@ func link(index int, name string, kind uint16, family uint8, flags uint32) netli
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
+		var mu sync.Mutex
 		var told []string
-		note := func(a ...any) { told = append(told, strings.TrimSpace(fmt.Sprintln(a...))) }
+		note := func(a ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, strings.TrimSpace(fmt.Sprintln(a...)))
+		}
 		streams := make(chan *subscription, 3)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -46,6 +52,8 @@ func TestWatch(t *testing.T) {
 		wants := func(want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(told, want) {
 				t.Errorf("told was\n  %s\nwant\n  %s", strings.Join(told, "\n  "), strings.Join(want, "\n  "))
 			}
