@@ -4,8 +4,9 @@ import "net/netip"
 
 // VirtualService is a service as ipvsadm speaks of it: what identifies it, and its settings.
 type VirtualService struct {
-	// Name stands for the running service of that name, as /v1/services has it, or else for the configuration's; mark, family,
-	// protocol, address and port are not looked at then. Services with several matches and no mark can be named in no other way.
+	// Name stands for the running service of that name, as /v1/services has it, or else for the
+	// configuration's; mark, family, protocol, address and port are not looked at then. Services
+	// with several matches and no mark can be named in no other way.
 	Name string `json:"name,omitempty"`
 
 	Mark uint32 `json:"mark,omitempty"` // of a group, else 0; its matches are those of the configuration
@@ -72,8 +73,8 @@ func Ops() []Op {
 	return []Op{OpAddService, OpEditService, OpDeleteService, OpFlush, OpAddServer, OpEditServer, OpDeleteServer, OpSetTimeouts, OpZero}
 }
 
-// Change is one step of a transaction: POST /v1/changes takes a list of them and carries out all or none. What it changes
-// lasts until the configuration is read again.
+// Change is one step of a transaction: POST /v1/changes takes a list of them and carries out all or
+// none. What it changes lasts until the configuration is read again.
 type Change struct {
 	Op       Op              `json:"op"`
 	Service  *VirtualService `json:"service,omitempty"`

@@ -18,8 +18,8 @@ import (
 	"shunt/scheduler"
 )
 
-// Apply makes changes to the running director, all or none of them. They last until the configuration is read again. A
-// refusal is an *api.Error.
+// Apply makes changes to the running director, all or none of them. They last until the
+// configuration is read again. A refusal is an *api.Error.
 func (d *Director) Apply(by control.Peer, changes []api.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -212,8 +212,8 @@ func (t *translator) touch(h forwarder.Hop) {
 // protocols are the engine's for those of the API.
 var protocols = map[string]frame.Proto{"TCP": frame.TCP, "UDP": frame.UDP, "SCTP": frame.SCTP}
 
-// service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or as the configuration has
-// it.
+// service makes the engine's service of one of the API. What ipvsadm cannot say stays as it is, or
+// as the configuration has it.
 func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 	s := forwarder.Service{
 		Mark: v.Mark, V6: v.V6, Scheduler: v.Scheduler, Options: scheduler.Options{Flags: scheduler.Flags(v.Flags)},
@@ -255,7 +255,8 @@ func (t *translator) service(v *api.VirtualService) (forwarder.Service, error) {
 	return s, nil
 }
 
-// named finds a service by its name: a running one, or one that the configuration defines and that was deleted.
+// named finds a service by its name: a running one, or one that the configuration defines and that
+// was deleted.
 func (t *translator) named(name string) (forwarder.Service, error) {
 	switch running := t.d.engine.Named(name); len(running) {
 	case 1:
@@ -302,8 +303,8 @@ func (t *translator) isOwn(a netip.Addr) bool {
 	return t.own[a]
 }
 
-// errOwnVIP is about a VIP that is an address of this host: its kernel answers for it, and what else comes for this host would be
-// taken for the service's.
+// errOwnVIP is about a VIP that is an address of this host: its kernel answers for it, and what
+// else comes for this host would be taken for the service's.
 var errOwnVIP = errors.New("is an address of this host, whose kernel answers for it: remove it (`ip addr del`), or force the change")
 
 // ownVIPs refuses a service with a VIP that is an address of this host.

@@ -31,8 +31,8 @@ func (r *runner) takeBeyond(args []string) ([]string, error) {
 	return args, nil
 }
 
-// takeSelection takes the options from args that select connections (-L -c with --client, --service,
-// --realserver, --state).
+// takeSelection takes the options from args that select connections (-L -c with --client,
+// --service, --realserver, --state).
 func takeSelection(sel *api.Selection, args []string) (rest []string, err error) {
 	fields := map[string]*string{"--client": &sel.Client, "--service": &sel.Service, "--realserver": &sel.Realserver, "--state": &sel.State}
 	for i := 0; i < len(args); i++ {

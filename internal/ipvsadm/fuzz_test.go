@@ -11,8 +11,8 @@ import (
 
 func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
-// FuzzParse takes any command line and any input of -R. Nothing panics, the status is one of ipvsadm's, and what -S saves
-// makes the same table when it is restored.
+// FuzzParse takes any command line and any input of -R. Nothing panics, the status is one of
+// ipvsadm's, and what -S saves makes the same table when it is restored.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"-A -t 192.0.2.1:80 -s rr", "-A -u [2001:db8::1]:53 -p -o -M 64", "-a -t 192.0.2.1:80 -r 10.0.0.1 -w 3 -x 9 -y 2",

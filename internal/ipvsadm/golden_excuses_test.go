@@ -1,6 +1,7 @@
 package ipvsadm
 
-// An excuse names events of the traces that are not, or not wholly, as ipvsadm has them, and says why.
+// An excuse names events of the traces that are not, or not wholly, as ipvsadm has them, and says
+// why.
 type goldenExcuse struct {
 	n        int // how many, neither more nor fewer
 	scenario string

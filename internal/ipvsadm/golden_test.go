@@ -34,10 +34,10 @@ type tally struct {
 	failed                   int
 }
 
-// TestGolden runs every command line of ipvsadm in the traces against a kernel of which only the traffic is told, by the
-// output to come. Standard output, standard error and the status are compared to the byte, and so are all listings of
-// snap. What differs is excused by goldenExcuses, or the test fails; an excuse that is needed more or less often than it
-// says fails too.
+// TestGolden runs every command line of ipvsadm in the traces against a kernel of which only the
+// traffic is told, by the output to come. Standard output, standard error and the status are
+// compared to the byte, and so are all listings of snap. What differs is excused by goldenExcuses,
+// or the test fails; an excuse that is needed more or less often than it says fails too.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/golden/*.json")
 	if err != nil || len(files) == 0 {
@@ -195,7 +195,8 @@ func (r *replay) snap(e *event) {
 		}
 		r.total.outputs++
 	}
-	// What one output has of connections, shown as the other, but for the time that passed between them.
+	// What one output has of connections, shown as the other, but for the time that passed between
+	// them.
 	if lnc, ok := e.Outputs["ipvsadm -Lnc"]; ok {
 		if got, want := r.untimed(procConns(e.Outputs["/proc/net/ip_vs_conn"])), r.untimed(listedConns(lnc)); got != want {
 			r.t.Errorf("%s: %s: from /proc/net/ip_vs_conn\n%s, from -Lnc\n%s", r.scenario, e.Label, got, want)

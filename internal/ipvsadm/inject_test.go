@@ -9,8 +9,9 @@ import (
 	"shunt/api"
 )
 
-// inject has the kernel know the traffic that an output tells of: counters, rates and connections, and in which order the
-// services are in the kernel's hash table, which depends on an address in its memory. All else stays as commands made it.
+// inject has the kernel know the traffic that an output tells of: counters, rates and connections,
+// and in which order the services are in the kernel's hash table, which depends on an address in
+// its memory. All else stays as commands made it.
 func inject(k *kernel, cmd, out string) {
 	if strings.HasPrefix(out, "IPVS connection entries") {
 		k.conns = listedConns(out)

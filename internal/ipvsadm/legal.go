@@ -77,8 +77,8 @@ var optionNames = [...]string{
 // name is that of the lowest kind in the set.
 func (s set) name() string { return optionNames[bits.TrailingZeros64(uint64(s))] }
 
-// Rules of a command or a tunnel type: options that must be there, that may, and of which one at most may. All others are
-// illegal.
+// Rules of a command or a tunnel type: options that must be there, that may, and of which one at
+// most may. All others are illegal.
 type rules struct{ required, optional, exclusive set }
 
 const (
@@ -116,7 +116,8 @@ var (
 	}
 )
 
-// check refuses options that do not go with the command, or with each other, in the order of ipvsadm's complaints.
+// check refuses options that do not go with the command, or with each other, in the order of
+// ipvsadm's complaints.
 func check(given set, r rules, of set, name, what string) error {
 	var last set
 	for kind := set(1); kind <= optTunRemCsum; kind <<= 1 {

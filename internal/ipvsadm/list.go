@@ -219,7 +219,8 @@ func rule(s *api.VirtualService) (out string) {
 	return out
 }
 
-// description are the settings of a service as listings show them: the persistence engine only if there is persistence.
+// description are the settings of a service as listings show them: the persistence engine only if
+// there is persistence.
 func description(s *api.VirtualService) (out string) {
 	if s.Flags != 0 {
 		out += " (" + flagNames(s.Scheduler, s.Flags) + ")"
@@ -282,7 +283,8 @@ func (r *runner) addrPort(a netip.Addr, port uint16, proto string, f format) str
 	return cut(host+":"+service, 59)
 }
 
-// inetNtop writes an address as inet_ntop(3) does, which differs from netip for ::192.0.2.1 and its like.
+// inetNtop writes an address as inet_ntop(3) does, which differs from netip for ::192.0.2.1 and its
+// like.
 func inetNtop(a netip.Addr) string {
 	if !a.IsValid() {
 		return addr4(0).String()

@@ -71,7 +71,8 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
-// TestOrder has addresses of which the differences do not fit into an int; what comes out was seen of ipvsadm.
+// TestOrder has addresses of which the differences do not fit into an int; what comes out was seen
+// of ipvsadm.
 func TestOrder(t *testing.T) {
 	var servers []api.TableServer
 	for _, a := range []string{"10.77.0.43", "192.0.2.100", "127.0.0.1", "10.77.0.19", "10.77.0.11"} {

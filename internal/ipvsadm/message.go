@@ -19,8 +19,8 @@ const (
 	getConnections api.Op = "get-connections"
 )
 
-// An errno is an error number of the kernel. It is a type of its own so that the ENOENT of a missing
-// control socket is not taken for a missing scheduler.
+// An errno is an error number of the kernel. It is a type of its own so that the ENOENT of a
+// missing control socket is not taken for a missing scheduler.
 type errno syscall.Errno
 
 func (e errno) Error() string { return syscall.Errno(e).Error() }

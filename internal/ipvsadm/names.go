@@ -23,7 +23,8 @@ type Names interface {
 	PortName(port uint16, proto string) (string, bool)
 }
 
-// SystemNames are those of the system's resolver and /etc/services. Names of addresses are asked for once.
+// SystemNames are those of the system's resolver and /etc/services. Names of addresses are asked
+// for once.
 func SystemNames() Names {
 	return &systemNames{services: "/etc/services", hosts: map[netip.Addr]string{}}
 }

@@ -6,8 +6,9 @@ import (
 	"shunt/api"
 )
 
-// compareServices is ipvs_cmp_services in libipvs.c, which subtracts 32-bit numbers into an int: addresses of which the
-// difference is 2^31 or more come out the wrong way round, so that 192.0.2.100 is before 10.0.0.1.
+// compareServices is ipvs_cmp_services in libipvs.c, which subtracts 32-bit numbers into an int:
+// addresses of which the difference is 2^31 or more come out the wrong way round, so that
+// 192.0.2.100 is before 10.0.0.1.
 func compareServices(a, b *api.TableService) int32 {
 	if r := int32(a.Mark - b.Mark); r != 0 {
 		return r
@@ -51,7 +52,8 @@ func compareAddrs(a, b netip.Addr) int32 {
 	return 0
 }
 
-// sortAs is the merge sort of glibc's qsort. With such a comparison the order depends on which elements are compared.
+// sortAs is the merge sort of glibc's qsort. With such a comparison the order depends on which
+// elements are compared.
 func sortAs[T any](s []T, compare func(a, b *T) int32) {
 	if len(s) < 2 {
 		return

@@ -47,8 +47,9 @@ var commandOptions = map[string]command{
 	"set": cmdSet, "restore": cmdRestore, "save": cmdSave, "start-daemon": cmdStartDaemon, "stop-daemon": cmdStopDaemon,
 }
 
-// parse reads a command line as parse_options of ipvsadm.c does. The first option has to be the command; a further one is
-// as wrong as an option that nobody knows. Its error is an *exit or a *badOption.
+// parse reads a command line as parse_options of ipvsadm.c does. The first option has to be the
+// command; a further one is as wrong as an option that nobody knows. Its error is an *exit or a
+// *badOption.
 func parse(args []string, names Names) (*request, error) {
 	q := &request{method: 'g'}
 	q.server.Weight = 1
@@ -139,7 +140,8 @@ func (q *request) set(kind set) error {
 	return nil
 }
 
-// kinds are of the options that may be given once. The others are commands, --sort, which means nothing, and -6.
+// kinds are of the options that may be given once. The others are commands, --sort, which means
+// nothing, and -6.
 var kinds = map[string]set{
 	"tcp-service": optService, "udp-service": optService, "sctp-service": optService, "fwmark-service": optService,
 	"scheduler": optScheduler, "persistent": optPersistent, "netmask": optNetmask, "real-server": optServer,
@@ -292,7 +294,8 @@ func (q *request) takeServer(o *option, s *scanner, names Names) error {
 	return nil
 }
 
-// takeDaemon reads an option of the daemons that synchronize connections. Those of listings have nothing to be read.
+// takeDaemon reads an option of the daemons that synchronize connections. Those of listings have
+// nothing to be read.
 func (q *request) takeDaemon(o *option, s *scanner) error {
 	d := &q.daemon
 	limited := func(to *int, low, high int64) (err error) {

@@ -10,7 +10,8 @@ type option struct {
 	optional bool // of which one that begins with a dash is not meant to be it
 }
 
-// optionTable is in the order of ipvsadm.c's, though only "list", which has two short names, needs it.
+// optionTable is in the order of ipvsadm.c's, though only "list", which has two short names, needs
+// it.
 var optionTable = []option{
 	{long: "add-service", short: 'A'}, {long: "edit-service", short: 'E'}, {long: "delete-service", short: 'D'},
 	{long: "clear", short: 'C'}, {long: "list", short: 'L'}, {long: "list", short: 'l'}, {long: "zero", short: 'Z'},
@@ -34,8 +35,9 @@ var optionTable = []option{
 	{long: "tun-port", arg: true}, {long: "tun-nocsum"}, {long: "tun-csum"}, {long: "tun-remcsum"},
 }
 
-// A scanner takes options from an argument list as popt 1.19 does for ipvsadm (poptGetNextOpt, popt.c): options and
-// other arguments may be mixed, short options clustered, and an argument follow at once, after "=" or as the next word.
+// A scanner takes options from an argument list as popt 1.19 does for ipvsadm (poptGetNextOpt,
+// popt.c): options and other arguments may be mixed, short options clustered, and an argument
+// follow at once, after "=" or as the next word.
 type scanner struct {
 	args    []string
 	next    int

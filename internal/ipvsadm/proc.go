@@ -104,7 +104,8 @@ func temporary(dir, name string, write func(io.Writer) error) (string, error) {
 	return f.Name(), err
 }
 
-// hz is how many jiffies, in which the kernel shows the timeout of persistence, a second has. 250 is Debian's.
+// hz is how many jiffies, in which the kernel shows the timeout of persistence, a second has. 250
+// is Debian's.
 const hz = 250
 
 // writeServices is ip_vs_info_seq_show in ip_vs_ctl.c.

@@ -5,8 +5,9 @@ import (
 	"io"
 )
 
-// restore runs each line of standard input (-R). A line that fails is reported and the next one run; the status is that of
-// the last line. A line that ipvsadm does not understand ends it at once, with half a table.
+// restore runs each line of standard input (-R). A line that fails is reported and the next one
+// run; the status is that of the last line. A line that ipvsadm does not understand ends it at
+// once, with half a table.
 func (r *runner) restore() (status int, err error) {
 	in := bufio.NewReader(r.stdin)
 	if r.beyond {
@@ -26,9 +27,9 @@ func (r *runner) restore() (status int, err error) {
 	}
 }
 
-// readLine reads the words of a line, as config_stream.c does. The word "ipvsadm" is left out wherever it is. It has two
-// flaws that are kept: "#" begins no comment, and a last line without an end is forgotten if it has more than one blank
-// at its end.
+// readLine reads the words of a line, as config_stream.c does. The word "ipvsadm" is left out
+// wherever it is. It has two flaws that are kept: "#" begins no comment, and a last line without an
+// end is forgotten if it has more than one blank at its end.
 func readLine(in io.ByteScanner) (words []string, ok bool) {
 	for {
 		word, end := readWord(in)

@@ -16,8 +16,8 @@ const progname = "ipvsadm"
 const defaultScheduler = "wlc"
 
 // Run does what `shunt ipvsadm` does when it is started with args, which are without the program's
-// name, and returns its exit status: what ipvsadm does, and what is in beyond.go. Names are looked up
-// in /etc/services and by the system's resolver.
+// name, and returns its exit status: what ipvsadm does, and what is in beyond.go. Names are looked
+// up in /etc/services and by the system's resolver.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, d Director) (status int) {
 	r := &runner{ctx: ctx, stdin: stdin, stderr: stderr, director: d, names: SystemNames(), beyond: true}
 	return r.run(args, stdout)
@@ -61,7 +61,8 @@ type runner struct {
 	pending   *transaction  // while -R is one
 }
 
-// start opens the director, then runs the command line. Help is given without a director too, which ipvsadm does not do.
+// start opens the director, then runs the command line. Help is given without a director too, which
+// ipvsadm does not do.
 func (r *runner) start(args []string) (int, error) {
 	if _, err := r.director.Status(r.ctx); err != nil {
 		if o, _ := (&scanner{args: args}).option(); o != nil && (o.long == "help" || o.long == "version") {
@@ -80,8 +81,8 @@ func (r *runner) start(args []string) (int, error) {
 	return r.line(args, false)
 }
 
-// line runs one command line, process_options in ipvsadm.c. An *exit as its error ends the program; otherwise a line of -R
-// that failed is followed by the next.
+// line runs one command line, process_options in ipvsadm.c. An *exit as its error ends the program;
+// otherwise a line of -R that failed is followed by the next.
 func (r *runner) line(args []string, restoring bool) (status int, err error) {
 	q, err := parse(args, r.names)
 	var bad *badOption

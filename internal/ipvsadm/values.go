@@ -16,7 +16,8 @@ import (
 // spaces are what C's isspace takes for blanks.
 const spaces = " \t\n\v\f\r"
 
-// strtol reads a whole string as C's strtol does with base 10: leading blanks and a sign are allowed.
+// strtol reads a whole string as C's strtol does with base 10: leading blanks and a sign are
+// allowed.
 func strtol(s string) (int64, bool) {
 	s = strings.TrimLeft(s, spaces)
 	if strings.Contains(s, "_") {
@@ -69,8 +70,9 @@ func parseMark(s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// inetAton reads an IPv4 address as inet_aton(3) does: up to four numbers, decimal, octal or hexadecimal, of which the last
-// fills what is left; anything may follow after a blank. So -M 24 is 0.0.0.24.
+// inetAton reads an IPv4 address as inet_aton(3) does: up to four numbers, decimal, octal or
+// hexadecimal, of which the last fills what is left; anything may follow after a blank. So -M 24 is
+// 0.0.0.24.
 func inetAton(s string) (netip.Addr, bool) {
 	if i := strings.IndexAny(s, spaces); i >= 0 {
 		s = s[:i]
@@ -150,10 +152,11 @@ func digits(s string) bool {
 	return strings.Trim(s, "0123456789") == ""
 }
 
-// parseService reads host[:port], a numeric or named one of IPv4 or [IPv6]:port, as ipvsadm's parse_service does. port is
-// -1 if there is none.
+// parseService reads host[:port], a numeric or named one of IPv4 or [IPv6]:port, as ipvsadm's
+// parse_service does. port is -1 if there is none.
 //
-// A host of digits only is refused, and so is [IPv6] without a port; IPv6 without brackets is all address.
+// A host of digits only is refused, and so is [IPv6] without a port; IPv6 without brackets is all
+// address.
 func parseService(s string, proto string, names Names) (addr netip.Addr, port int, ok bool) {
 	if digits(s) {
 		return netip.Addr{}, -1, false
