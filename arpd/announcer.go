@@ -15,10 +15,11 @@ const (
 	announceGap   = time.Second
 )
 
-// An Announcer says when to tell the network where the VIPs are, and to ask whether somebody else answers for one. It is
-// not safe for several goroutines.
+// An Announcer decides when to announce the VIPs to the network, and when to send requests for them
+// to detect other hosts that answer. It is not safe for concurrent use.
 type Announcer struct {
-	// Watch is how often each address is asked for, to find others who answer for it; 0 is with the announcements only.
+	// Watch is the interval between requests for each address, which detect other hosts that answer
+	// for it. 0 sends requests only with the announcements.
 	Watch time.Duration
 	// Silent has it ask for the addresses, and announce none: where they are not to be, but watched.
 	Silent bool
@@ -45,12 +46,13 @@ const (
 	announceRest = 5 * time.Millisecond
 )
 
-// NewAnnouncer returns an Announcer that repeats its announcements after each period; 0 is never.
+// NewAnnouncer returns an Announcer that repeats its announcements at the given period; 0 disables
+// repetition.
 func NewAnnouncer(period time.Duration) *Announcer {
 	return &Announcer{period: period, vips: map[netip.Addr]*announced{}}
 }
 
-// SetVIPs replaces the addresses. New ones are announced at once.
+// SetVIPs replaces the addresses. New addresses are announced at once.
 func (a *Announcer) SetVIPs(vips []netip.Addr, now time.Time) {
 	old := a.vips
 	a.vips, a.order, a.from = make(map[netip.Addr]*announced, len(vips)), make([]*announced, 0, len(vips)), 0
@@ -66,7 +68,7 @@ func (a *Announcer) SetVIPs(vips []netip.Addr, now time.Time) {
 	}
 }
 
-// ChangeVIPs adds some addresses, which are announced at once, and takes others away.
+// ChangeVIPs adds and removes addresses. Added addresses are announced at once.
 func (a *Announcer) ChangeVIPs(add, remove []netip.Addr, now time.Time) {
 	for _, addr := range remove {
 		delete(a.vips, addr)
@@ -85,7 +87,7 @@ func (a *Announcer) ChangeVIPs(add, remove []netip.Addr, now time.Time) {
 	}
 }
 
-// Again has all addresses announced at once, as when the interface was down.
+// Again schedules the announcement of all addresses at once, as after the interface was down.
 func (a *Announcer) Again(now time.Time) {
 	for _, v := range a.order {
 		a.begin(v, now)
@@ -99,7 +101,7 @@ func (a *Announcer) begin(v *announced, now time.Time) {
 	}
 }
 
-// Due returns the messages to send by now, and when to ask again; the zero time is never.
+// Due returns the messages due at now, and the time of the next call; the zero time is never.
 func (a *Announcer) Due(mac frame.MAC, now time.Time) (out []Message, next time.Time) {
 	asked, told, from := 0, 0, a.from
 	for i := range a.order {

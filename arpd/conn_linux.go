@@ -28,13 +28,13 @@ type packetConn struct {
 	dropped uint64 // as far as it was read
 }
 
-// Dial opens the ARP and NDP frames of one interface, of one VLAN (802.1Q) or, if vlan is 0, those that are of none. It needs no
-// address on the interface.
+// Dial opens a Conn for the ARP and NDP frames of one VLAN (802.1Q) of an interface; VLAN 0 is
+// untagged frames. The interface needs no address.
 func Dial(ifi *net.Interface, vlan uint16) (Conn, error) {
 	return DialTagged(ifi, vlan, frame.EtherTypeVLAN)
 }
 
-// DialTagged is Dial for a VLAN whose tags are of the type tpid: 0x8100 for 802.1Q, 0x88a8 for 802.1ad.
+// DialTagged is Dial for VLAN tags of the type tpid: 0x8100 for 802.1Q, 0x88a8 for 802.1ad.
 func DialTagged(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
 	c, err := listen(ifi, filter(vlan, tpid, everything))
 	if err != nil {
@@ -43,7 +43,8 @@ func DialTagged(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
 	return &packetConn{Conn: c, everyone: packet.Addr{HardwareAddr: Broadcast[:]}, index: ifi.Index, groups: -1}, nil
 }
 
-// DialSplit is DialTagged for a Conn that is a Splitter: it has two sockets, and so two queues in the kernel.
+// DialSplit is DialTagged for a Conn that is a Splitter. It opens two sockets, so that the kernel
+// has two queues.
 func DialSplit(ifi *net.Interface, vlan, tpid uint16) (Conn, error) {
 	c, err := listen(ifi, filter(vlan, tpid, butAnswers))
 	if err != nil {

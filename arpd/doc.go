@@ -1,11 +1,14 @@
-// Package arpd decides and defends which MAC an address of the director or its realservers has, by ARP for IPv4 (RFC 826,
-// RFC 5227) and by neighbour discovery for IPv6 (RFC 4861):
+// Package arpd answers, announces and resolves addresses on a link, by ARP for IPv4 (RFC 826, RFC
+// 5227) and by neighbour discovery for IPv6 (RFC 4861):
 //
-//   - [Responder] answers requests for virtual addresses (VIPs), and notices when somebody else claims one: the famous
-//     ARP problem of direct routing, where a realserver that has the VIP on its loopback answers for it too.
-//   - [Announcer] says when to announce the VIPs and to look for others that answer for them.
-//   - [Resolver] finds the MACs of realservers, keeps them fresh, and tells when they change or cannot be found.
+//   - [Responder] answers requests for virtual addresses (VIPs), and detects other hosts that claim
+//     a VIP. A typical one is the ARP problem of direct routing: a realserver that has the VIP on
+//     its loopback interface answers ARP for it.
+//   - [Announcer] decides when to announce the VIPs, and when to probe for other hosts that answer
+//     for them.
+//   - [Resolver] resolves the MACs of realservers, keeps them current, and reports changes and
+//     failures.
 //
-// These three are arithmetic over messages and times that they are given; a [Link] runs them on one interface, with one
-// reader of its messages, over a [Conn] such as [Dial] opens.
+// These three types do no I/O: messages and times are arguments. A [Link] runs them on one
+// interface, with one reader, over a [Conn] such as that of [Dial].
 package arpd

@@ -11,30 +11,34 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Conn reads and writes the ARP and NDP frames of one interface, from the Ethernet header on. Read fails when the Conn is
-// closed, with an error that is net.ErrClosed; other errors do not end it.
+// A Conn reads and writes the ARP and NDP frames of one interface, from the Ethernet header on.
+// After Close, Read fails with net.ErrClosed. After other errors the Conn remains usable.
 type Conn interface {
 	Read(b []byte) (int, error)
 	Write(b []byte) (int, error)
 	Close() error
 }
 
-// A Joiner is a Conn that has to be told which IPv6 addresses are asked for here, since the questions are sent to groups.
+// A Joiner is a Conn that must join the multicast groups of IPv6 addresses to receive the
+// solicitations for them.
 type Joiner interface {
 	Join(addr netip.Addr) error
 	Leave(addr netip.Addr) error
 }
 
-// A Splitter is a Conn that has the answers to this host alone, among them those to its questions, for ReadAnswer, and all else
-// for Read: so no flood of the others keeps the answers from being read.
+// A Splitter is a Conn with two queues. ReadAnswer returns the answers sent to this host alone,
+// including those to its requests. Read returns all other frames. So a flood of other frames does
+// not delay the answers.
 type Splitter interface {
 	ReadAnswer(b []byte) (int, error)
 }
 
-// A Dropper is a Conn that knows how many frames came faster than they were read, since it was opened.
+// A Dropper is a Conn that counts the frames dropped since it was opened because they were not read
+// fast enough.
 type Dropper interface{ Dropped() uint64 }
 
-// LinkConfig describes a Link. Its functions are called by the Link's goroutines, one at a time, and must not call it.
+// LinkConfig configures a Link. The Link calls its functions from its own goroutines, one at a
+// time. The functions must not call the Link.
 type LinkConfig struct {
 	MAC      frame.MAC  // of the interface; see SetMAC
 	Addr     netip.Addr // the director's own IPv4 address on this interface, from which it asks; may be invalid
@@ -44,18 +48,21 @@ type LinkConfig struct {
 	Announce time.Duration
 	Watch    time.Duration // how often the VIPs are asked for, to find others who answer: see Announcer
 	Refresh  time.Duration
-	// Private is a link on which the VIPs are neither answered for nor announced, but watched all the same.
+	// Private is for a link without clients: the VIPs are watched, but neither answered for nor
+	// announced.
 	Private bool
 	// LearnGratuitous has messages believed that nobody asked for: see Resolver.
 	LearnGratuitous bool
 
-	// Ours says which other MACs are our own: what comes from them is passed over. It is called for each frame; nil is none.
+	// Ours reports whether a MAC is one of the director's own. Messages from such a MAC are
+	// ignored. It is called for each frame; nil means none.
 	Ours func(frame.MAC) bool
-	// Changed tells what became of neighbours, in order. The list is the callee's.
+	// Changed reports changed neighbours, in order. The callee owns the list.
 	Changed func([]Neighbour)
-	// Disputed tells that somebody else answered for a neighbour too, which keeps the MAC that is known: see Neighbour.Rival.
+	// Disputed reports a neighbour for which another host answered, too. The known MAC is kept: see
+	// Neighbour.Rival.
 	Disputed func(Neighbour)
-	// Conflict tells that somebody else claims a VIP.
+	// Conflict reports that another host claims a VIP.
 	Conflict func(vip netip.Addr, mac frame.MAC)
 }
 
@@ -102,7 +109,7 @@ type Link struct {
 	}
 }
 
-// NewLink returns a Link over conn, which it closes when Run ends.
+// NewLink returns a Link over conn. The Link closes conn when Run returns.
 func NewLink(conn Conn, cfg LinkConfig) *Link {
 	if cfg.Changed == nil {
 		cfg.Changed = func([]Neighbour) {}
@@ -128,21 +135,22 @@ func NewLink(conn Conn, cfg LinkConfig) *Link {
 	return l
 }
 
-// SetMAC tells that the interface has another MAC. The VIPs are announced at once.
+// SetMAC sets the MAC of the interface. The VIPs are announced at once.
 func (l *Link) SetMAC(mac frame.MAC) {
 	l.mac.Store(&mac)
 	l.Announce()
 }
 
-// SetAddrs tells that the director has other addresses of its own on this interface; they may be invalid.
+// SetAddrs sets the director's own addresses on this interface, from which it sends requests. They
+// may be invalid.
 func (l *Link) SetAddrs(v4, v6 netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.v4, l.v6 = v4, v6
 }
 
-// Again begins anew, as when the interface was down, or is another one: the VIPs are announced, and all neighbours asked for
-// at once. What is known of them is believed until they fail.
+// Again restarts the Link, as after the interface was down or replaced: it announces the VIPs and
+// sends requests for all neighbours at once. Known MACs stay valid until their neighbours fail.
 func (l *Link) Again() {
 	l.mu.Lock()
 	now := time.Now()
@@ -152,7 +160,8 @@ func (l *Link) Again() {
 	l.wake()
 }
 
-// SetVIPs replaces the virtual addresses that are answered for and announced here, or just watched on a private link.
+// SetVIPs replaces the virtual addresses. They are answered for and announced; on a private link
+// they are only watched.
 func (l *Link) SetVIPs(vips []netip.Addr) {
 	l.responder.SetVIPs(vips)
 	l.mu.Lock()
@@ -162,7 +171,7 @@ func (l *Link) SetVIPs(vips []netip.Addr) {
 	l.wake()
 }
 
-// ChangeVIPs adds some virtual addresses to those of SetVIPs, and takes others away.
+// ChangeVIPs adds and removes virtual addresses: see SetVIPs.
 func (l *Link) ChangeVIPs(add, remove []netip.Addr) {
 	l.responder.ChangeVIPs(add, remove)
 	l.mu.Lock()
@@ -225,7 +234,7 @@ func (l *Link) SetTargets(targets map[netip.Addr]frame.MAC) {
 	l.wake()
 }
 
-// ChangeTargets adds some neighbours to those to resolve, and takes others away.
+// ChangeTargets adds and removes neighbours to resolve.
 func (l *Link) ChangeTargets(add map[netip.Addr]frame.MAC, remove []netip.Addr) {
 	now := time.Now()
 	l.mu.Lock()
@@ -239,7 +248,7 @@ func (l *Link) ChangeTargets(add map[netip.Addr]frame.MAC, remove []netip.Addr) 
 	l.wake()
 }
 
-// Suspect tells that frames to some neighbours seem to be lost: see Resolver.Suspect.
+// Suspect reports neighbours to which frames appear to be lost: see Resolver.Suspect.
 func (l *Link) Suspect(addrs []netip.Addr) {
 	now := time.Now()
 	l.mu.Lock()
@@ -253,7 +262,7 @@ func (l *Link) Suspect(addrs []netip.Addr) {
 	}
 }
 
-// Announce has all VIPs announced at once.
+// Announce announces all VIPs at once.
 func (l *Link) Announce() {
 	l.mu.Lock()
 	l.announcer.Again(time.Now())

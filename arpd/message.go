@@ -13,8 +13,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Broadcast is the Ethernet address of all hosts. As the destination of a message about an IPv6 address it stands for the
-// group that is concerned.
+// Broadcast is the Ethernet broadcast address. As the destination of a message about an IPv6
+// address it stands for the multicast group of that address.
 var Broadcast = frame.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // A Message is an ARP message for IPv4 over Ethernet, or a neighbour solicitation or advertisement of IPv6, and whom it
@@ -36,7 +36,7 @@ type Message struct {
 // errMalformed is the reason why a frame is no Message.
 var errMalformed = errors.New("neither an ARP message for IPv4 nor a neighbour solicitation or advertisement")
 
-// Parse reads an Ethernet frame. The frame is not kept.
+// Parse parses an Ethernet frame. The frame is not kept.
 func Parse(b []byte) (Message, error) {
 	var f ethernet.Frame
 	if err := f.UnmarshalBinary(b); err != nil {
@@ -76,7 +76,7 @@ func (m *Message) parseARP(b []byte) error {
 	return nil
 }
 
-// Frame writes the message as an Ethernet frame, tagged if vlan is not 0.
+// Frame returns the message as an Ethernet frame, with a VLAN tag if vlan is not 0.
 func (m *Message) Frame(vlan uint16) ([]byte, error) {
 	f := ethernet.Frame{Source: net.HardwareAddr(m.Source[:]), EtherType: ethernet.EtherTypeARP}
 	if vlan != 0 {
@@ -121,8 +121,9 @@ func groupMAC(group netip.Addr) frame.MAC {
 	return m
 }
 
-// Self is who the director is on a link: its MAC, and its addresses there, from which it asks. Addresses may be invalid: then it
-// asks without telling who it is by IPv4, and as the link-local address of its MAC by IPv6.
+// Self is the identity of the director on a link: its MAC, and the addresses from which it sends
+// requests. The addresses may be invalid. Then IPv4 requests have no sender address, and IPv6
+// requests have the link-local address of the MAC.
 type Self struct {
 	MAC    frame.MAC
 	V4, V6 netip.Addr

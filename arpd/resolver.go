@@ -9,7 +9,7 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// State is what is known of a neighbour.
+// State is the state of a neighbour.
 type State uint8
 
 // The states.
@@ -23,7 +23,7 @@ const (
 
 var stateNames = [...]string{"incomplete", "resolved", "stale", "failed", "static"}
 
-// String names the state in a word.
+// String returns the state as one word.
 func (s State) String() string {
 	if int(s) < len(stateNames) {
 		return stateNames[s]
@@ -31,7 +31,8 @@ func (s State) String() string {
 	return "unknown"
 }
 
-// A Neighbour is a host on the link that the director sends to. MAC is zero unless frames can be sent to it.
+// A Neighbour is a host on the link to which the director sends frames. MAC is zero if no frames
+// can be sent to it.
 type Neighbour struct {
 	Addr  netip.Addr
 	MAC   frame.MAC
@@ -70,12 +71,15 @@ const (
 	mostLeft   = 4096
 )
 
-// A Resolver finds and keeps the MACs of neighbours. It is not safe for several goroutines.
+// A Resolver resolves the MACs of neighbours and keeps them current. It is not safe for concurrent
+// use.
 //
-// It believes answers to its questions only, and of several answers to one question the first. What a neighbour says unasked, as a
-// gratuitous announcement of another MAC, has it ask again at once. An answer from another MAC than the known one counts only
-// when the neighbour is silent at the known one: it is asked there, and the other is believed a second later. So a change is known
-// within about a second, and who forges messages moves nobody that is there; see Neighbour.Disputes.
+// It accepts only answers to its requests, and only the first of several answers to one request. An
+// unsolicited message, such as a gratuitous announcement of another MAC, triggers a new request at
+// once. An answer from another MAC than the known one counts only if the neighbour is silent at the
+// known MAC: the Resolver sends a request there, and accepts the other MAC a second later. So a
+// real change is known within about a second, and forged messages cannot move a neighbour that is
+// present; see Neighbour.Disputes.
 type Resolver struct {
 	// LearnGratuitous has it believe messages that nobody asked for, too.
 	LearnGratuitous bool
@@ -141,12 +145,14 @@ const (
 	portionGap = 5 * time.Millisecond
 )
 
-// NewResolver returns a Resolver that asks again for a neighbour that was not heard of for the time of refresh.
+// NewResolver returns a Resolver that sends a new request for a neighbour not heard of for the time
+// refresh.
 func NewResolver(refresh time.Duration) *Resolver {
 	return &Resolver{refresh: refresh, targets: map[netip.Addr]*target{}, left: map[netip.Addr]Neighbour{}}
 }
 
-// SetTargets replaces the neighbours to resolve. What is known of those that stay, stays. A target with a MAC is static.
+// SetTargets replaces the neighbours to resolve. Neighbours that remain keep their state. A target
+// with a MAC is static.
 func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 	for addr := range r.targets {
 		if _, stays := targets[addr]; !stays {
@@ -161,7 +167,8 @@ func (r *Resolver) SetTargets(targets map[netip.Addr]frame.MAC, now time.Time) {
 	}
 }
 
-// Add adds one to the neighbours to resolve; one with a MAC is static. If it is there already, what is known of it stays.
+// Add adds a neighbour to resolve. A neighbour with a MAC is static. If the neighbour exists, its
+// state is kept.
 func (r *Resolver) Add(addr netip.Addr, mac frame.MAC, now time.Time) {
 	t := r.targets[addr]
 	if t != nil && (t.State == Static && t.MAC == mac || t.State != Static && mac.IsZero()) {
@@ -181,7 +188,8 @@ func (r *Resolver) Add(addr netip.Addr, mac frame.MAC, now time.Time) {
 	r.changed = append(r.changed, t.Neighbour)
 }
 
-// Remove takes one away. If it is added again within a minute its MAC is still believed, and asked for at once.
+// Remove removes a neighbour. If it is added again within a minute, its MAC is still valid, and a
+// request is sent at once.
 func (r *Resolver) Remove(addr netip.Addr, now time.Time) {
 	t := r.targets[addr]
 	if t == nil {
@@ -207,7 +215,8 @@ func (r *Resolver) drop(addr netip.Addr) {
 	delete(r.targets, addr)
 }
 
-// Hurried reports, once, that since the last call a message has made a question due sooner than Due said.
+// Hurried reports whether, since the last call, a message has made a request due earlier than Due
+// returned.
 func (r *Resolver) Hurried() bool {
 	h := r.hurried
 	r.hurried = false
@@ -220,8 +229,8 @@ func (r *Resolver) schedule(t *target, next time.Time) {
 	heap.Fix(&r.due, t.place)
 }
 
-// Handle learns from a message of somebody: the answer to a question, or anything else that a neighbour sends from its
-// address. It reports whether it was of use.
+// Handle processes a message: the answer to a request, or any other message sent from a neighbour's
+// address. It reports whether the message was used.
 func (r *Resolver) Handle(m *Message, now time.Time) bool {
 	t := r.targets[m.Sender]
 	if t == nil || t.State == Static {
@@ -294,8 +303,9 @@ func (r *Resolver) provoke(t *target, now time.Time) {
 	t.tries = staleUnicast // the question is to go to all
 }
 
-// Suspect asks for a neighbour at once, as it seems not to take frames any more: itself, and then all. It does nothing if it is
-// being asked for already, or was answered in the last second.
+// Suspect sends requests for a neighbour at once, because frames to it appear to be lost: first to
+// its MAC, then to all hosts. It does nothing if requests are already pending, or if the neighbour
+// answered within the last second.
 func (r *Resolver) Suspect(addr netip.Addr, now time.Time) {
 	t := r.targets[addr]
 	if t == nil || t.State != Resolved || !t.claimed.IsZero() || now.Sub(t.asked) < staleGap {
@@ -305,8 +315,8 @@ func (r *Resolver) Suspect(addr netip.Addr, now time.Time) {
 	r.schedule(t, now)
 }
 
-// Again has all neighbours asked for at once, as when the interface is another one. Those that failed are as new; the others'
-// MACs are believed until they fail.
+// Again schedules requests for all neighbours at once, as after the interface was replaced. Failed
+// neighbours start anew. The MACs of the others stay valid until they fail.
 func (r *Resolver) Again(now time.Time) {
 	for _, t := range r.targets {
 		t.claimed, t.silent = frame.MAC{}, 0
@@ -330,7 +340,8 @@ func (r *Resolver) become(t *target, s State, mac frame.MAC, now time.Time) {
 	r.changed = append(r.changed, t.Neighbour)
 }
 
-// Due returns the questions to ask by now, a portion of them if they are many, and when to call again; the zero time is never.
+// Due returns the requests due at now, and the time of the next call; the zero time is never. If
+// many requests are due, it returns a portion of them.
 func (r *Resolver) Due(self *Self, now time.Time) (out []Message, next time.Time) {
 	for len(out) < portion && len(r.due) > 0 && !r.due[0].next.After(now) {
 		t := r.due[0]
@@ -396,21 +407,22 @@ func (r *Resolver) ask(t *target, now time.Time) frame.MAC {
 	return to
 }
 
-// Disputes returns, since the last call and in order, the neighbours for whom somebody else answered too: see Neighbour.Rival.
+// Disputes returns the neighbours for which another host answered, too, since the last call, in
+// order: see Neighbour.Rival.
 func (r *Resolver) Disputes() []Neighbour {
 	out := r.disputes
 	r.disputes = nil
 	return out
 }
 
-// Changes returns what changed since the last call, in order.
+// Changes returns the neighbours changed since the last call, in order.
 func (r *Resolver) Changes() []Neighbour {
 	out := r.changed
 	r.changed = nil
 	return out
 }
 
-// Neighbours lists all, in the order of their addresses.
+// Neighbours lists all neighbours in the order of their addresses.
 func (r *Resolver) Neighbours() []Neighbour {
 	out := make([]Neighbour, 0, len(r.targets))
 	for _, t := range r.targets {

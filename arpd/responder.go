@@ -8,8 +8,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Responder answers for a set of virtual addresses. SetVIPs and ChangeVIPs may be called at any time from any goroutine; the rest
-// belongs to the one that reads the interface.
+// A Responder answers for a set of virtual addresses. SetVIPs and ChangeVIPs are safe for
+// concurrent use. All other methods belong to the goroutine that reads the interface.
 type Responder struct {
 	// Silent has it send nothing: it only notices who claims the addresses.
 	Silent bool
@@ -23,7 +23,7 @@ type Responder struct {
 // who defend the same address would do nothing else.
 const defendInterval = 10 * time.Second
 
-// NewResponder returns a Responder for no address.
+// NewResponder returns a Responder without addresses.
 func NewResponder() *Responder {
 	r := &Responder{defended: map[netip.Addr]time.Time{}}
 	r.SetVIPs(nil)
@@ -40,7 +40,7 @@ func (r *Responder) SetVIPs(vips []netip.Addr) {
 	}
 }
 
-// ChangeVIPs adds some addresses, and takes others away.
+// ChangeVIPs adds and removes addresses.
 func (r *Responder) ChangeVIPs(add, remove []netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,8 +60,8 @@ func (r *Responder) owns(addr netip.Addr) bool {
 	return ok
 }
 
-// Handle looks at a message that somebody sent, and says what is to be sent for it, if anything, and whether it shows
-// that its sender claims one of the VIPs. mac is the interface's own.
+// Handle processes a received message. If send is true, answer must be sent. conflict reports that
+// the sender claims one of the VIPs. mac is the MAC of the interface.
 func (r *Responder) Handle(m *Message, mac frame.MAC, now time.Time) (answer Message, send, conflict bool) {
 	if m.SenderMAC == mac {
 		return Message{}, false, false // our own, come back

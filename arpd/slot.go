@@ -13,8 +13,9 @@ var errNoInterface = errors.New("there is no interface at present")
 // errNoSplitter tells that the Conn in a Slot has no answers apart.
 var errNoSplitter = errors.New("all messages are read together")
 
-// A Slot is a Conn into which others are put, one after the other: those of an interface that may be deleted and come
-// again, while the Link over it goes on. Without one in it, Read waits and Write fails. It may be used by any goroutines.
+// A Slot is a Conn that holds another Conn, which can be replaced. So a Link can continue while its
+// interface is deleted and created again. While the Slot is empty, Read waits and Write fails. All
+// methods are safe for concurrent use.
 type Slot struct {
 	mu      sync.Mutex
 	conn    Conn
@@ -25,13 +26,13 @@ type Slot struct {
 	dropped uint64 // of Conns that were taken out
 }
 
-// NewSlot returns a Slot with c in it, which may be nil.
+// NewSlot returns a Slot that holds c; c may be nil.
 func NewSlot(c Conn) *Slot {
 	return &Slot{conn: c, changed: make(chan struct{}), joined: map[netip.Addr]bool{}}
 }
 
-// Put replaces the Conn that is in it, and closes that one. c may be nil. A new one joins what the old one had joined; the
-// error is of these.
+// Put replaces the Conn and closes the previous one; c may be nil. The new Conn joins the groups of
+// the previous one; the error is that of joining.
 func (s *Slot) Put(c Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,12 +59,12 @@ func (s *Slot) Put(c Conn) error {
 	return errors.Join(errs...)
 }
 
-// Read waits for a Conn and for a frame of it.
+// Read waits for a Conn and returns a frame from it.
 func (s *Slot) Read(b []byte) (int, error) {
 	return s.read(func(c Conn) (int, error) { return c.Read(b) })
 }
 
-// ReadAnswer waits for a Conn that is a Splitter, and for an answer of it.
+// ReadAnswer waits for a Conn that is a Splitter and returns an answer from it.
 func (s *Slot) ReadAnswer(b []byte) (int, error) {
 	return s.read(func(c Conn) (int, error) {
 		if sp, ok := c.(Splitter); ok {
@@ -103,7 +104,7 @@ func (s *Slot) read(fn func(Conn) (int, error)) (int, error) {
 	}
 }
 
-// Write writes to the Conn that is in it.
+// Write writes to the present Conn.
 func (s *Slot) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	c := s.conn
@@ -114,7 +115,7 @@ func (s *Slot) Write(b []byte) (int, error) {
 	return c.Write(b)
 }
 
-// Join has questions for addr come here, on this Conn and those to come.
+// Join receives solicitations for addr, on the present Conn and on later ones.
 func (s *Slot) Join(addr netip.Addr) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +137,7 @@ func (s *Slot) Leave(addr netip.Addr) error {
 	return nil
 }
 
-// Dropped is the number of frames that came faster than they were read.
+// Dropped returns the number of frames dropped because they were not read fast enough.
 func (s *Slot) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +151,7 @@ func drops(c Conn) uint64 {
 	return 0
 }
 
-// Close closes what is in it, for good.
+// Close closes the Slot and its Conn permanently.
 func (s *Slot) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ErrUnknown is wrapped by Build's error for a name that no scheduler has.
+// ErrUnknown is wrapped by the error of Build for an unknown scheduler name.
 var ErrUnknown = errors.New("unknown scheduler")
 
 // build makes an instance for list; what it needs of opt it has checked.
@@ -35,7 +35,7 @@ var builders = []struct {
 	{"twos", "the better of two at random", newTwos},
 }
 
-// Names lists the schedulers, in the order of ipvsadm's help.
+// Names lists the schedulers in the order of ipvsadm's help.
 func Names() []string {
 	names := make([]string, len(builders))
 	for i, b := range builders {
@@ -44,14 +44,15 @@ func Names() []string {
 	return names
 }
 
-// Ramped lists the schedulers that heed Destination.Ramp.
+// Ramped lists the schedulers that use Destination.Ramp.
 func Ramped() []string { return []string{"lc", "wlc", "lblc", "lblcr", "sed", "nq"} }
 
-// Hashed reports whether a scheduler chooses by a hash of addresses and ports alone, so that it names the realserver of a
-// flow again when the flow itself is not remembered.
+// Hashed reports whether a scheduler chooses by a hash of addresses and ports alone. Such a
+// scheduler chooses the same realserver for a flow again, even if the flow is no longer in the
+// connection table.
 func Hashed(name string) bool { return name == "sh" || name == "mh" || name == "dh" }
 
-// About says in a few words how a scheduler chooses; "" if there is no such scheduler.
+// About describes in a few words how a scheduler chooses. It returns "" for an unknown name.
 func About(name string) string {
 	for _, b := range builders {
 		if b.name == name {
@@ -61,9 +62,10 @@ func About(name string) string {
 	return ""
 }
 
-// Build makes the scheduler called name for list, which is newest first and is not kept. changes are the steps that led
-// from the list before to this one, in order; Take follows them. The error wraps ErrUnknown, or says which option the
-// scheduler cannot have.
+// Build creates the scheduler with the given name for list. The list is ordered newest first; Build
+// does not keep it. changes are the steps from the previous list to this one, in order; Take
+// applies them. The error wraps ErrUnknown for an unknown name; otherwise it names the option that
+// the scheduler does not support.
 func Build(name string, opt Options, list []Destination, changes []Change) (Scheduler, error) {
 	for _, b := range builders {
 		if b.name != name {

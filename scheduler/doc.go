@@ -1,16 +1,18 @@
-// Package scheduler chooses the realserver of a new flow, as the fourteen schedulers of Linux IPVS do: the same
-// realserver in the same order for the same sequence of commands and flows.
+// Package scheduler chooses the realserver of a new flow with the fourteen schedulers of Linux
+// IPVS. For the same sequence of commands and flows it chooses the same realservers in the same
+// order.
 //
-// It is pure arithmetic: no sockets, no clock, no goroutines, and nothing of the other packages. One algorithm is one
-// file, which cites the kernel's.
+// The package is pure computation: it has no sockets, clock or goroutines, and imports no other
+// package of shunt. Each algorithm has its own file, which cites the kernel's.
 //
 // # Life of a scheduler
 //
-// A control plane calls [Build] with the whole list of destinations, newest first as IPVS keeps it, and the changes
-// that led to it; that does everything expensive (Maglev tables) away from the traffic. Each worker gets its own
-// instance by Fork and, when it starts to use it, calls Take once with the instance it used before, so that cursors
-// and caches carry over. From then on only Schedule is called, by that worker alone; it does not allocate.
+// The control plane calls [Build] with the complete list of destinations, newest first as in IPVS,
+// and the changes that led to it. Build does all expensive work (Maglev tables) outside the
+// datapath. Each worker gets its own instance from Fork. When the worker starts to use it, it calls
+// Take once with the previous instance, so that cursors and caches carry over. From then on only
+// this worker calls Schedule, which does not allocate.
 //
-// What destinations carry (active and inactive connections, overload) is not in the instance but in the [Load] of
-// each destination, which all workers share and which outlives every instance.
+// The load of destinations (active and inactive connections, overload) is not part of the instance.
+// It is in the [Load] of each destination. All workers share it, and it outlives every instance.
 package scheduler

@@ -2,8 +2,9 @@ package scheduler
 
 import "fmt"
 
-// Peek returns what s would choose for r now, without a trace: cursors, caches and random numbers stay as they are. It is
-// for explanations, may allocate, and is called by the worker that s belongs to.
+// Peek returns the index that s would choose for r now. The state of s does not change: neither
+// cursors, caches nor random numbers. Peek is for explanations and may allocate. Only the worker
+// that owns s may call it.
 func Peek(s Scheduler, r *Request) int {
 	switch s := s.(type) {
 	case *rr:
@@ -32,8 +33,8 @@ func Peek(s Scheduler, r *Request) int {
 	return s.Schedule(r) // it remembers nothing
 }
 
-// Reason says why destination i of s's list is as likely to be chosen as it is: what keeps it out, or what it is compared
-// by.
+// Reason describes the standing of destination i of s's list: why it cannot be chosen, or the value
+// by which it is compared with the others.
 func Reason(s Scheduler, i int) string {
 	p := poolOf(s)
 	if i < 0 || i >= len(p) {

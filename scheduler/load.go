@@ -2,11 +2,12 @@ package scheduler
 
 import "sync/atomic"
 
-// Load is what one destination carries at the moment: its active and inactive connections, as IPVS counts them, and
-// the flags that keep it from being chosen. It is shared by all workers of a director and lives as long as the
-// destination, across configurations. All methods may be called from any goroutine.
+// Load is the current load of one destination: its active and inactive connections, counted as in
+// IPVS, and the flags that exclude it from scheduling. All workers of a director share it. It lives
+// as long as the destination, across configurations. All methods are safe for concurrent use.
 //
-// The source of the rules is ip_vs_bind_dest and ip_vs_unbind_dest in the kernel's net/netfilter/ipvs/ip_vs_conn.c.
+// The rules follow ip_vs_bind_dest and ip_vs_unbind_dest in the kernel's
+// net/netfilter/ipvs/ip_vs_conn.c.
 type Load struct {
 	conns atomic.Uint64 // active<<32 | inactive, so that both are read at once
 	flags atomic.Uint32
@@ -30,20 +31,20 @@ const (
 // Active returns the number of active connections (ActiveConn).
 func (l *Load) Active() int32 { return int32(l.conns.Load() >> 32) }
 
-// Inactive returns the number of the other connections (InActConn).
+// Inactive returns the number of inactive connections (InActConn).
 func (l *Load) Inactive() int32 { return int32(uint32(l.conns.Load())) }
 
-// Conns returns both numbers, read at the same moment.
+// Conns returns both numbers, read atomically.
 func (l *Load) Conns() (active, inactive int32) {
 	c := l.conns.Load()
 	return int32(c >> 32), int32(uint32(c))
 }
 
-// Open counts a new connection, which is inactive until its first state is known, and sets the overload flag when the
-// upper threshold is reached.
+// Open counts a new connection as inactive, because its first state is not known yet. It sets the
+// overload flag if the upper threshold is reached.
 func (l *Load) Open() { l.open(1) }
 
-// OpenActive is Open and Activate at once.
+// OpenActive combines Open and Activate.
 func (l *Load) OpenActive() { l.open(1 << 32) }
 
 func (l *Load) open(one uint64) {
@@ -54,14 +55,15 @@ func (l *Load) open(one uint64) {
 	l.changed()
 }
 
-// Restore sets the numbers of connections, of a destination that another process had before. The thresholds decide when they
-// are set next.
+// Restore sets the numbers of connections of a destination taken over from another process. The
+// overload flag is derived at the next SetThresholds.
 func (l *Load) Restore(active, inactive int32) {
 	l.conns.Store(uint64(uint32(active))<<32 | uint64(uint32(inactive)))
 	l.changed()
 }
 
-// Recount sets the numbers of connections to what was counted while none began or ended, and has them decide about the overload.
+// Recount sets the numbers of connections and derives the overload flag from them. The numbers must
+// have been counted while no connection began or ended.
 func (l *Load) Recount(active, inactive int32) {
 	c := uint64(uint32(active))<<32 | uint64(uint32(inactive))
 	l.conns.Store(c)
@@ -85,8 +87,9 @@ func (l *Load) Deactivate() {
 	l.changed()
 }
 
-// Close counts a connection out, and clears the overload flag when few enough are left: fewer than the lower
-// threshold, or if there is none less than three quarters of the upper.
+// Close removes a connection from the count. It clears the overload flag if the number of
+// connections is below the lower threshold, or below three quarters of the upper threshold if there
+// is no lower one.
 func (l *Load) Close(active bool) {
 	var c uint64
 	if active {
@@ -109,10 +112,12 @@ func (l *Load) relieve(c uint64) {
 	}
 }
 
-// SetThresholds sets the numbers of connections at which the destination becomes overloaded (upper) and usable again
-// (lower); 0 is none. If either changes, the connections that there are decide at once, as __ip_vs_update_dest does in
-// the kernel's ip_vs_ctl.c: at the upper threshold or above the destination is overloaded, below the lower one (three
-// quarters of the upper, if there is none) it is not, and between the two it stays what it was.
+// SetThresholds sets the upper threshold, at which the destination becomes overloaded, and the
+// lower threshold, below which it becomes usable again. Both are numbers of connections; 0 is none.
+// If a threshold changes, the overload flag is derived at once from the current connections, as in
+// __ip_vs_update_dest of the kernel's ip_vs_ctl.c. At or above the upper threshold the flag is set.
+// Below the lower threshold (three quarters of the upper one if there is none) it is cleared.
+// Between the two it does not change.
 func (l *Load) SetThresholds(upper, lower int32) {
 	if l.upper.Swap(upper) == upper && l.lower.Load() == lower {
 		return
@@ -137,10 +142,12 @@ func (l *Load) SetThresholds(upper, lower int32) {
 // Thresholds returns the upper and the lower threshold.
 func (l *Load) Thresholds() (upper, lower int32) { return l.upper.Load(), l.lower.Load() }
 
-// Overloaded reports whether the upper threshold was reached and not left since.
+// Overloaded reports whether the overload flag is set: the upper threshold was reached, and the
+// number of connections has not fallen far enough since.
 func (l *Load) Overloaded() bool { return l.flags.Load()&overloaded != 0 }
 
-// SetUnreachable marks a destination whose MAC cannot be found, or takes the mark away. No scheduler chooses it.
+// SetUnreachable sets or clears the mark of a destination whose MAC cannot be resolved. No
+// scheduler chooses a marked destination.
 func (l *Load) SetUnreachable(yes bool) {
 	if yes {
 		l.flags.Or(unreachable)
@@ -150,9 +157,9 @@ func (l *Load) SetUnreachable(yes bool) {
 	l.changed()
 }
 
-// Unreachable reports whether the destination is marked so.
+// Unreachable reports whether the destination is marked as unreachable.
 func (l *Load) Unreachable() bool { return l.flags.Load()&unreachable != 0 }
 
-// Available reports whether neither overload nor unreachability keeps the destination from new flows; its weight is
-// another matter.
+// Available reports whether the destination is neither overloaded nor unreachable. The weight is
+// not considered.
 func (l *Load) Available() bool { return l.flags.Load() == 0 }

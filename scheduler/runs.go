@@ -17,8 +17,9 @@ type group struct {
 	used    int
 }
 
-// Loads hands out Loads, of which those made one after the other share the note of their changes. It belongs to one control
-// plane. (A Load that was made in another way works as well, but its changes go unnoticed, and so it is always looked at.)
+// Loads creates Loads. Loads created in sequence share a note of their changes, which lets
+// schedulers skip unchanged ones. A Loads belongs to one control plane. A Load created without it
+// works as well, but it is examined each time, because its changes are not noted.
 type Loads struct{ last *group }
 
 // New returns a Load without connections.

@@ -4,10 +4,10 @@ import (
 	"net/netip"
 )
 
-// None is what Schedule returns if no destination can take the flow.
+// None is the result of Schedule if no destination is available.
 const None = -1
 
-// A Destination is one realserver of a service, as a scheduler sees it.
+// A Destination is one realserver of a service.
 type Destination struct {
 	ID         uint32     // never two of one service alike; stays with the destination for its life
 	Addr       netip.Addr // RIP
@@ -15,12 +15,13 @@ type Destination struct {
 	Weight     int32      // 0 to 65535; 0 means quiesced: no new flows
 	LastWeight int32      // the last Weight that was not 0, or 0 if it never was another (Maglev keeps its place by it)
 	Load       *Load      // shared by all workers; never nil
-	// Ramp is how many thousandths of its share a destination is to have while it starts slowly (1 to 999); 0 is all. lc, wlc,
-	// sed, nq, lblc and lblcr heed it: those that would give a newcomer without connections all new ones.
+	// Ramp is the share of a destination during slow start, in thousandths (1 to 999); 0 is the
+	// full share. lc, wlc, sed, nq, lblc and lblcr use it: without it, these schedulers would give
+	// a new destination all new connections.
 	Ramp int32
 }
 
-// Op is a kind of change to the list of destinations.
+// Op is a kind of change to a list of destinations.
 type Op uint8
 
 // The changes that ipvsadm can make to the destinations of a service.
@@ -30,14 +31,16 @@ const (
 	Edit             // -e: Old and Weight
 )
 
-// A Change is one step from one list of destinations to the next. Order matters: wrr starts its cycle anew with each.
+// A Change is one step from one list of destinations to the next. The order of changes matters: wrr
+// restarts its cycle with each change.
 type Change struct {
 	Op          Op
 	ID          uint32
 	Old, Weight int32
 }
 
-// A Request is what a scheduler may know of a new flow. Addresses are unmapped (an IPv4 address is IPv4).
+// A Request describes a new flow to a scheduler. Addresses are unmapped: an IPv4 address is in IPv4
+// form.
 type Request struct {
 	Client     netip.Addr // source of the packet
 	Virtual    netip.Addr // destination of the packet: the VIP
@@ -55,7 +58,7 @@ const (
 	Flag3                      // flag-3: no scheduler uses it, ipvsadm accepts it
 )
 
-// Options of a scheduler. The zero value is the kernel's default.
+// Options of a scheduler. The zero value has the kernel's defaults.
 type Options struct {
 	Flags Flags
 	// TableSize is the size of mh's table: 0 for the kernel's 4093, or a prime from 251 to 131071 such as 65537.
@@ -66,26 +69,29 @@ type Options struct {
 	Expiration int64
 }
 
-// A Scheduler chooses destinations for one service and one worker. It is made by [Build] and used by one goroutine.
+// A Scheduler chooses destinations for one service on one worker. Build creates it. It must not be
+// used concurrently.
 type Scheduler interface {
 	// Name as in ipvsadm -s.
 	Name() string
 
-	// Schedule returns the index of the chosen destination in the list given to Build, or None. It does not allocate.
+	// Schedule returns the index of the chosen destination in the list given to Build, or None. It
+	// does not allocate.
 	Schedule(r *Request) int
 
-	// Fork returns an instance for another worker, which shares what is immutable (the tables) and nothing else. It is
-	// called before the instance is in use.
+	// Fork returns an instance for another worker. The instances share only immutable tables. Fork
+	// must be called before the instance is in use.
 	Fork() Scheduler
 
-	// Take carries over the state of the instance that this one replaces on the same worker: cursors, current
-	// weights, caches, following the changes given to Build one by one. prev is nil when the service is new, and may be
-	// another algorithm's (ipvsadm -E -s), which counts as nil. Take is called once, before the first Schedule, on the
-	// worker, and prev is not used again.
+	// Take takes over the state of the instance that this one replaces on the same worker: cursors,
+	// current weights and caches. It applies the changes given to Build one by one. prev is nil if
+	// the service is new. An instance of another algorithm (ipvsadm -E -s) counts as nil. The
+	// worker calls Take once, before the first Schedule. prev must not be used afterwards.
 	Take(prev Scheduler)
 }
 
-// ReadsRequest reports whether what s chooses depends on the request; to others an empty one may be given.
+// ReadsRequest reports whether the choice of s depends on the request. If not, an empty Request is
+// sufficient.
 func ReadsRequest(s Scheduler) bool {
 	switch s.(type) {
 	case *rr, *wrr, *least, *nq, *twos:

@@ -2,9 +2,10 @@ package frame
 
 import "encoding/binary"
 
-// TransportSum is the checksum of the payload of an IP packet with its pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1): what belongs into
-// the payload's checksum field if that is 0 now, and 0 if the field is right. hl is the length of the IP header with all extension
-// headers, in bytes.
+// TransportSum returns the checksum of the payload of an IP packet with its pseudo-header (RFC
+// 9293, 3.1; RFC 8200, 8.1). If the payload's checksum field is 0, the result is the value for that
+// field. If the field is correct, the result is 0. hl is the length of the IP header with all
+// extension headers, in bytes.
 func TransportSum(ip []byte, v6 bool, hl int, proto Proto) uint16 {
 	s := uint64(len(ip)-hl) + uint64(proto)
 	if v6 {
@@ -31,7 +32,7 @@ func Sum(b []byte, s uint64) uint64 {
 	return s
 }
 
-// Fold makes 16 bits of a Sum.
+// Fold reduces a Sum to 16 bits.
 func Fold(s uint64) uint16 {
 	for s > 0xffff {
 		s = s>>16 + s&0xffff

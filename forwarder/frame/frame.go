@@ -22,16 +22,16 @@ const (
 	EtherTypeQinQ = 0x88a8 // 802.1ad
 )
 
-// Leg names one interface of the director by its place in the configuration, counted from 0.
+// Leg identifies an interface of the director by its position in the configuration, from 0.
 type Leg uint8
 
-// NoLeg is the leg of a frame that has none yet.
+// NoLeg is the leg of a frame that has no leg yet.
 const NoLeg Leg = 255
 
-// MAC is an Ethernet address. It is an array, not a slice, so that it can be compared and kept without a pointer.
+// MAC is an Ethernet address. It is an array, so that it is comparable and holds no pointer.
 type MAC [6]byte
 
-// String writes the address as 02:00:00:00:00:01.
+// String formats the address like 02:00:00:00:00:01.
 func (m MAC) String() string {
 	const hex = "0123456789abcdef"
 	b := make([]byte, 0, 17)
@@ -44,11 +44,12 @@ func (m MAC) String() string {
 	return string(b)
 }
 
-// MarshalText writes the address as String does, so that JSON and slog's JSON handler show it as text; it never fails.
+// MarshalText formats the address like String, so that JSON and slog show it as text. The error is
+// always nil.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
-// UnmarshalText reads what MarshalText writes, and the other forms of net.ParseMAC that have six bytes. m is set only if there is
-// no error.
+// UnmarshalText parses the output of MarshalText and the other six-byte forms of net.ParseMAC. It
+// does not change m if it returns an error.
 func (m *MAC) UnmarshalText(text []byte) error {
 	b, err := net.ParseMAC(string(text))
 	if err != nil {
@@ -61,13 +62,13 @@ func (m *MAC) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// IsZero reports whether no address is known.
+// IsZero reports whether m is the zero address, which stands for an unknown MAC.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
 // IsGroup reports whether the address is a multicast or the broadcast address (IEEE 802.3, I/G bit).
 func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
 
-// A Frame is one Ethernet frame, lent by a Source until its next call.
+// A Frame is one Ethernet frame. It is lent by a Source until the next call of the Source.
 type Frame struct {
 	// Buf holds Head bytes of virtio_net_hdr (linux/virtio_net.h), then the Ethernet frame. The header, where there
 	// is one, tells of checksum and segmentation offloads and goes out with the frame as it came in.
@@ -90,13 +91,15 @@ type Frame struct {
 	TPID, TCI uint16
 }
 
-// Data returns the frame from its Ethernet header on, without a virtio_net_hdr. It is lent, as the frame is.
+// Data returns the frame from its Ethernet header on, without a virtio_net_hdr. The slice is lent
+// like the frame.
 func (f *Frame) Data() []byte { return f.Buf[f.Head:] }
 
-// Truncated reports whether the frame was longer on the wire than the bytes at hand.
+// Truncated reports whether the frame was longer on the wire than the bytes available.
 func (f *Frame) Truncated() bool { return int(f.Wire) > len(f.Buf)-int(f.Head) }
 
-// Super reports whether the frame is one of segmentation offload by its virtio_net_hdr: several packets in one.
+// Super reports whether the virtio_net_hdr of the frame requests segmentation: the frame then holds
+// several packets.
 func (f *Frame) Super() bool {
 	const gsoType, gsoECN = 1, 0x80
 	return f.Head > gsoType && f.Buf[gsoType]&^gsoECN != 0
@@ -108,23 +111,23 @@ func (f *Frame) Dst() MAC { return MAC(f.Data()[0:6]) }
 // Src returns the source MAC. The frame must hold an Ethernet header.
 func (f *Frame) Src() MAC { return MAC(f.Data()[6:12]) }
 
-// SetDst writes the destination MAC: the only change that direct routing makes to a frame. The frame must hold an
-// Ethernet header.
+// SetDst writes the destination MAC, the only field that direct routing changes. The frame must
+// hold an Ethernet header.
 func (f *Frame) SetDst(m MAC) { copy(f.Data()[0:6], m[:]) }
 
 // SetSrc writes the source MAC. The frame must hold an Ethernet header.
 func (f *Frame) SetSrc(m MAC) { copy(f.Data()[6:12], m[:]) }
 
-// Addr is an IP address in two words, host order, so that it can be hashed and compared without branches. An IPv4
-// address is held IPv4-mapped (RFC 4291, 2.5.5.2): Hi 0, Lo 0x0000ffff_aabbccdd.
+// Addr is an IP address as two words in host order, for hashing and comparison without branches. An
+// IPv4 address is IPv4-mapped (RFC 4291, 2.5.5.2): Hi is 0, Lo is 0x0000ffff_aabbccdd.
 type Addr struct{ Hi, Lo uint64 }
 
 const mapped = 0xffff << 32
 
-// AddrFrom4 returns the address of four bytes in host order.
+// AddrFrom4 returns the IPv4 address with the value v in host order.
 func AddrFrom4(v uint32) Addr { return Addr{Lo: mapped | uint64(v)} }
 
-// AddrFrom converts an address of the API. Zones are dropped; the zero netip.Addr gives the zero Addr.
+// AddrFrom converts a netip.Addr. Zones are dropped. The zero netip.Addr gives the zero Addr.
 func AddrFrom(a netip.Addr) Addr {
 	if !a.IsValid() {
 		return Addr{}
@@ -136,10 +139,10 @@ func AddrFrom(a netip.Addr) Addr {
 // Is4 reports whether a is an IPv4 address.
 func (a Addr) Is4() bool { return a.Hi == 0 && a.Lo>>32 == 0xffff }
 
-// V4 returns an IPv4 address as a number in host order; for IPv6 the last 32 bits.
+// V4 returns an IPv4 address as a number in host order; for IPv6 it returns the last 32 bits.
 func (a Addr) V4() uint32 { return uint32(a.Lo) }
 
-// Netip converts to the address of the API: IPv4 as IPv4, not mapped.
+// Netip converts a to a netip.Addr. An IPv4 address is not mapped.
 func (a Addr) Netip() netip.Addr {
 	if a == (Addr{}) {
 		return netip.Addr{}
@@ -155,7 +158,7 @@ func (a Addr) Netip() netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// String writes the address as netip does.
+// String formats the address as netip does.
 func (a Addr) String() string { return a.Netip().String() }
 
 // Proto is an IP protocol number (IANA).
@@ -170,7 +173,7 @@ const (
 	SCTP   Proto = 132
 )
 
-// String names the protocol as ipvsadm does, in capitals.
+// String returns the protocol in capitals, as ipvsadm prints it.
 func (p Proto) String() string {
 	switch p {
 	case ICMP:
@@ -188,14 +191,14 @@ func (p Proto) String() string {
 	return "PROTO" + string([]byte{digits[p/100], digits[p/10%10], digits[p%10]})
 }
 
-// Tuple identifies a flow as the director sees it: always from the client to the virtual service.
+// Tuple identifies a flow, always in the direction from the client to the virtual service.
 type Tuple struct {
 	Src, Dst         Addr
 	SrcPort, DstPort uint16
 	Proto            Proto
 }
 
-// String writes the tuple as "TCP 192.0.2.7:40000 > 203.0.113.10:80".
+// String formats the tuple like "TCP 192.0.2.7:40000 > 203.0.113.10:80".
 func (t Tuple) String() string {
 	return t.Proto.String() + " " + netip.AddrPortFrom(t.Src.Netip(), t.SrcPort).String() +
 		" > " + netip.AddrPortFrom(t.Dst.Netip(), t.DstPort).String()

@@ -2,12 +2,13 @@ package frame
 
 import "encoding/binary"
 
-// ParseInner reads the packet that the ICMP error p in f quotes (RFC 792; RFC 4443, 2.4) into inner, seen from the
-// client: what a realserver sent to a client comes out with the client as Src and the virtual address as Dst. The first
-// four bytes of the quoted transport header, the ports, are enough; a quotation that ends before, or that is of a
-// fragment without ports, is BadL4.
+// ParseInner parses the packet quoted by the ICMP error p in f (RFC 792; RFC 4443, 2.4) into inner,
+// in the direction from the client: for a quoted packet from a realserver to a client, Src is the
+// client and Dst is the virtual address. The first four bytes of the quoted transport header, the
+// ports, are sufficient. A shorter quotation, or a quoted fragment without ports, is BadL4.
 //
-// Only addresses, ports, protocol and V6 of inner are set. p must be an ICMP or ICMPv6 message that Parse found OK.
+// Only addresses, ports, protocol and V6 of inner are set. p must be an ICMP or ICMPv6 message for
+// which Parse returned OK.
 func ParseInner(f *Frame, p, inner *Packet) Problem {
 	*inner = Packet{}
 	b := f.Data()

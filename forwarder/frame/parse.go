@@ -11,7 +11,8 @@ const (
 	ACK = 0x10
 )
 
-// Problem says why a frame could not be read to its end. OK means that all of the Packet is valid.
+// Problem is the reason why a frame could not be parsed completely. OK means that all fields of the
+// Packet are valid.
 type Problem uint8
 
 // What may be wrong with a frame, from the outside in.
@@ -29,7 +30,7 @@ const (
 var problemNames = [...]string{"ok", "runt", "not IP", "bad IP header", "bad IP checksum", "bad transport header",
 	"other protocol", "cut short"}
 
-// String names the problem in words.
+// String returns the problem in words.
 func (p Problem) String() string {
 	if int(p) < len(problemNames) {
 		return problemNames[p]
@@ -37,8 +38,8 @@ func (p Problem) String() string {
 	return "unknown"
 }
 
-// A Packet is what the director reads from a frame. It belongs to the caller and holds no pointer into the frame;
-// offsets count from the Ethernet header, in bytes.
+// A Packet is the result of parsing a frame. It belongs to the caller and holds no pointer into the
+// frame. Offsets are in bytes from the Ethernet header.
 type Packet struct {
 	Tuple
 
@@ -68,10 +69,10 @@ type Packet struct {
 // maxExtensions bounds the walk along IPv6 extension headers, as a chain may be made as long as a packet (RFC 8200).
 const maxExtensions = 8
 
-// Parse reads f into p and says how far it came. p is overwritten. Fields beyond the point where a problem was found
-// are zero. Bytes past the IP packet (Ethernet padding) are ignored. Parse never looks at transport checksums, which
-// may be partial on a host with offloads, but verifies the checksum of an IPv4 header as the kernel does (RFC 1812,
-// 5.2.2).
+// Parse parses f into p and returns the first problem. p is overwritten; fields beyond the problem
+// are zero. Bytes after the IP packet (Ethernet padding) are ignored. Parse does not check
+// transport checksums, which can be partial on a host with offloads. It verifies the checksum of an
+// IPv4 header, as the kernel does (RFC 1812, 5.2.2).
 func Parse(f *Frame, p *Packet) Problem {
 	*p = Packet{}
 	b := f.Data()
@@ -223,9 +224,10 @@ func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 	}
 }
 
-// JumboLen is the length of the hop-by-hop header, in bytes, that a super-frame of BIG TCP has between its IPv6 header, which says that
-// it has no length, and TCP; 0 if it has none. The kernel puts it there to say how long the packet is (RFC 2675), and takes it away
-// again before the packet is cut, so that no packet on a wire has it.
+// JumboLen returns the length, in bytes, of the hop-by-hop header of a BIG TCP super-frame, between
+// its IPv6 header (with length 0) and TCP; 0 if there is none. The kernel inserts this header to
+// hold the packet's length (RFC 2675), and removes it before segmentation, so that it never appears
+// on a wire.
 func JumboLen(ip []byte) int {
 	if len(ip) >= 48 && ip[0]>>4 == 6 && ip[4]|ip[5] == 0 && ip[6] == 0 && Proto(ip[40]) == TCP && ip[41] == 0 && ip[42] == 0xc2 {
 		return 8

@@ -8,7 +8,7 @@ import (
 // plainLen is what a plain frame has at least: the headers of Ethernet, IPv4 without options and TCP.
 const plainLen = HeaderLen + 20 + 20
 
-// A Plain is what a director needs of a plain frame: see Glance.
+// A Plain holds the fields of a frame that Glance can parse.
 type Plain struct {
 	Src, Dst         uint32 // host order
 	SrcPort, DstPort uint16
@@ -17,10 +17,10 @@ type Plain struct {
 	TCPFlags         uint8
 }
 
-// Glance reads a frame of the most frequent kind in a fraction of the time that Parse takes: a whole IPv4 packet without
-// options, in a frame without a VLAN tag, that is TCP or UDP and no fragment. It returns the headers, which are lent as the frame
-// is, and then Parse would find the same and no problem; of every other frame, and of any in which something is wrong, it
-// returns nil, and only Parse tells more. p is written to in any case.
+// Glance parses the most frequent kind of frame in a fraction of the time of Parse: a complete IPv4
+// packet with TCP or UDP, without IP options, VLAN tag or fragmentation. It returns the headers,
+// which are lent like the frame; Parse would then find the same values and no problem. For all
+// other frames, including invalid ones, it returns nil: use Parse. p is overwritten in any case.
 func Glance(f *Frame, p *Plain) *[plainLen]byte {
 	data := f.Buf[f.Head:]
 	if len(data) < plainLen || int(f.Wire) > len(data) {
@@ -64,7 +64,7 @@ func Glance(f *Frame, p *Plain) *[plainLen]byte {
 	return b
 }
 
-// Packet fills in what Parse would have found in f, of which p is the Glance.
+// Packet sets full to the result that Parse would have for f; p must be the result of Glance for f.
 func (p *Plain) Packet(f *Frame, full *Packet) {
 	b := (*[plainLen]byte)(f.Buf[f.Head:])
 	// Field by field: a whole Packet would be put together elsewhere and copied, and the copy wait for the last field.

@@ -5,10 +5,10 @@ import "encoding/binary"
 // plain6Len is what a plain frame of IPv6 has at least: the headers of Ethernet, IPv6 and TCP.
 const plain6Len = HeaderLen + 40 + 20
 
-// Glance6 is Glance for IPv6: it reads a whole packet without extension headers, in a frame without a VLAN tag, that is TCP or
-// UDP. It returns the headers, which are lent as the frame is, and then Parse would find the same and no problem; of every other
-// frame it returns nil, and only Parse tells more. Src and Dst of p are not set, as an address of IPv6 does not fit: see
-// Addresses6. p is written to in any case.
+// Glance6 is Glance for IPv6. It parses a complete packet with TCP or UDP, without extension
+// headers or VLAN tag. It returns the headers, which are lent like the frame; Parse would then find
+// the same values and no problem. For all other frames it returns nil. Src and Dst of p are not
+// set, because IPv6 addresses do not fit: see Addresses6. p is overwritten in any case.
 func Glance6(f *Frame, p *Plain) *[plain6Len]byte {
 	data := f.Buf[f.Head:]
 	if len(data) < plain6Len || int(f.Wire) > len(data) {
@@ -41,7 +41,7 @@ func Glance6(f *Frame, p *Plain) *[plain6Len]byte {
 	return b
 }
 
-// Addresses6 is source and destination in headers that Glance6 has found.
+// Addresses6 returns source and destination of headers returned by Glance6.
 func Addresses6(b *[plain6Len]byte) (src, dst Addr) {
 	return Addr{binary.BigEndian.Uint64(b[22:]), binary.BigEndian.Uint64(b[30:])},
 		Addr{binary.BigEndian.Uint64(b[38:]), binary.BigEndian.Uint64(b[46:])}

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// ParseTuple reads what Tuple.String writes: "TCP 192.0.2.7:40000 > 203.0.113.10:80", in letters of either case; the space
-// around > may be missing, and IPv6 addresses stand in brackets. Both addresses must be of one family.
+// ParseTuple parses the format of Tuple.String: "TCP 192.0.2.7:40000 > 203.0.113.10:80". Upper and
+// lower case are equal, the spaces around > are optional, and IPv6 addresses are in brackets. Both
+// addresses must have the same family.
 func ParseTuple(s string) (Tuple, error) {
 	const form = `write it as "tcp 192.0.2.7:40000 > 203.0.113.10:80"`
 	proto, rest, ok := strings.Cut(strings.TrimSpace(s), " ")

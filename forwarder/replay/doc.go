@@ -1,7 +1,7 @@
-// Package replay reads and writes captures of Ethernet frames: a [Source] lends the frames of a pcap or pcapng file,
-// gzip-compressed or not, and a [Sink] writes what an engine sends to a pcap file. With both, the very code that runs
-// live runs over a capture.
+// Package replay reads and writes captures of Ethernet frames. A [Source] lends the frames of a
+// pcap or pcapng file, optionally gzip-compressed. A [Sink] writes the sent frames of an engine to
+// a pcap file. With both, the code of the live datapath runs over a capture.
 //
-// The time of a replay is that of the capture and nothing else: what comes out depends on the file and on the
-// configuration only.
+// The only clock of a replay is the capture's. The output depends only on the file and the
+// configuration.
 package replay

@@ -35,14 +35,15 @@ var magicPcap = map[uint32]int64{0xa1b2c3d4: 1000, 0xa1b23c4d: 1}
 // errCut is a file that ends where it should not.
 var errCut = errors.New("the file ends in the middle of a record")
 
-// A DamageError is a capture that cannot be read to its end. All packets before the damage were lent.
+// A DamageError reports a capture that cannot be read to its end. All packets before the damage
+// have been lent.
 type DamageError struct {
 	File   string
 	Packet uint64 // the packet where the damage is, counted from 1 as Wireshark does
 	Err    error
 }
 
-// Error says what, where and what to do.
+// Error describes the problem, its place and the remedy.
 func (e *DamageError) Error() string {
 	if e.Packet <= 1 {
 		return fmt.Sprintf("%s: packet 1 cannot be read: %v", e.File, e.Err)
@@ -68,8 +69,8 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
-// NewFile reads a capture from an open file, which stays the caller's: standard input, for one. name stands for it in
-// errors.
+// NewFile reads a capture from an open file, such as standard input. The caller keeps the file.
+// name identifies it in errors.
 func NewFile(name string, f *os.File) (*Source, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -85,8 +86,8 @@ func NewFile(name string, f *os.File) (*Source, error) {
 	return New(name, f, size)
 }
 
-// New reads a capture from r. name stands for it in errors; size is its length in bytes for Progress, 0 if it is not
-// known.
+// New reads a capture from r. name identifies it in errors. size is its length in bytes for
+// Progress, 0 if unknown.
 func New(name string, r io.Reader, size int64) (*Source, error) {
 	s := &Source{name: name, size: size}
 	s.raw.r = r

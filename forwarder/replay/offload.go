@@ -6,8 +6,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Offload counts the packets of a capture that a network card had still to finish, or had already put together: such as they are
-// seen on the host that sends or receives them.
+// Offload counts the packets of a capture that were captured before a network card completed them,
+// or after it merged them. A capture on the sending or receiving host has such packets.
 type Offload struct {
 	Checksums uint64 `json:"checksums"` // a checksum of IP, TCP or UDP that was left to the card
 	Lengths   uint64 `json:"lengths"`   // an IP packet without its length, which only packets have that the card is to cut

@@ -16,8 +16,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Sink writes every frame sent to a pcap file: Ethernet, in nanoseconds, with the time of the frame. It is used by one
-// goroutine.
+// A Sink writes each sent frame to a pcap file: Ethernet, with the time of the frame in
+// nanoseconds. It must not be used concurrently.
 type Sink struct {
 	buf     *bufio.Writer
 	pcap    *pcapgo.Writer
@@ -28,14 +28,15 @@ type Sink struct {
 	Frames, Bytes uint64
 }
 
-// NewSink writes a pcap file to w, which stays the caller's. Nothing is complete before Flush.
+// NewSink writes a pcap file to w. The caller keeps w. The file is complete only after Flush.
 func NewSink(w io.Writer) (*Sink, error) {
 	k := &Sink{buf: bufio.NewWriterSize(w, 1<<16)}
 	k.pcap = pcapgo.NewWriterNanos(k.buf)
 	return k, k.pcap.WriteFileHeader(maxFrame, layers.LinkTypeEthernet)
 }
 
-// Send writes frames. After the first that could not be written, all are lost: see Err.
+// Send writes frames. After the first frame that could not be written, all frames are lost: see
+// Err.
 func (k *Sink) Send(batch []frame.Frame) (lost forwarder.Lost) {
 	for i := range batch {
 		if k.err == nil {
@@ -71,7 +72,7 @@ func (k *Sink) write(f *frame.Frame) error {
 	return err
 }
 
-// Flush writes what is still in memory and returns the first error of all.
+// Flush writes the buffered data and returns the first error of the Sink.
 func (k *Sink) Flush() error {
 	if err := k.buf.Flush(); k.err == nil {
 		k.err = err
@@ -79,15 +80,15 @@ func (k *Sink) Flush() error {
 	return k.err
 }
 
-// Err returns the error after which nothing is written any more, or nil.
+// Err returns the first error. After it, nothing is written.
 func (k *Sink) Err() error { return k.err }
 
-// Discard is a Sink that counts what is sent and forgets it.
+// Discard is a Sink that counts frames and discards them.
 type Discard struct {
 	Frames, Bytes uint64
 }
 
-// Send takes everything.
+// Send counts all frames.
 func (d *Discard) Send(batch []frame.Frame) forwarder.Lost {
 	d.Frames += uint64(len(batch))
 	for i := range batch {
@@ -96,8 +97,8 @@ func (d *Discard) Send(batch []frame.Frame) forwarder.Lost {
 	return forwarder.Lost{}
 }
 
-// A Tee sends everything to all of its Sinks, in order. What it reports as lost is what the first did not send; the
-// others only look on.
+// A Tee sends each batch to all of its Sinks, in order. It reports the losses of the first Sink;
+// the losses of the others are ignored.
 type Tee []forwarder.Sink
 
 // Send sends a batch to all Sinks.

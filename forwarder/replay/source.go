@@ -11,13 +11,14 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Span bounds the time between frames of one batch: all are in the same 2^24 ns since the first packet. That is the tick
-// of the connection table, so the engine, which takes the time of a batch for that of its frames, ends each flow between
-// the same two frames however the capture is cut into batches.
+// Span bounds the time between frames of one batch: all are within the same 2^24 ns, counted from
+// the first packet. This is the tick of the connection table. The engine uses one time for all
+// frames of a batch, so each flow ends between the same two frames, regardless of how the capture
+// is divided into batches.
 const Span = 1 << 24
 
-// Longest is the longest time that a capture may last. The clock of the connection table goes no further, and a longer
-// time is the work of a damaged or missing timestamp.
+// Longest is the maximum duration of a capture. The clock of the connection table has no larger
+// range, and a longer duration comes from a damaged or missing timestamp.
 const Longest = 2 * 365 * 24 * time.Hour
 
 // Stats are the counters of a Source.
@@ -32,7 +33,7 @@ type Stats struct {
 	First, Last int64 // times of the first and the last packet lent, in nanoseconds since the epoch
 }
 
-// A Source lends the frames of a capture. It is used by one goroutine, but for Progress.
+// A Source lends the frames of a capture. It must not be used concurrently, except for Progress.
 type Source struct {
 	// In is the leg by which all frames come in.
 	In frame.Leg
@@ -67,8 +68,9 @@ type Source struct {
 
 var _ forwarder.Source = (*Source)(nil)
 
-// Next lends the next frames: see forwarder.Source. An error about the file comes when all whole packets before it have
-// been lent; then, as after io.EOF, every call returns it again.
+// Next lends the next frames: see forwarder.Source. An error of the file is returned after all
+// complete packets before it have been lent. From then on, and after io.EOF, every call returns the
+// same error.
 func (s *Source) Next(batch []frame.Frame) (n int, now int64, err error) {
 	s.arena = s.arena[:0]
 	for n < len(batch) && s.fetch() {
@@ -84,8 +86,8 @@ func (s *Source) Next(batch []frame.Frame) (n int, now int64, err error) {
 	return n, s.stats.Last, err
 }
 
-// First returns the time of the first packet, which stays to be lent, in nanoseconds since the epoch. It is to be called
-// before Next. In a capture without packets the error is io.EOF.
+// First returns the time of the first packet, in nanoseconds since the epoch, without lending the
+// packet. Call it before Next. For a capture without packets the error is io.EOF.
 func (s *Source) First() (int64, error) {
 	if !s.fetch() {
 		return 0, s.err
@@ -101,11 +103,11 @@ func (s *Source) Stats() Stats {
 	return s.stats
 }
 
-// Progress returns how many bytes of the file have been read, and how many there are; 0 if that is not known. It may be
-// called from any goroutine.
+// Progress returns the number of bytes read and the size of the file; the size is 0 if unknown. It
+// is safe for concurrent use.
 func (s *Source) Progress() (read, size int64) { return s.raw.n.Load(), s.size }
 
-// Close closes the file that Open opened. What was lent stays valid.
+// Close closes the file opened by Open. Lent frames stay valid.
 func (s *Source) Close() error {
 	if s.closer == nil {
 		return nil

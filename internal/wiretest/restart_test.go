@@ -212,7 +212,7 @@ func TestRestartRefuses(t *testing.T) {
 		do   func() error
 		more string
 	}{
-		{"it was cut", func() error { return os.Truncate(filepath.Join(state, "table.0"), 100_000) }, ""},
+		{"it was truncated", func() error { return os.Truncate(filepath.Join(state, "table.0"), 100_000) }, ""},
 		{"not a connection table", func() error {
 			return os.WriteFile(filepath.Join(state, "table.0"), []byte(strings.Repeat("foreign ", 20_000)), 0o600)
 		}, ""},

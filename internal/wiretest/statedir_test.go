@@ -80,7 +80,7 @@ func TestTableCut(t *testing.T) {
 	w.logged("another process truncated the connection table's file")
 	k := w.talk()
 	w.must(k.say("after-the-cut"))
-	if s := w.status(); !strings.Contains(s.Unkept.Connections, "cut") || s.Table.Cut < 2 {
+	if s := w.status(); !strings.Contains(s.Unkept.Connections, "truncated") || s.Table.Cut < 2 {
 		t.Errorf("status: %+v, cut %d times", s.Unkept, s.Table.Cut)
 	}
 	w.stop()
