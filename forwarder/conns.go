@@ -12,7 +12,7 @@ import (
 // between batches, so that traffic goes on; match is called by the workers and must be quick.
 func (e *Engine) EndConnections(match func(ConnectionInfo) bool) (ended int) {
 	for _, templates := range []bool{false, true} { // flows first: they hold their templates
-		e.walk(func(w *Worker, id flow.ID, names []named) {
+		e.walk(func(w *Worker, id flow.ID, names []destKey) {
 			entry := w.table.Entry(id)
 			if entry.Kind().IsTemplate() != templates || templates && entry.Control > 0 || !match(w.describe(id, names)) {
 				return
@@ -33,7 +33,7 @@ func (e *Engine) MoveConnections(match func(ConnectionInfo) bool, to netip.Addr)
 	if len(targets) == 0 {
 		return 0, fmt.Errorf("realserver %s: %w", to, ErrNoDest)
 	}
-	e.walk(func(w *Worker, id flow.ID, names []named) {
+	e.walk(func(w *Worker, id flow.ID, names []destKey) {
 		entry := w.table.Entry(id)
 		if int(entry.Dest) >= len(names) {
 			return
@@ -82,7 +82,7 @@ func (e *Engine) targets(addr netip.Addr) map[ServiceKey]uint32 {
 }
 
 // walk calls fn on the worker for every entry of its table, in short steps between batches.
-func (e *Engine) walk(fn func(w *Worker, id flow.ID, names []named)) {
+func (e *Engine) walk(fn func(w *Worker, id flow.ID, names []destKey)) {
 	names := e.names()
 	for _, w := range e.workers {
 		for start, slots := 0, w.table.Slots(); start < slots; start += listStep {

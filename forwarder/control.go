@@ -38,7 +38,7 @@ type Control struct {
 	byID      []*serviceState
 	dests     []*destState // by id, nil where the id is free
 	freeDests []uint32
-	gone      map[goneKey]*destState
+	gone      map[destKey]*destState
 	vipIDs    map[frame.Addr]uint16
 	groupIDs  map[ServiceKey]uint16
 	vipAddrs  []frame.Addr
@@ -77,7 +77,8 @@ type hopState struct {
 	dests []*destState // that live there, removed ones too as long as they are remembered
 }
 
-type goneKey struct {
+// destKey identifies a destination.
+type destKey struct {
 	service ServiceKey
 	addr    netip.Addr
 	port    uint16
@@ -124,7 +125,7 @@ type destState struct {
 func newControl(workers []*Worker, legs []Leg, settings Settings, clock func() time.Time) *Control {
 	c := &Control{
 		workers: workers, legs: legs, settings: settings, clock: clock,
-		services: map[ServiceKey]*serviceState{}, gone: map[goneKey]*destState{},
+		services: map[ServiceKey]*serviceState{}, gone: map[destKey]*destState{},
 		vipIDs: map[frame.Addr]uint16{}, groupIDs: map[ServiceKey]uint16{}, vipUse: map[netip.Addr]int{}, hops: map[Hop]*hopState{},
 		macs: map[frame.MAC]int{}, clients: map[frame.MAC]time.Time{},
 		reshape: true,
@@ -315,7 +316,7 @@ func (d *destState) isOver(now time.Time) bool {
 }
 
 // forget gives the id of a removed destination back.
-func (c *Control) forget(key goneKey, d *destState) {
+func (c *Control) forget(key destKey, d *destState) {
 	c.leave(d)
 	c.dests[d.id] = nil
 	c.freeDests = append(c.freeDests, d.id)

@@ -174,26 +174,21 @@ func (e *Engine) Connections(fn func(ConnectionInfo) bool) {
 	}
 }
 
-// named is what the snapshot does not hold of a destination.
-type named struct {
-	addr    netip.AddrPort
-	service ServiceKey
-}
-
-func (e *Engine) names() []named {
+// names tells of each destination, by id, what the snapshot does not hold.
+func (e *Engine) names() []destKey {
 	c := e.Control
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]named, len(c.dests))
+	out := make([]destKey, len(c.dests))
 	for id, d := range c.dests {
 		if d != nil {
-			out[id] = named{netip.AddrPortFrom(d.spec.Addr, d.spec.Port), d.service.spec.Key()}
+			out[id] = d.key()
 		}
 	}
 	return out
 }
 
-func (w *Worker) describe(id flow.ID, names []named) ConnectionInfo {
+func (w *Worker) describe(id flow.ID, names []destKey) ConnectionInfo {
 	e, k := w.table.Entry(id), w.table.Key(id)
 	info := ConnectionInfo{
 		Proto: k.Kind.String(), State: e.StateName(), Expires: w.table.Remaining(id), Packets: e.Packets,
@@ -209,12 +204,11 @@ func (w *Worker) describe(id flow.ID, names []named) ConnectionInfo {
 	if int(e.Dest) < len(names) {
 		n := names[e.Dest]
 		info.Service = n.service
-		info.Destination = n.addr
 		if !virtual.IsValid() { // a group's number, which IPVS shows as 0.0.0.mark
 			m := n.service.Mark
 			virtual = netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)})
 		}
-		port := n.addr.Port()
+		port := n.port
 		switch {
 		case e.Flags&flow.Invalid != 0:
 			port = 65535
@@ -223,7 +217,7 @@ func (w *Worker) describe(id flow.ID, names []named) ConnectionInfo {
 		case port == 0:
 			port = k.VirtualPort
 		}
-		info.Destination = netip.AddrPortFrom(n.addr.Addr(), port)
+		info.Destination = netip.AddrPortFrom(n.addr, port)
 	}
 	info.Virtual = netip.AddrPortFrom(virtual, k.VirtualPort)
 	return info

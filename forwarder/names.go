@@ -62,7 +62,7 @@ type vipName struct {
 
 type destName struct {
 	known bool
-	goneKey
+	destKey
 	vip  frame.Addr // of its service, if that has one
 	kind flow.Kind  // of its service's flows, likewise
 }
@@ -100,7 +100,7 @@ func appendService(b []byte, id uint16, key ServiceKey) []byte {
 	return appendRecord(b, serviceRecord, uint32(id), func(b []byte) []byte { return appendKey(b, &key) })
 }
 
-func appendDest(b []byte, id uint32, d *goneKey) []byte {
+func appendDest(b []byte, id uint32, d destKey) []byte {
 	return appendRecord(b, destRecord, id, func(b []byte) []byte {
 		b = binary.NativeEndian.AppendUint16(appendAddr(b, d.addr), d.port)
 		return appendKey(b, &d.service)
@@ -202,7 +202,7 @@ func (n *names) record(b []byte) bool {
 		if need := int(id) + 1 - len(n.dests); need > 0 {
 			n.dests = slices.Grow(n.dests, need)[:id+1]
 		}
-		d := destName{known: true, goneKey: goneKey{addr: r.addr(), port: r.u16()}}
+		d := destName{known: true, destKey: destKey{addr: r.addr(), port: r.u16()}}
 		if d.service = r.key(); d.service.Addr.IsValid() {
 			d.vip, d.kind = frame.AddrFrom(d.service.Addr), flow.KindOf(d.service.Proto)
 		}

@@ -313,7 +313,7 @@ const (
 	destRecordSize = 60      // about
 )
 
-func (d *destState) key() *goneKey { return &goneKey{d.service.spec.Key(), d.spec.Addr, d.spec.Port} }
+func (d *destState) key() destKey { return destKey{d.service.spec.Key(), d.spec.Addr, d.spec.Port} }
 
 func (s *state) appendVIPs(b []byte, c *Control) []byte {
 	if s.vips == len(c.vipAddrs) {

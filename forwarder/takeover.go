@@ -68,7 +68,7 @@ func (s *state) restore(c *Control) error {
 			state.rates.last.add(at(w.dests, id))
 		}
 		c.dests[id] = state
-		c.gone[d.goneKey] = state
+		c.gone[d.destKey] = state
 		c.join(state, c.hop(Hop{Addr: d.addr}))
 		c.touchedDests = append(c.touchedDests, state.id)
 	}

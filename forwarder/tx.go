@@ -300,7 +300,7 @@ func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	}
 	c := tx.c
 	tx.save(svc)
-	gk := goneKey{key, d.Addr, d.Port}
+	gk := destKey{key, d.Addr, d.Port}
 	state := c.gone[gk]
 	if state != nil && state.isOver(c.clock()) {
 		c.forget(gk, state)
@@ -389,7 +389,7 @@ func (tx *Tx) DeleteDestination(key ServiceKey, d Destination) error {
 	}
 	tx.save(svc)
 	old := *state
-	gk := goneKey{key, d.Addr, d.Port}
+	gk := state.key()
 	tx.undo = append(tx.undo, func() { *state = old; delete(c.gone, gk) })
 	svc.remove(state)
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Remove, ID: state.id, Old: state.spec.Weight})
