@@ -41,12 +41,12 @@ type Dropper interface{ Dropped() uint64 }
 // time. The functions must not call the Link.
 type LinkConfig struct {
 	MAC      frame.MAC  // of the interface; see SetMAC
-	Addr     netip.Addr // the director's own IPv4 address on this interface, from which it asks; may be invalid
+	Addr     netip.Addr // the director's own IPv4 address on this interface, the sender of requests; may be invalid
 	Addr6    netip.Addr // likewise of IPv6
 	VLAN     uint16     // 0: untagged
 	TPID     uint16     // of the VLAN's tags; 0 is 0x8100 (802.1Q)
 	Announce time.Duration
-	Watch    time.Duration // how often the VIPs are asked for, to find others who answer: see Announcer
+	Watch    time.Duration // interval of requests for the VIPs: see Announcer
 	Refresh  time.Duration
 	// Private is for a link without clients: the VIPs are watched, but neither answered for nor
 	// announced.
@@ -69,20 +69,20 @@ type LinkConfig struct {
 // Counters are the totals of a Link.
 type Counters struct {
 	Received  uint64 // ARP and NDP frames
-	Malformed uint64 // of these, not understood
+	Malformed uint64 // of these, invalid
 	Answered  uint64 // requests for VIPs
 	Limited   uint64 // requests not answered because there were too many
 	Announced uint64
-	Probed    uint64 // questions for VIPs, to find others who answer
+	Probed    uint64 // requests for VIPs, to detect other hosts that answer
 	Asked     uint64 // requests for neighbours
 	Learnt    uint64 // messages of neighbours
-	Conflicts uint64 // messages of somebody else who claims a VIP
+	Conflicts uint64 // messages of other hosts that claim a VIP
 	Changed   uint64 // changes of a neighbour's state or MAC
 	Failures  uint64 // of these, neighbours that became unresolvable
-	Disputes  uint64 // answers of somebody else for a neighbour
-	Excess    uint64 // messages not looked at, as one MAC sent too many
+	Disputes  uint64 // answers of another host for a neighbour
+	Excess    uint64 // messages ignored because one MAC sent too many
 	Errors    uint64 // frames that could not be read or sent
-	Dropped   uint64 // frames that came faster than they are read, in a flood
+	Dropped   uint64 // frames dropped in a flood because they were not read fast enough
 }
 
 // A Link runs Responder, Announcer and Resolver on one interface. All methods may be called from any goroutine.

@@ -14,11 +14,11 @@ type State uint8
 
 // The states.
 const (
-	Incomplete State = iota // asked for, never answered
+	Incomplete State = iota // requests sent, never answered
 	Resolved                // its MAC is known
-	Stale                   // known, but due to be asked for again: it is used until it fails
-	Failed                  // asked for several times without an answer; it is asked for on, more and more rarely
-	Static                  // its MAC was given, and is not asked for
+	Stale                   // MAC known, a new request is due: it is used until it fails
+	Failed                  // several requests without an answer; requests continue at growing intervals
+	Static                  // MAC configured, no requests
 )
 
 var stateNames = [...]string{"incomplete", "resolved", "stale", "failed", "static"}
@@ -39,9 +39,9 @@ type Neighbour struct {
 	State State
 	Since time.Time // of the state
 
-	Disputes uint64    // how often somebody else answered for it too
-	Disputed time.Time // the last time; zero is never
-	Rival    frame.MAC // who did then
+	Disputes uint64    // number of answers of other hosts for this address
+	Disputed time.Time // time of the last such answer; zero is never
+	Rival    frame.MAC // MAC of the host that sent it
 }
 
 // Times of resolution. The first questions come densely, so that a director starts within a second.

@@ -9,11 +9,11 @@ const None = -1
 
 // A Destination is one realserver of a service.
 type Destination struct {
-	ID         uint32     // never two of one service alike; stays with the destination for its life
+	ID         uint32     // unique within a service; constant for the life of the destination
 	Addr       netip.Addr // RIP
 	Port       uint16     // as configured; 0 for a service of all ports
-	Weight     int32      // 0 to 65535; 0 means quiesced: no new flows
-	LastWeight int32      // the last Weight that was not 0, or 0 if it never was another (Maglev keeps its place by it)
+	Weight     int32      // 0 to 65535; 0 is quiesced: no new flows
+	LastWeight int32      // last Weight other than 0, or 0 if there was none (used by mh)
 	Load       *Load      // shared by all workers; never nil
 	// Ramp is the share of a destination during slow start, in thousandths (1 to 999); 0 is the
 	// full share. lc, wlc, sed, nq, lblc and lblcr use it: without it, these schedulers would give
@@ -44,8 +44,8 @@ type Change struct {
 type Request struct {
 	Client     netip.Addr // source of the packet
 	Virtual    netip.Addr // destination of the packet: the VIP
-	ClientPort uint16     // 0 if the protocol has none
-	Now        int64      // nanoseconds of any clock that does not step back (lblc and lblcr age their caches by it)
+	ClientPort uint16     // 0 if the protocol has no ports
+	Now        int64      // nanoseconds of a monotonic clock (ages the caches of lblc and lblcr)
 }
 
 // Flags change how sh and mh behave (ipvsadm -b).

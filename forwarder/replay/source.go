@@ -28,7 +28,7 @@ type Stats struct {
 	Packets     uint64 // lent
 	Bytes       uint64 // of them, on the wire
 	Skipped     uint64 // packets of pcapng interfaces that are not Ethernet
-	StepsBack   uint64 // packets with an earlier time than one before them; they got the later
+	StepsBack   uint64 // packets with an earlier time than a previous one; they got that time
 	Offload     Offload
 	First, Last int64 // times of the first and the last packet lent, in nanoseconds since the epoch
 }

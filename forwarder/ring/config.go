@@ -16,26 +16,27 @@ const (
 	MaxSlots        = 1 << 20
 	MinSlotSize     = 256
 	MaxSlotSize     = 1 << 18
-	// MaxRing bounds the bytes of one ring: asked for more than it has, the kernel ends processes rather than say no.
+	// MaxRing is the maximum size of one ring in bytes. If a ring needs more memory than available,
+	// the kernel kills processes instead of returning an error.
 	MaxRing = 1 << 30
-	// MaxSpin and MaxGather bound the times of a Config.
+	// MaxSpin and MaxGather are the maximum times of a Config.
 	MaxSpin   = 100 * time.Millisecond
 	MaxGather = 10 * time.Millisecond
 )
 
-// A Preset chooses between latency and CPU time: see the table in pace.go.
+// A Preset selects the balance of latency and CPU time: see the table in pace.go.
 type Preset uint8
 
 // The presets. Balanced is the zero value.
 const (
-	Balanced  Preset = iota // spins while frames come singly, gathers when they come densely, sleeps when there are none
-	Latency                 // spins for milliseconds after a frame, never gathers: a core is busy while there is traffic
+	Balanced  Preset = iota // spins under light traffic, gathers under dense traffic, sleeps without traffic
+	Latency                 // spins for milliseconds after a frame, never gathers: a core is busy during traffic
 	Powersave               // never spins, gathers for longer
 )
 
 var presetNames = [...]string{"balanced", "latency", "powersave"}
 
-// String is the name that ParsePreset reads.
+// String returns the name accepted by ParsePreset.
 func (p Preset) String() string {
 	if int(p) < len(presetNames) {
 		return presetNames[p]
@@ -43,7 +44,7 @@ func (p Preset) String() string {
 	return "unknown"
 }
 
-// ParsePreset reads "balanced", "latency" or "powersave".
+// ParsePreset parses "balanced", "latency" or "powersave".
 func ParsePreset(s string) (Preset, error) {
 	for i, n := range presetNames {
 		if s == n {
@@ -53,41 +54,44 @@ func ParsePreset(s string) (Preset, error) {
 	return 0, fmt.Errorf("unknown preset %q: use latency, balanced or powersave", s)
 }
 
-// LegConfig names an interface of the director. Index is its interface index; if 0, Name is looked up in the network
-// namespace of the calling thread.
+// LegConfig identifies an interface of the director. Index is the interface index; if it is 0, Name
+// is looked up in the network namespace of the calling thread.
 type LegConfig struct {
 	Leg   frame.Leg
 	Index int
 	Name  string
 
-	// Shared says that other legs have this interface too. Then the frames that come in by this one are those of its VLAN
-	// alone, with tags of type TPID; of VLAN 0, those of none.
+	// Shared means that several legs use this interface. This leg then receives only the frames of
+	// its VLAN with tags of type TPID; for VLAN 0, only untagged frames.
 	Shared     bool
 	VLAN, TPID uint16
 }
 
-// Config describes an Engine. Zero fields other than Legs take their defaults.
+// Config configures an Engine. Zero fields other than Legs have their defaults.
 type Config struct {
 	Legs []LegConfig
 
-	// Slots is the number of frames that the ring of each leg holds (MinSlots to MaxSlots); SlotSize is the size of
-	// one in bytes (MinSlotSize to MaxSlotSize), of which 76 are for the kernel. Both may be rounded up, and Slots is
-	// halved as often as the kernel says that it has no memory: Stats tells what became of it. A frame that is larger
-	// than its slot is fetched whole by a system call of its own.
+	// Slots is the number of frames in the ring of each leg (MinSlots to MaxSlots). SlotSize is the
+	// size of a slot in bytes (MinSlotSize to MaxSlotSize), including 76 bytes for the kernel. Both
+	// may be rounded up. If the kernel has too little memory, Slots is halved until the ring fits;
+	// Stats reports the result. A frame larger than its slot is fetched by a separate system call.
 	Slots, SlotSize int
 
 	Busy Preset
-	// Spin and Gather replace times of the preset (see pace.go): how long Next looks for a frame after the last one before it
-	// sleeps, up to MaxSpin, and how long it waits for a fuller batch, up to MaxGather. 0 is the preset's; negative is not at all.
+	// Spin and Gather override the times of the preset (see pace.go). Spin is how long Next polls
+	// for a frame after the last one before it sleeps, at most MaxSpin. Gather is how long Next
+	// waits for a fuller batch, at most MaxGather. 0 uses the preset; a negative value disables
+	// spinning or gathering.
 	Spin, Gather time.Duration
 
-	// NoLatency leaves Stats.Latency empty: no frame is timed.
+	// NoLatency disables the timing of frames: Stats.Latency stays empty.
 	NoLatency bool
 
-	// FanoutGroup, if not 0, makes this engine one of FanoutWorkers (2 to 256) that share the legs. The numbers
-	// FanoutGroup to FanoutGroup+len(Legs)-1 must be free in the network namespace (packet(7), PACKET_FANOUT): one
-	// is used for each leg. Engines take their shards in the order in which they are opened. All of them must be
-	// opened before the first SetVIPs, since until then the kernel divides the frames by the number opened so far.
+	// FanoutGroup, if not 0, makes this engine one of FanoutWorkers (2 to 256) that share the legs.
+	// The numbers FanoutGroup to FanoutGroup+len(Legs)-1 must be free in the network namespace
+	// (packet(7), PACKET_FANOUT); each leg uses one. Engines get their shards in the order of
+	// opening. All engines must be open before the first SetVIPs, because until then the kernel
+	// divides the frames by the number of open engines.
 	FanoutGroup   uint16
 	FanoutWorkers int
 }

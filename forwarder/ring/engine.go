@@ -17,8 +17,8 @@ var (
 	_ forwarder.Sink   = (*Engine)(nil)
 )
 
-// An Engine is the Source and the Sink of one worker. Next and Send are called by that worker's goroutine alone, its
-// owner; all other methods by any.
+// An Engine is the Source and the Sink of one worker. Only the goroutine of that worker, the owner,
+// may call Next, Send and Exchange. All other methods are safe for concurrent use.
 type Engine struct {
 	cfg     Config // as it was opened
 	legs    []*leg
@@ -83,10 +83,11 @@ func (r *resources) release() {
 	}
 }
 
-// Open opens the sockets and rings of all legs, in the network namespace of the calling thread. No frame comes in
-// before the first SetVIPs or SetFilter.
+// Open opens the sockets and rings of all legs, in the network namespace of the calling thread. No
+// frame is received before the first SetVIPs or SetFilter.
 //
-// An error that wraps unix.EPERM means that a capability is missing; it says which. The other errors name the interface.
+// An error that wraps unix.EPERM means that a capability is missing, and names it. All other errors
+// name the interface.
 func Open(cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -138,7 +139,8 @@ func (e *Engine) open() error {
 // now is CLOCK_MONOTONIC in nanoseconds. It is read through Go's own clock, which needs no system call.
 func (e *Engine) now() int64 { return e.offset + int64(time.Since(e.base)) }
 
-// Wake makes the present or the next waiting call of Next return. Several calls may have the effect of one.
+// Wake makes the present or the next waiting call of Next return. Several calls may have the effect
+// of one.
 func (e *Engine) Wake() {
 	if !e.woken.Swap(true) {
 		e.ring()
@@ -154,11 +156,13 @@ func (e *Engine) ring() {
 	}
 }
 
-// Close ends the engine: Next returns ErrClosed, at once if it is waiting. It may be called again, with no effect.
+// Close stops the engine: Next returns ErrClosed, at once if it is waiting. Further calls have no
+// effect.
 //
-// As the owner may be using lent frames just now, it is the owner's next call of Next that releases rings and sockets
-// (Close does so itself if Next and Send were never called). Until then no more frames come in. An owner that will not
-// call Next again may leave it to the garbage collector.
+// The owner may be using lent frames during Close. So the owner's next call of Next releases rings
+// and sockets; Close does so itself if Next and Send were never called. Until then no more frames
+// are received. An owner that does not call Next again may leave the Engine to the garbage
+// collector.
 func (e *Engine) Close() error {
 	if e.closed.Swap(true) {
 		return nil
@@ -171,7 +175,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Memory is the size of the rings and the buffers for large frames, in bytes.
+// Memory returns the size of the rings and of the buffers for large frames, in bytes.
 func (e *Engine) Memory() int {
 	e.res.mu.Lock()
 	defer e.res.mu.Unlock()

@@ -8,22 +8,24 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Sockets are the sockets and the ring of one leg that are not, or no more, in use: the packet sockets of an interface
-// that was deleted stay without one for good, even when an interface of the same name or number comes.
+// Sockets are the sockets and the ring of one leg while not in use. The sockets of a deleted
+// interface must be replaced: they stay without an interface, even if a new interface gets the same
+// name or index.
 type Sockets struct {
 	leg *leg // with nothing but what binds it to its interface
 }
 
-// Close gives them back. It may take some milliseconds, in which the kernel waits for all processors.
+// Close releases the sockets and the ring. It may take some milliseconds, because the kernel waits
+// for all processors.
 func (s *Sockets) Close() { s.leg.res.release() }
 
-// OpenSockets opens sockets and a ring for a leg of this engine, on the interface that takes the place of the one that it
-// had; Exchange puts them to use. It may be called by any goroutine: opening takes some milliseconds, in which the owner
-// goes on.
+// OpenSockets opens sockets and a ring for a leg of this engine, on the interface that replaces the
+// leg's previous one. Exchange puts them to use. Opening takes some milliseconds; the owner can
+// continue meanwhile. OpenSockets is safe for concurrent use.
 //
-// With a fanout group, the sockets of this leg must have been taken out of all engines of the group before, and closed, as
-// the group is bound to its interface as long as it has a member; and the engines' must be opened in the order in which the
-// engines were, as their shards go by it.
+// With a fanout group, first remove the leg's sockets from all engines of the group and close them:
+// the group is bound to its interface as long as it has a member. Then open the new sockets in the
+// order in which the engines were opened, because this order determines the shards.
 func (e *Engine) OpenSockets(lc LegConfig) (*Sockets, error) {
 	for i := range e.cfg.Legs {
 		if e.cfg.Legs[i].Leg != lc.Leg {
@@ -38,13 +40,14 @@ func (e *Engine) OpenSockets(lc LegConfig) (*Sockets, error) {
 	return nil, fmt.Errorf("ring: interface %s: unknown leg %d", lc.label(), lc.Leg)
 }
 
-// Exchange gives a leg other sockets, and returns those that it had, for the caller to close; nil if it had none. Without
-// sockets (s is nil) the leg is Gone: it receives nothing, and frames to it are counted as Down. The counters go on.
+// Exchange replaces the sockets of a leg. It returns the previous sockets, nil if there were none;
+// the caller closes them. If s is nil, the leg is Gone: it receives nothing, and frames sent to it
+// count as Down. The counters continue.
 //
-// By the new ones no frame comes in before the next SetVIPs or SetFilter.
+// The new sockets receive no frame before the next SetVIPs or SetFilter.
 //
-// It is called by the owner, between two batches: what Next has lent is not to be used any more. The error is ErrClosed, or
-// tells that there is no such leg; s stays the caller's then.
+// Only the owner may call Exchange, between two batches. Frames lent by Next must not be used
+// afterwards. The error is ErrClosed, or reports an unknown leg; the caller then keeps s.
 func (e *Engine) Exchange(id frame.Leg, s *Sockets) (old *Sockets, err error) {
 	if !e.owned && !e.own() || e.closed.Load() {
 		return nil, ErrClosed

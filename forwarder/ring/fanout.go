@@ -23,11 +23,13 @@ const extensionHeaders = 4
 // fanoutKind selects the demultiplexer, and that frames sent by this host are not received.
 const fanoutKind = unix.PACKET_FANOUT_CBPF | unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
 
-// Shard returns which of n workers has the flows of a client: 0 to n-1, in the order in which their engines were opened.
-// The kernel computes the same for each frame (PACKET_FANOUT_CBPF): from the source address, so that all fragments of
-// a datagram and all flows of a persistent client are with one worker; and for an ICMP error from the destination of
-// the packet that it holds, as that was on its way to the client. Fragments of errors count by their source, and so do errors
-// behind more IPv6 extension headers than there are kinds of, or behind an authentication header. n less than 2 gives 0.
+// Shard returns the worker, of n, that receives the flows of a client: 0 to n-1, in the order in
+// which the engines were opened. The kernel computes the same for each frame (PACKET_FANOUT_CBPF),
+// from the source address. So all fragments of a datagram and all flows of a persistent client
+// reach one worker. An ICMP error is assigned by the destination of the packet that it quotes,
+// because that packet was sent to the client. Fragments of ICMP errors are assigned by their
+// source; so are ICMP errors behind an authentication header, or behind more IPv6 extension headers
+// than there are kinds. For n less than 2 the result is 0.
 func Shard(client frame.Addr, n int) int {
 	if n < 2 {
 		return 0

@@ -261,9 +261,10 @@ func tree(r []span) []bpf.Instruction {
 	return append(p, bpf.RetConstant{}, bpf.RetConstant{Val: takeAll})
 }
 
-// SetVIPs lets in the IPv4 and IPv6 frames to these addresses that are for the interface's own MAC, and no others. The
-// filter is replaced atomically on each leg: no frame to an address that is in the old and in the new set is lost. With
-// some hundred addresses and more, frames to others may come in too.
+// SetVIPs accepts only IPv4 and IPv6 frames to these addresses whose destination MAC is the
+// interface's own. The filter of each leg is replaced atomically: no frame to an address in both
+// the old and the new set is lost. With several hundred addresses, the filter may also accept
+// frames to other addresses.
 func (e *Engine) SetVIPs(vips []netip.Addr) error {
 	// The kernel bounds the memory of a socket's filters, old and new together (net.core.optmem_max, 20 KiB before
 	// Linux 6.7): when it has none, a shorter program that lets in more must do.
@@ -285,8 +286,8 @@ func (e *Engine) SetVIPs(vips []netip.Addr) error {
 	}
 }
 
-// SetFilter replaces the classic BPF program of all legs. It sees the frame from its Ethernet header on, without the
-// outer VLAN tag; a result other than 0 lets the frame in.
+// SetFilter replaces the classic BPF program of all legs. The program sees the frame from its
+// Ethernet header on, without the outer VLAN tag. A result other than 0 accepts the frame.
 func (e *Engine) SetFilter(prog []bpf.RawInstruction) error {
 	if len(prog) == 0 || len(prog) > maxProgram {
 		return fmt.Errorf("ring: a filter of %d instructions: use 1 to %d", len(prog), maxProgram)

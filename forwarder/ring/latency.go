@@ -18,16 +18,17 @@ var latencyBounds = [...]int64{
 // clock may have been set meanwhile.
 const implausible = 10e9
 
-// A Histogram says how long frames were in the director: from the time that the kernel noted when it put the frame
-// into the ring (tp_sec and tp_nsec, packet(7)) until Send returned. One frame of a batch is timed, its oldest, a hundred
-// times a second at most; batches of which nothing was sent are not.
+// A Histogram is the distribution of the time that frames spend in the director: from the kernel's
+// timestamp of the frame in the ring (tp_sec and tp_nsec, packet(7)) until Send returns. The oldest
+// frame of a batch is timed, at most a hundred times a second. Batches of which nothing was sent
+// are not timed.
 type Histogram struct {
 	Bounds []time.Duration // upper bounds of the buckets, growing
 	Counts []uint64        // one for each bound, and one for what is above all
 	Sum    time.Duration
 }
 
-// Count is the number of frames timed.
+// Count returns the number of timed frames.
 func (l *Histogram) Count() (n uint64) {
 	for _, c := range l.Counts {
 		n += c

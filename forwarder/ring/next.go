@@ -8,17 +8,17 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// ErrClosed is returned by Next after Close; errors.Is(err, net.ErrClosed) holds.
+// ErrClosed is the error of Next after Close; errors.Is(err, net.ErrClosed) is true.
 var ErrClosed = net.ErrClosed
 
-// Next lends the frames that have come, from all legs in turn: see forwarder.Source. It waits until there is a frame,
-// until Wake, or for 25 to 50 ms; with frames coming densely it may wait for some more of them, at most as long as the
-// preset says. After Close the error is ErrClosed.
+// Next lends the received frames, from all legs in turn: see forwarder.Source. It waits for a
+// frame, for Wake, or for 25 to 50 ms. Under dense traffic it may wait for more frames, at most as
+// long as the preset allows. After Close the error is ErrClosed.
 //
-// The time is CLOCK_MONOTONIC, read once for the batch after its last frame was found.
+// now is CLOCK_MONOTONIC in nanoseconds, read once per batch after its last frame was found.
 //
-// Next is called by one goroutine, which should be locked to its thread: the first call makes the thread's timers
-// precise (prctl(2), PR_SET_TIMERSLACK).
+// Next must always be called by the same goroutine, which should be locked to its thread: the first
+// call sets precise timers for the thread (prctl(2), PR_SET_TIMERSLACK).
 func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 	if !e.owned && !e.own() || e.closed.Load() {
 		e.res.release()

@@ -66,12 +66,12 @@ func (o *out) use(fd int) {
 	o.wait[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
 }
 
-// Send transmits the frames, each with its virtio_net_hdr and, if it has one, its VLAN tag: see forwarder.Sink. A device
-// that is full is waited for, up to 200 microseconds for each leg and call, and not at all once it was full for that long,
-// until it takes a frame again.
+// Send transmits the frames, each with its virtio_net_hdr and, if set, its VLAN tag: see
+// forwarder.Sink. If a device is full, Send waits for at most 200 microseconds per leg and call.
+// After a device was full for that long, Send does not wait for it until it accepts a frame again.
 //
-// A super-frame whose segments would exceed the MTU of its leg is too big, as a plain frame is that exceeds it.
-// A frame that names no open leg is counted as Down.
+// A super-frame whose segments exceed the MTU of its leg is too big, as is a plain frame longer
+// than the MTU. A frame for an unknown or closed leg counts as Down.
 func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 	var lost forwarder.Lost
 	if !e.owned && !e.own() || e.res.closed { // only the owner itself releases what it owns: no lock is needed

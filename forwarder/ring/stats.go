@@ -9,41 +9,42 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Stats tells how an engine fares. All counts are since Open.
+// Stats are the counters of an engine since Open.
 type Stats struct {
 	Legs []LegStats
 
 	Batches  uint64 // calls of Next that returned frames
 	Gathers  uint64 // short sleeps for a fuller batch
-	Polls    uint64 // sleeps until something comes
-	Timeouts uint64 // of these, how many ended because nothing came
+	Polls    uint64 // sleeps until a frame arrives
+	Timeouts uint64 // of these, those that ended without a frame
 	Wakes    uint64 // calls of Next that ended because of Wake
 
 	Latency Histogram // of sampled frames
 
-	Memory int // bytes that the rings and the buffers for large frames take
+	Memory int // bytes of the rings and the buffers for large frames
 }
 
-// LegStats are the counts of one leg of an engine. With several workers each has its share.
+// LegStats are the counters of one leg of an engine. With several workers, each engine has its
+// share.
 type LegStats struct {
 	Leg  frame.Leg
 	Name string
 
-	Received  uint64 // frames lent, with those that were truncated
-	Dropped   uint64 // frames to the VIPs that the kernel dropped because the ring was full, or could not describe
-	Truncated uint64 // frames lent without their end: they fitted neither into a slot nor through the socket's queue
-	Oversize  uint64 // frames larger than a slot that were fetched whole
-	Damaged   uint64 // slots whose header contradicted itself
+	Received  uint64 // frames lent, including truncated ones
+	Dropped   uint64 // frames to the VIPs that the kernel dropped: the ring was full, or the frame cannot be described
+	Truncated uint64 // frames lent without their end: too long for a slot and for the socket's queue
+	Oversize  uint64 // frames larger than a slot, fetched completely
+	Damaged   uint64 // slots with an inconsistent header
 	Sent      uint64
 	Lost      forwarder.Lost // frames given to Send but not sent, by reason; each count wraps at 2^32
 
-	InUse    int // slots that wait to be read, or are lent
+	InUse    int // slots unread or lent
 	Slots    int
 	SlotSize int // bytes
 	Memory   int // bytes of the ring
 
 	Down bool // the interface is down
-	Gone bool // the interface was deleted: one that takes its place is taken by Exchange
+	Gone bool // the interface was deleted: Exchange replaces it
 }
 
 // counters are what the worker counts for one leg: it alone adds, anyone may load.
@@ -63,7 +64,7 @@ func add[N int | uint32 | uint64](c *atomic.Uint64, n N) {
 	}
 }
 
-// Stats reads the counters. It may be called from any goroutine, and after Close, when it tells the last state.
+// Stats reads the counters. It is safe for concurrent use. After Close it returns the last state.
 func (e *Engine) Stats() Stats {
 	r := e.res
 	r.mu.Lock()
