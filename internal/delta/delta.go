@@ -1,8 +1,9 @@
-// Package delta tells all that follow the engine what a change brings and takes: the filters of the rings, the guard, the
-// resolver, the responder and the announcer. Each one is a [Subscriber]. All get the same [Delta], in one order.
+// Package delta tells all that follow the engine what a change brings and takes: the filters of the
+// rings, the guard, the resolver, the responder and the announcer. Each one is a [Subscriber]. All
+// get the same [Delta], in one order.
 //
-// A source of changes (the file, the control socket, the interfaces) describes a [Change] and gives it to [Teller.Change],
-// together with the transaction of the engine.
+// A source of changes (the file, the control socket, the interfaces) describes a [Change] and gives
+// it to [Teller.Change], together with the transaction of the engine.
 package delta
 
 import (
@@ -17,8 +18,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A Delta is what one step of a change brings and takes. Subscribers must not change it. They may keep its slices, which stay as
-// they are.
+// A Delta is what one step of a change brings and takes. Subscribers must not change it. They may
+// keep its slices, which stay as they are.
 type Delta struct {
 	VIPs []netip.Addr // all VIPs when the step is done, sorted; only there if VIPs come or go, or if Interfaces or Own is there
 	Come []netip.Addr // VIPs that come, each once
@@ -34,11 +35,12 @@ type Delta struct {
 
 // A Subscriber follows what the engine serves. Its methods are called by one goroutine at a time.
 type Subscriber interface {
-	// Prepare is called before the engine changes, in the order of the subscribers. What comes must work when Prepare
-	// returns. An error refuses the change.
+	// Prepare is called before the engine changes, in the order of the subscribers. What comes must
+	// work when Prepare returns. An error refuses the change.
 	Prepare(d *Delta) error
-	// Settle is called when the engine has changed, in the reverse order. After a refusal it is called too, for those that
-	// were asked to prepare: Gone and Forget then list what was to come. An error is logged, and the change stays.
+	// Settle is called when the engine has changed, in the reverse order. After a refusal it is
+	// called too, for those that were asked to prepare: Gone and Forget then list what was to come.
+	// An error is logged, and the change stays.
 	Settle(d *Delta) error
 }
 
@@ -48,7 +50,8 @@ type Engine interface {
 	InUse(h forwarder.Hop) bool
 }
 
-// A Change names what a transaction may bring or take. What it names and does not change is told to nobody.
+// A Change names what a transaction may bring or take. What it names and does not change is told to
+// nobody.
 type Change struct {
 	VIPs        []netip.Addr          // of services that may come or go
 	Realservers []forwarder.Neighbour // that may come or go; those that come have the MAC that the configuration gives, if any
@@ -68,13 +71,15 @@ type Teller struct {
 	hops        map[forwarder.Hop]frame.MAC // with their static MACs, as they were told
 }
 
-// NewTeller makes a Teller that has told nothing yet. The order of the subscribers is that of Prepare.
+// NewTeller makes a Teller that has told nothing yet. The order of the subscribers is that of
+// Prepare.
 func NewTeller(engine Engine, log *slog.Logger, subscribers ...Subscriber) *Teller {
 	return &Teller{engine: engine, log: log, subscribers: subscribers, vips: map[netip.Addr]bool{}, hops: map[forwarder.Hop]frame.MAC{}}
 }
 
-// Change has the subscribers prepare, calls commit, and has them settle. If a subscriber or commit refuses, the subscribers
-// go back to what was before, and Change returns the error. A nil commit stands for an engine that changed already.
+// Change has the subscribers prepare, calls commit, and has them settle. If a subscriber or commit
+// refuses, the subscribers go back to what was before, and Change returns the error. A nil commit
+// stands for an engine that changed already.
 func (t *Teller) Change(c Change, commit func() error) error {
 	s := t.begin(&c)
 	asked := 0

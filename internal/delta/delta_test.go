@@ -201,7 +201,8 @@ func (m *mirror) resolve(d *delta.Delta) {
 	}
 }
 
-// Whatever comes, goes, and is refused by whomever: a subscriber that only follows the deltas has what the engine serves.
+// Whatever comes, goes, and is refused by whomever: a subscriber that only follows the deltas has
+// what the engine serves.
 func TestMirrors(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e, first, last := newEngine(), newMirror(), newMirror()
@@ -280,8 +281,8 @@ type quiet struct{}
 func (quiet) Prepare(*delta.Delta) error { return nil }
 func (quiet) Settle(*delta.Delta) error  { return nil }
 
-// What a change costs beside 10,000 VIPs with ten realservers each, without what the subscribers do: of one VIP that comes and
-// goes, and of a reload that changes nothing.
+// What a change costs beside 10,000 VIPs with ten realservers each, without what the subscribers
+// do: of one VIP that comes and goes, and of a reload that changes nothing.
 func BenchmarkChange10000(b *testing.B) {
 	e := newEngine()
 	tell := delta.NewTeller(e, slog.New(slog.DiscardHandler), quiet{})

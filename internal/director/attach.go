@@ -13,7 +13,8 @@ import (
 	"shunt/internal/delta"
 )
 
-// detach takes a leg's sockets away after its interface was deleted: they would stay without one for good. d.mu is held.
+// detach takes a leg's sockets away after its interface was deleted: they would stay without one
+// for good. d.mu is held.
 func (d *Director) detach(l *leg) {
 	l.present, l.up = false, false
 	d.log.Error("interface deleted: the leg waits for a new interface of this name", "leg", l.name, "interface", l.iface)
@@ -90,7 +91,8 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	if err := d.engine.SetLeg(l.id, l.engineLeg()); err != nil {
 		d.log.Error("the engine rejected the leg", "error", err)
 	}
-	// The guard was on the interface that went. Until it is there again, nobody is to be told where the VIPs are.
+	// The guard was on the interface that went. Until it is there again, nobody is to be told where
+	// the VIPs are.
 	if err := d.teller.Change(delta.Change{Interfaces: d.interfaces()}, nil); err != nil {
 		d.log.Error("the filters of the interface could not be set", "interface", ifi.Name, "error", err)
 	}
@@ -105,7 +107,8 @@ func (d *Director) take(l *leg, ifi *net.Interface) error {
 	return nil
 }
 
-// openSockets opens a leg's sockets for all rings, in their order: the shards of a fanout group go by it.
+// openSockets opens a leg's sockets for all rings, in their order: the shards of a fanout group go
+// by it.
 func (d *Director) openSockets(l *leg) ([]*ring.Sockets, error) {
 	var out []*ring.Sockets
 	for _, r := range d.rings {

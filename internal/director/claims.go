@@ -14,7 +14,8 @@ type claim struct {
 	mac frame.MAC
 }
 
-// Bounds of what is told of claims: a MAC is easily forged, and a flood of them is neither to fill the memory nor the log.
+// Bounds of what is told of claims: a MAC is easily forged, and a flood of them is neither to fill
+// the memory nor the log.
 const (
 	warnAgain  = time.Minute // a claim is not spoken of again for so long
 	mostClaims = 64          // nor are more than so many
@@ -27,8 +28,8 @@ type claims struct {
 	last   time.Time // when it was
 }
 
-// tell reports whether a claim is to be told, and how many others were not told because there are too many; 0 if that need
-// not be told now.
+// tell reports whether a claim is to be told, and how many others were not told because there are
+// too many; 0 if that need not be told now.
 func (c *claims) tell(what claim, now time.Time) (tell bool, untold int) {
 	if at, ok := c.told[what]; ok && now.Sub(at) < warnAgain {
 		return false, 0

@@ -25,9 +25,11 @@ type Options struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar // set by the configuration, at the start and when it is read again; may be nil
 	Version string
-	// Confine gives up privileges that a running director does not need; nil keeps them. It acts on the whole process.
+	// Confine gives up privileges that a running director does not need; nil keeps them. It acts on
+	// the whole process.
 	Confine func(confine.Policy) api.Confinement
-	// Reload has the file read again, for who asks by the control socket, and waits for what becomes of it. Nil: it cannot be.
+	// Reload has the file read again, for who asks by the control socket, and waits for what
+	// becomes of it. Nil: it cannot be.
 	Reload func(context.Context) error
 }
 
@@ -40,7 +42,8 @@ type Director struct {
 	mu   sync.Mutex // one change of the configuration at a time
 	cfg  *config.Config
 	kept *keptfile.Keeper // of changes by the control socket
-	// unkeptWhy says why the connections end with the process, from the start on; "" if they do not.
+	// unkeptWhy says why the connections end with the process, from the start on; "" if they do
+	// not.
 	unkeptWhy string
 	// confinement is what was given up at the start; nil: nothing.
 	confinement atomic.Pointer[api.Confinement]
@@ -67,7 +70,8 @@ type Director struct {
 	failed chan error // the first worker that ended by itself
 }
 
-// Start builds a director and has it forward: when it returns without an error, the VIPs are its own.
+// Start builds a director and has it forward: when it returns without an error, the VIPs are its
+// own.
 func Start(cfg *config.Config, opt Options) (*Director, error) {
 	d := &Director{
 		opt: opt, log: opt.Log, started: time.Now(), cfg: cfg, failed: make(chan error, cfg.Workers),

@@ -17,8 +17,8 @@ import (
 	"shunt/internal/guard"
 )
 
-// guardIdentity is what the guard's tables are named by: it stays the same over restarts, and two directors that run at a time
-// have not the same control socket.
+// guardIdentity is what the guard's tables are named by: it stays the same over restarts, and two
+// directors that run at a time have not the same control socket.
 func guardIdentity(cfg *config.Config) string {
 	path, err := filepath.Abs(cfg.Path)
 	if err != nil {
@@ -38,8 +38,8 @@ type rules interface {
 
 var _ rules = (*guard.Guard)(nil)
 
-// guarded keeps the host's kernel from the frames to the VIPs. Its rules are installed by the first delta that has
-// interfaces. Where that is impossible, it says so once, and there are no rules.
+// guarded keeps the host's kernel from the frames to the VIPs. Its rules are installed by the first
+// delta that has interfaces. Where that is impossible, it says so once, and there are no rules.
 type guarded struct {
 	log     *slog.Logger
 	install func(interfaces []string, vips, own []netip.Addr) (rules, error)

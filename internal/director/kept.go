@@ -11,7 +11,8 @@ import (
 	"shunt/internal/control"
 )
 
-// possible is a plan that was kept, without what the engine would refuse: another version may have taken it.
+// possible is a plan that was kept, without what the engine would refuse: another version may have
+// taken it.
 func (d *Director) possible(plan *forwarder.Plan) forwarder.Plan {
 	for _, err := range plan.Prune(d.cfg.Settings) {
 		d.log.Warn("part of the previous director's kept state is invalid and is skipped", "error", err)

@@ -22,7 +22,8 @@ type leg struct {
 	vlan  uint16
 	tpid  uint16
 	isPub bool
-	// shared says that other legs have the interface too. Its addresses are those of the leg without a VLAN.
+	// shared says that other legs have the interface too. Its addresses are those of the leg
+	// without a VLAN.
 	shared bool
 	slot   *arpd.Slot
 	link   *arpd.Link
@@ -117,8 +118,9 @@ func interfaceNames() string {
 	return strings.Join(names, ", ")
 }
 
-// errLocal says why a realserver cannot be this host itself, what IPVS calls Local: the frame would have to be given to the
-// host's own kernel, which does not have the VIP, and from which the guard keeps it.
+// errLocal says why a realserver cannot be this host itself, what IPVS calls Local: the frame would
+// have to be given to the host's own kernel, which does not have the VIP, and from which the guard
+// keeps it.
 const errLocal = "realserver %s is this host: a director cannot be its own realserver, because its kernel does not have the VIP; run the " +
 	"server on another host, or in a network namespace with its own address and MAC (see docs/running.md)"
 
@@ -145,7 +147,8 @@ func (d *Director) networks() [][]netip.Prefix {
 	return out
 }
 
-// noteMACs notes the MACs of all legs, after one has changed: one leg may hear another, and is not to take it for a stranger.
+// noteMACs notes the MACs of all legs, after one has changed: one leg may hear another, and is not
+// to take it for a stranger.
 func (d *Director) noteMACs() {
 	macs := map[frame.MAC]bool{}
 	for _, l := range d.legs {

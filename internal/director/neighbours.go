@@ -25,7 +25,8 @@ type resolved interface {
 	FromClients(mac frame.MAC) bool
 }
 
-// neighbours has the realservers resolved, and knows what was found. Its methods may be called from any goroutine.
+// neighbours has the realservers resolved, and knows what was found. Its methods may be called from
+// any goroutine.
 type neighbours struct {
 	log    *slog.Logger
 	engine resolved
@@ -80,8 +81,9 @@ func (n *neighbours) at(h forwarder.Hop) arpd.Neighbour {
 	return n.known[h]
 }
 
-// await waits until the MACs of all are known, or for as long as it may. It counts its turns instead of looking at a
-// clock: on a machine that is so busy, or stood still for so long, that nobody had a turn, the answers get theirs.
+// await waits until the MACs of all are known, or for as long as it may. It counts its turns
+// instead of looking at a clock: on a machine that is so busy, or stood still for so long, that
+// nobody had a turn, the answers get theirs.
 func (n *neighbours) await(list []forwarder.Neighbour, patience time.Duration) {
 	const turn = 5 * time.Millisecond
 	for left := patience / turn; left > 0; left-- {
@@ -100,7 +102,8 @@ func (n *neighbours) await(list []forwarder.Neighbour, patience time.Duration) {
 // manyNeighbours is how many changes at once are told one by one; of more only the bad ones are.
 const manyNeighbours = 100
 
-// learn passes on what a leg's resolver found: all at once, as each change of the engine is a transaction.
+// learn passes on what a leg's resolver found: all at once, as each change of the engine is a
+// transaction.
 func (n *neighbours) learn(leg frame.Leg, list []arpd.Neighbour) {
 	old, news := make([]arpd.Neighbour, len(list)), make([]forwarder.Neighbour, len(list))
 	n.mu.Lock()
@@ -146,8 +149,8 @@ func (n *neighbours) tell(leg string, old, now arpd.Neighbour, good slog.Level) 
 	}
 }
 
-// realserverAt is the address of the realserver that has a MAC; of several, the least of the family that is wanted, if there is
-// one of it. It is not valid if there is none.
+// realserverAt is the address of the realserver that has a MAC; of several, the least of the family
+// that is wanted, if there is one of it. It is not valid if there is none.
 func (n *neighbours) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -163,7 +166,8 @@ func (n *neighbours) realserverAt(mac frame.MAC, six bool) (who netip.Addr) {
 	return who
 }
 
-// suspect asks for realservers that clients had to repeat a SYN to: their cable may have been pulled.
+// suspect asks for realservers that clients had to repeat a SYN to: their cable may have been
+// pulled.
 func (n *neighbours) suspect(hops []forwarder.Hop) {
 	of := map[frame.Leg][]netip.Addr{}
 	for _, h := range hops {

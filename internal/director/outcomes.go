@@ -20,7 +20,8 @@ type outcomes struct {
 	rivals    claims // who answered for realservers, as it was logged
 }
 
-// claimed notes that mac claimed vip; realserver is whose MAC it is, if one of ours. The results are those of claims.tell.
+// claimed notes that mac claimed vip; realserver is whose MAC it is, if one of ours. The results
+// are those of claims.tell.
 func (o *outcomes) claimed(vip netip.Addr, mac frame.MAC, leg string, realserver netip.Addr, now time.Time) (tell bool, untold int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -66,8 +67,8 @@ func (o *outcomes) claims() []api.Conflict {
 	return out
 }
 
-// Reread notes what became of the configuration's being read again; err is nil if it was taken. Reload does so itself: this
-// is for a file that could not even be read.
+// Reread notes what became of the configuration's being read again; err is nil if it was taken.
+// Reload does so itself: this is for a file that could not even be read.
 func (d *Director) Reread(err error) {
 	o := &d.outcomes
 	o.mu.Lock()

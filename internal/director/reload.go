@@ -11,19 +11,20 @@ import (
 	"shunt/internal/delta"
 )
 
-// reloadWait is how long new realservers may take to be resolved before the new configuration is in force. Meanwhile the old
-// one is.
+// reloadWait is how long new realservers may take to be resolved before the new configuration is in
+// force. Meanwhile the old one is.
 const reloadWait = 300 * time.Millisecond
 
-// Reload puts another configuration in force. Flows and counters of what stays live on. If it returns an error, nothing has
-// changed.
+// Reload puts another configuration in force. Flows and counters of what stays live on. If it
+// returns an error, nothing has changed.
 func (d *Director) Reload(cfg *config.Config) error {
 	err := d.reload(cfg)
 	d.Reread(err)
 	return err
 }
 
-// RereadFile has the file read again, and waits. The error is an *api.Error with all that is wrong with it.
+// RereadFile has the file read again, and waits. The error is an *api.Error with all that is wrong
+// with it.
 func (d *Director) RereadFile(ctx context.Context, by control.Peer) (api.Reload, error) {
 	if d.opt.Reload == nil {
 		return api.Reload{}, &api.Error{Code: api.CodeReload, Message: "this director cannot reload its configuration"}

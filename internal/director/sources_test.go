@@ -89,7 +89,8 @@ func withListener(t *testing.T, cfg *config.Config) (*Director, *listener) {
 	return d, l
 }
 
-// A reload tells the differences only. One that is refused changes nothing, and what was to come goes again.
+// A reload tells the differences only. One that is refused changes nothing, and what was to come
+// goes again.
 func TestReloadTells(t *testing.T) {
 	d, l := withListener(t, parsed(t, web))
 	if err := d.Reload(parsed(t, web)); err != nil {
@@ -121,7 +122,8 @@ func TestReloadTells(t *testing.T) {
 	l.wants(t)
 }
 
-// Changes by the control socket are told before the engine has them and after it, and all or none of a transaction.
+// Changes by the control socket are told before the engine has them and after it, and all or none
+// of a transaction.
 func TestApplyTells(t *testing.T) {
 	d, l := withListener(t, parsed(t, web))
 	service := &api.VirtualService{Protocol: "UDP", Address: vip2, Port: 53, Scheduler: "rr"}

@@ -22,8 +22,8 @@ import (
 	"shunt/internal/statuspage"
 )
 
-// resolveWait is how long a director waits for its realservers before it takes the VIPs. It forwards to those that answer
-// later from then on.
+// resolveWait is how long a director waits for its realservers before it takes the VIPs. It
+// forwards to those that answer later from then on.
 const resolveWait = time.Second
 
 // start is the order of a start: look whether all is there, open all, answer questions, forward.
@@ -87,9 +87,9 @@ func (d *Director) open(ctx context.Context, plan forwarder.Plan) error {
 	return nil
 }
 
-// listen answers by the control sockets, and opens the status page. It comes before the guard and the first frame: where
-// another director answers already, this one must end without having forwarded a frame a second time, and without taking the
-// other's guard away.
+// listen answers by the control sockets, and opens the status page. It comes before the guard and
+// the first frame: where another director answers already, this one must end without having
+// forwarded a frame a second time, and without taking the other's guard away.
 func (d *Director) listen() (err error) {
 	if err := d.openControl(); err != nil {
 		return err
@@ -100,7 +100,8 @@ func (d *Director) listen() (err error) {
 	return err
 }
 
-// forward tells the subscribers all that the engine serves, has the workers run, and starts what watches. d.mu is held.
+// forward tells the subscribers all that the engine serves, has the workers run, and starts what
+// watches. d.mu is held.
 func (d *Director) forward(ctx context.Context, plan forwarder.Plan) error {
 	all := d.inForce()
 	all.Interfaces, all.Wait = d.interfaces(), resolveWait

@@ -10,7 +10,8 @@ import (
 	"shunt/internal/delta"
 )
 
-// subscribe makes the list of all that follow the engine. The order is that in which a VIP becomes reachable:
+// subscribe makes the list of all that follow the engine. The order is that in which a VIP becomes
+// reachable:
 //
 //   - The realservers are resolved first, as frames to a VIP are of no use before.
 //   - The guard keeps the host's kernel from the frames before anybody is told where the VIP is.
@@ -82,7 +83,8 @@ type vipLink interface {
 	ChangeVIPs(add, remove []netip.Addr)
 }
 
-// answers have the public legs answer for the VIPs and announce them, and all legs look for others that do.
+// answers have the public legs answer for the VIPs and announce them, and all legs look for others
+// that do.
 type answers []vipLink
 
 // Prepare does nothing: nobody is told where a VIP is before it is served.
@@ -98,8 +100,8 @@ func (a answers) Settle(d *delta.Delta) error {
 	return nil
 }
 
-// ownVIPs says when a VIP is an address of this host, as it is on a director of the kernel's IPVS; not of the same one again
-// within a minute.
+// ownVIPs says when a VIP is an address of this host, as it is on a director of the kernel's IPVS;
+// not of the same one again within a minute.
 type ownVIPs struct {
 	log    *slog.Logger
 	read   func() map[netip.Addr]bool // the addresses of this host

@@ -20,7 +20,8 @@ import (
 	"shunt/internal/delta"
 )
 
-// calls is the fake of a ring, of a guard's rules and of a leg's ARP: it writes down what it is told.
+// calls is the fake of a ring, of a guard's rules and of a leg's ARP: it writes down what it is
+// told.
 type calls struct {
 	lines  []string
 	err    error
@@ -288,7 +289,8 @@ func TestNeighboursAwaited(t *testing.T) {
 	})
 }
 
-// A realserver with the MAC of a clients' router is an error in the log; one that is silent a warning.
+// A realserver with the MAC of a clients' router is an error in the log; one that is silent a
+// warning.
 func TestNeighboursLogged(t *testing.T) {
 	var log bytes.Buffer
 	n, _, _, _ := newNeighbours(slog.New(slog.NewTextHandler(&log, nil)))

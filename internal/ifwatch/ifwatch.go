@@ -1,5 +1,6 @@
-// Package ifwatch follows network interfaces by the kernel's notifications (rtnetlink(7)). A notification only says where to
-// look: who is told reads anew what is, so that a lost one does no harm.
+// Package ifwatch follows network interfaces by the kernel's notifications (rtnetlink(7)). A
+// notification only says where to look: who is told reads anew what is, so that a lost one does no
+// harm.
 package ifwatch
 
 import (
@@ -14,14 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// every is how often a Follower looks without being told to: for an interface that could not be used when it came, and for
-// what was missed.
+// every is how often a Follower looks without being told to: for an interface that could not be
+// used when it came, and for what was missed.
 const every = time.Second
 
 // Running are the flags of an interface that frames come and go by.
 const Running = unix.IFF_UP | unix.IFF_RUNNING
 
-// An Event is what a notification said, which may be over by the time that the interface is looked at.
+// An Event is what a notification said, which may be over by the time that the interface is looked
+// at.
 type Event struct {
 	Index     int
 	Name      string // of the interface; empty with Addresses
@@ -96,7 +98,8 @@ func (s *subscription) end() {
 	}()
 }
 
-// lost is the error of a subscription that ended by itself, as when its socket's buffer was full (ENOBUFS).
+// lost is the error of a subscription that ended by itself, as when its socket's buffer was full
+// (ENOBUFS).
 func (s *subscription) lost() error {
 	if err := s.lastError.Load(); err != nil {
 		return *err
@@ -104,7 +107,8 @@ func (s *subscription) lost() error {
 	return errors.New("the subscription ended")
 }
 
-// tell passes notifications on until ctx is done, or until there come no more; the error says why not.
+// tell passes notifications on until ctx is done, or until there come no more; the error says why
+// not.
 func (s *subscription) tell(ctx context.Context, f Follower) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -25,7 +25,8 @@ func link(index int, name string, kind uint16, family uint8, flags uint32) netli
 	return u
 }
 
-// Notifications are passed on as what they say, and a second without any is told, too. When they are lost, all is looked at.
+// Notifications are passed on as what they say, and a second without any is told, too. When they
+// are lost, all is looked at.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -19,23 +19,26 @@ import (
 	"shunt/internal/owndir"
 )
 
-// name is the file in state_dir: lines of JSON. The first is a Head, the second what was served when it was written, or
-// null for what the configuration says, and each other one the changes of one transaction since.
+// name is the file in state_dir: lines of JSON. The first is a Head, the second what was served
+// when it was written, or null for what the configuration says, and each other one the changes of
+// one transaction since.
 const name, newName = "changes", "changes.new"
 
-// maxLines is how many transactions are kept as such. To repeat one takes milliseconds if there are very many services.
+// maxLines is how many transactions are kept as such. To repeat one takes milliseconds if there are
+// very many services.
 const maxLines = 256
 
 // retryAfter is after what time the file is written again that could not be written.
 const retryAfter = 10 * time.Second
 
-// A Keeper keeps what was changed by the control socket for the next process, beside the connections: a realserver that somebody
-// drained for its maintenance must not get clients because the director was upgraded, and the services that ldirectord added
-// must be there. The kernel's table stays when ipvsadm ends, too. As for the running director, the changes are those
-// to one configuration: one that was read again, or is another at the next start, counts alone.
+// A Keeper keeps what was changed by the control socket for the next process, beside the
+// connections: a realserver that somebody drained for its maintenance must not get clients because
+// the director was upgraded, and the services that ldirectord added must be there. The kernel's
+// table stays when ipvsadm ends, too. As for the running director, the changes are those to one
+// configuration: one that was read again, or is another at the next start, counts alone.
 //
-// A Keeper without a directory counts the changes and keeps none. Its methods are for one goroutine at a time, but for Changes
-// and for the Write of a Rewrite.
+// A Keeper without a directory counts the changes and keeps none. Its methods are for one goroutine
+// at a time, but for Changes and for the Write of a Rewrite.
 type Keeper struct {
 	log      *slog.Logger
 	changes  atomic.Uint64 // since the configuration was read, kept or not
@@ -55,7 +58,8 @@ type Keeper struct {
 // NewKeeper makes a Keeper without a directory.
 func NewKeeper(log *slog.Logger) *Keeper { return &Keeper{log: log} }
 
-// Use has a Keeper keep changes in a directory, which Close closes. boot names this run of the machine.
+// Use has a Keeper keep changes in a directory, which Close closes. boot names this run of the
+// machine.
 func (k *Keeper) Use(dir *os.Root, boot string) { k.dir, k.boot = dir, boot }
 
 // Dir is the directory; nil if there is none.
@@ -64,7 +68,8 @@ func (k *Keeper) Dir() *os.Root { return k.dir }
 // Changes tells how many changes there are since the configuration was read, kept or not.
 func (k *Keeper) Changes() uint64 { return k.changes.Load() }
 
-// Failed tells why the changes are not kept at present; nil if they are, or if there is no directory.
+// Failed tells why the changes are not kept at present; nil if they are, or if there is no
+// directory.
 func (k *Keeper) Failed() error { return k.failed }
 
 // Own locks the directory, which the engine does not use, and reports whether nobody else does.
@@ -110,8 +115,8 @@ func (k *Keeper) read() ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Recall reads what was kept: the plan that was served, if it is there, and the transactions since. Of what cannot be used it
-// tells why in the log.
+// Recall reads what was kept: the plan that was served, if it is there, and the transactions since.
+// Of what cannot be used it tells why in the log.
 func (k *Keeper) Recall(config string) (plan *forwarder.Plan, since [][]api.Change) {
 	k.config = config
 	if k.dir == nil {
@@ -235,8 +240,9 @@ type Rewrite struct {
 	err     error
 }
 
-// Rewrite begins to write the file anew if it has become long, or could not be written; otherwise it returns nil. plan is
-// what is served now. Write follows, and then End; Keep and Forget may be called meanwhile.
+// Rewrite begins to write the file anew if it has become long, or could not be written; otherwise
+// it returns nil. plan is what is served now. Write follows, and then End; Keep and Forget may be
+// called meanwhile.
 func (k *Keeper) Rewrite(plan func() *forwarder.Plan) *Rewrite {
 	again := k.failed != nil && time.Since(k.failedAt) >= retryAfter
 	if k.dir == nil || k.writing || !again && (k.file == nil || k.lines < maxLines) {
@@ -285,8 +291,8 @@ func (r *Rewrite) End() {
 	}
 }
 
-// fail says, once, that changes will not be there after a restart. What the file has is not all, so it must not be used.
-// All of it is written again later.
+// fail says, once, that changes will not be there after a restart. What the file has is not all, so
+// it must not be used. All of it is written again later.
 func (k *Keeper) fail(err error) {
 	if k.failed == nil {
 		k.log.Error("changes by the control socket cannot be saved: a restart loses them until saving works again", "error", err)

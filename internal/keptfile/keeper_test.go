@@ -39,7 +39,8 @@ func rewrite(k *Keeper) {
 
 var someChange = []api.Change{{Op: api.OpFlush}}
 
-// TestKeptLinks: what stands in the place of the files that are written, and leads elsewhere, is replaced; what it leads to stays.
+// TestKeptLinks: what stands in the place of the files that are written, and leads elsewhere, is
+// replaced; what it leads to stays.
 func TestKeptLinks(t *testing.T) {
 	for _, file := range []string{name, newName} {
 		for _, link := range []func(old, new string) error{os.Symlink, os.Link} {
@@ -66,8 +67,8 @@ func TestKeptLinks(t *testing.T) {
 	}
 }
 
-// TestKeptNoRoom: changes that cannot be written are said to be lost, are not half there for the next process, and are all written
-// once there is room.
+// TestKeptNoRoom: changes that cannot be written are said to be lost, are not half there for the
+// next process, and are all written once there is room.
 func TestKeptNoRoom(t *testing.T) {
 	mounttest.Tmpfs(t, 1<<18, func(base string) {
 		k := keeper(t, base+"/state")
@@ -120,7 +121,8 @@ func again(t *testing.T, dir, config string) (plan *forwarder.Plan, since, chang
 	return plan, len(list), int(k.Changes())
 }
 
-// A long file is written anew, with what came meanwhile; the next process has all of it, if its configuration is the same.
+// A long file is written anew, with what came meanwhile; the next process has all of it, if its
+// configuration is the same.
 func TestKeeperRewrites(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)

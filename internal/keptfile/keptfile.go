@@ -1,6 +1,7 @@
-// Package keptfile is the file in which a director keeps what was changed by its control socket for the process that comes after
-// it: a [Keeper] writes it, and Parse reads it. It is lines of JSON. The first is a Head, the second the plan that was served when it was written, or null for what the
-// configuration says, and each other one the changes of one transaction since.
+// Package keptfile is the file in which a director keeps what was changed by its control socket for
+// the process that comes after it: a [Keeper] writes it, and Parse reads it. It is lines of JSON.
+// The first is a Head, the second the plan that was served when it was written, or null for what
+// the configuration says, and each other one the changes of one transaction since.
 package keptfile
 
 import (
@@ -24,7 +25,8 @@ type Head struct {
 	Changes uint64 `json:"changes"` // that made of it what the second line has
 }
 
-// Parse reads the file as far as it is whole, and tells how far that is: not at all if that is not two lines.
+// Parse reads the file as far as it is whole, and tells how far that is: not at all if that is not
+// two lines.
 func Parse(text []byte) (head Head, plan *forwarder.Plan, since [][]api.Change, whole int, err error) {
 	for n := 0; len(text) > whole; n++ {
 		line, _, ended := bytes.Cut(text[whole:], []byte("\n"))
