@@ -26,8 +26,8 @@ import (
 	"time"
 )
 
-// Status is the director at a glance, with all that it counts for itself: GET /v1/status. What it
-// counts for services is in Service.
+// Status is the state of the director and its own counters: GET /v1/status. The counters of services
+// are in Service.
 type Status struct {
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`
@@ -36,42 +36,42 @@ type Status struct {
 	Changes  uint64    `json:"changes"` // by the control socket, since the configuration was read
 	Flows    int       `json:"flows"`   // entries in use of the connection tables
 	Capacity int       `json:"capacity"`
-	// Verdicts are frames by what became of them. The names are those of docs/control.md; each is
-	// there, with 0 if no frame had it.
+	// Verdicts are the frames by verdict. docs/control.md lists the names. All names are present: a
+	// verdict that no frame had is 0.
 	Verdicts map[string]uint64 `json:"verdicts"`
 	Answers  AnswerCounters    `json:"answers"`
 	Table    TableCounters     `json:"table"`
 	Rings    []RingCounters    `json:"rings"` // one for each worker
 	Legs     []Leg             `json:"legs"`
 	Unkept   Unkept            `json:"unkept"`
-	// Confinement is missing if the configuration has confine: off.
+	// Confinement is nil with confine: off.
 	Confinement *Confinement `json:"confinement,omitzero"`
 }
 
-// Unkept says what of a director will not be there after a restart though the configuration has a state_dir, and why. Empty
-// texts are the usual state.
+// Unkept says what a restart will lose in spite of a state_dir, each with the reason. An empty text
+// means that nothing is lost, which is usual.
 type Unkept struct {
 	Connections string `json:"connections,omitzero"`
 	Changes     string `json:"changes,omitzero"` // by the control socket
 }
 
-// Service is one virtual service and what it has done since it was made.
+// Service is one virtual service with its counters since it was added.
 type Service struct {
 	Name        string         `json:"name"`
 	Protocol    string         `json:"protocol"`       // TCP, UDP, SCTP
 	Address     netip.AddrPort `json:"address"`        // VIP and port
-	Mark        uint32         `json:"mark,omitempty"` // by which changes name it, if it has one
+	Mark        uint32         `json:"mark,omitempty"` // identifies the service in changes; 0: none
 	Scheduler   string         `json:"scheduler"`
 	Counts      Counts         `json:"counts"`
 	Rates       Rates          `json:"rates"`
-	Realservers []Realserver   `json:"realservers"` // in the order of the schedulers: last added first
+	Realservers []Realserver   `json:"realservers"` // in the scheduler's order: last added first
 }
 
-// Counts are a service's or a realserver's totals.
+// Counts are the totals of a service or a realserver.
 type Counts struct {
 	Flows   uint64 `json:"flows"`
 	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"` // of IP, as IPVS counts: no Ethernet header
+	Bytes   uint64 `json:"bytes"` // of IP packets, without the Ethernet header, as in IPVS
 }
 
 // Realserver is one destination of a service.
@@ -84,8 +84,8 @@ type Realserver struct {
 	Lower     int32          `json:"lower,omitempty"`
 	Active    int32          `json:"active"`
 	Inactive  int32          `json:"inactive"`
-	Available bool           `json:"available"`         // neither overloaded nor unreachable
-	Drained   bool           `json:"drained,omitempty"` // its time to drain is over
+	Available bool           `json:"available"`         // below its upper threshold, and its MAC is known
+	Drained   bool           `json:"drained,omitempty"` // its drain time is over
 	Counts    Counts         `json:"counts"`
 	Rates     Rates          `json:"rates"`
 }
@@ -119,7 +119,7 @@ func NeighbourStates() []NeighbourState {
 	return []NeighbourState{Incomplete, Resolved, Stale, Failed, Static}
 }
 
-// Neighbour is a realserver's address on its leg.
+// Neighbour is the address of a realserver on its leg, with what is known of its MAC.
 type Neighbour struct {
 	Address netip.Addr     `json:"address"`
 	Leg     string         `json:"leg"`
@@ -127,9 +127,9 @@ type Neighbour struct {
 	State   NeighbourState `json:"state"`
 
 	Since    time.Time `json:"since,omitzero"`    // of the state
-	Disputes uint64    `json:"disputes,omitzero"` // how often another host answered for the address too
+	Disputes uint64    `json:"disputes,omitzero"` // answers of another host for the address
 	Disputed time.Time `json:"disputed,omitzero"` // the last time
-	Rival    string    `json:"rival,omitempty"`   // the MAC of who did
+	Rival    string    `json:"rival,omitempty"`   // the MAC of that host
 }
 
 // A Decider says what determines where a packet goes.
@@ -142,7 +142,7 @@ const (
 	ByScheduler Decider = "scheduler" // it would begin a connection
 )
 
-// Explanation tells where a packet would go, and why.
+// Explanation says where a packet would go, and why: GET /v1/explain.
 type Explanation struct {
 	Tuple      string         `json:"packet"`
 	Verdict    string         `json:"verdict"`
@@ -154,11 +154,11 @@ type Explanation struct {
 	Realserver netip.AddrPort `json:"realserver,omitzero"`
 	MAC        string         `json:"mac,omitempty"`
 	State      string         `json:"state,omitempty"`   // of the connection or the template that decides
-	Expires    float64        `json:"expires,omitempty"` // seconds that it has left
+	Expires    float64        `json:"expires,omitempty"` // remaining seconds
 	Candidates []Candidate    `json:"candidates"`        // in the order of the scheduler: last added first
 }
 
-// Candidate is a realserver of the service, and why it is chosen or not.
+// Candidate is a realserver of the service, with the reason why it is chosen or not.
 type Candidate struct {
 	Realserver netip.AddrPort `json:"realserver"`
 	Weight     int32          `json:"weight"`
@@ -168,7 +168,7 @@ type Candidate struct {
 	Chosen     bool           `json:"chosen"`
 }
 
-// Rates are averages of the last seconds, by the kernel's estimator.
+// Rates are averages of the last seconds, computed as by the estimator of IPVS.
 type Rates struct {
 	Flows   uint64 `json:"flows"`   // a second
 	Packets uint64 `json:"packets"` // a second

@@ -15,13 +15,14 @@ import (
 	"syscall"
 )
 
-// A Client asks a running director. It may be used by several goroutines.
+// A Client sends requests to a running director. Several goroutines may use it at the same time.
 type Client struct {
 	socket string
 	http   http.Client
 }
 
-// SocketOf is the path of a director's control socket: a name without slash and dot stands for the director of that name.
+// SocketOf returns the path of a director's control socket. A name without slash and dot, such as
+// "web2", stands for /run/shunt/web2.sock; anything else is a path already.
 func SocketOf(name string) string {
 	if name == "" || strings.ContainsAny(name, "/.") {
 		return name
@@ -29,8 +30,8 @@ func SocketOf(name string) string {
 	return "/run/shunt/" + name + ".sock"
 }
 
-// NewClient returns a client of the director that listens on socket, which is a path, or the name of a director: see
-// SocketOf. Nothing is opened until the first request.
+// NewClient returns a client of the director that listens on socket: a path, or a name as SocketOf
+// takes it. The client opens a connection for each request and none before.
 func NewClient(socket string) *Client {
 	socket = SocketOf(socket)
 	c := &Client{socket: socket}
@@ -44,36 +45,36 @@ func NewClient(socket string) *Client {
 	return c
 }
 
-// Status asks for the director at a glance. It costs the director little, however many services it
-// has.
+// Status returns the state of the director and its own counters. It costs little, also with many
+// services.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/status")
 }
 
-// Overview asks for the status, all services, neighbours, legs and whatever else a screen shows, all
-// of it read at one time.
+// Overview returns the status, all services, all neighbours and whatever else a status page shows.
+// Each counter in it is read once.
 func (c *Client) Overview(ctx context.Context) (Overview, error) {
 	return get[Overview](ctx, c, "/v1/overview")
 }
 
-// Services asks for all services and their realservers.
+// Services returns all services and their realservers.
 func (c *Client) Services(ctx context.Context) ([]Service, error) {
 	return get[[]Service](ctx, c, "/v1/services")
 }
 
-// Neighbours asks for the addresses of realservers and what is known of their MACs.
+// Neighbours returns the addresses of the realservers and what is known of their MACs.
 func (c *Client) Neighbours(ctx context.Context) ([]Neighbour, error) {
 	return get[[]Neighbour](ctx, c, "/v1/neighbours")
 }
 
-// Explain asks where a packet would go, and why; nothing changes by it. A packet is written as in
-// "tcp 203.0.113.7:40000 > 192.168.10.100:80". The error is a *FieldError if it cannot be
-// understood.
+// Explain says where a packet would go, and why. It changes nothing. A packet is written as in
+// "tcp 203.0.113.7:40000 > 192.168.10.100:80". The error is a *FieldError if the packet cannot be
+// parsed.
 func (c *Client) Explain(ctx context.Context, packet string) (Explanation, error) {
 	return get[Explanation](ctx, c, "/v1/explain?"+url.Values{"packet": {packet}}.Encode())
 }
 
-// Table asks for all that ipvsadm lists.
+// Table returns everything that ipvsadm lists.
 func (c *Client) Table(ctx context.Context) (Table, error) {
 	return get[Table](ctx, c, "/v1/table")
 }
@@ -83,14 +84,13 @@ func (c *Client) Config(ctx context.Context) (RunningConfig, error) {
 	return get[RunningConfig](ctx, c, "/v1/config")
 }
 
-// OpenAPI asks for the description of all endpoints, a JSON document.
+// OpenAPI returns the OpenAPI description of all endpoints, a JSON document.
 func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
 	return get[json.RawMessage](ctx, c, "/v1/openapi.json")
 }
 
-// Connections calls fn for each connection that is selected until fn returns false. They are read
-// one by one as they come: a table may have millions. The error is a *FieldError if a field of the
-// selection is wrong.
+// Connections calls fn for each selected connection until fn returns false. It reads them one by one,
+// because a table may have millions. The error is a *FieldError if a field of the selection is wrong.
 func (c *Client) Connections(ctx context.Context, s *Selection, fn func(Connection) bool) error {
 	path := "/v1/connections"
 	if q := s.query(); len(q) > 0 {
@@ -123,20 +123,20 @@ func (c *Client) list(r io.Reader, fn func(Connection) bool) error {
 	return nil
 }
 
-// Kill ends connections, and returns how many, templates among them.
+// Kill ends connections and returns their number, including templates.
 func (c *Client) Kill(ctx context.Context, k Kill) (int, error) {
 	done, err := post[Done](ctx, c, "/v1/connections/kill", k)
 	return done.Connections, err
 }
 
-// Move has connections go to another realserver of their service, and returns how many were moved.
+// Move moves connections to another realserver of their service and returns their number.
 func (c *Client) Move(ctx context.Context, m Move) (int, error) {
 	done, err := post[Done](ctx, c, "/v1/connections/move", m)
 	return done.Connections, err
 }
 
-// Apply makes changes, all or none. The error is an *Error if the director refused one: its field
-// Change says which.
+// Apply makes all changes or none. If the director refuses one, the error is an *Error, whose field
+// Change is the index of that change.
 func (c *Client) Apply(ctx context.Context, changes []Change) error {
 	if changes == nil {
 		changes = []Change{} // null would be refused
@@ -155,8 +155,9 @@ func (c *Client) Enable(ctx context.Context, s Servers) ([]WeightChange, error) 
 	return post[[]WeightChange](ctx, c, "/v1/realservers/enable", s)
 }
 
-// Reload has the director read its file again, and waits until it is in force. The error is an
-// *Error with all that is wrong if the file was refused; the old configuration stays in force then.
+// Reload makes the director read its configuration file again, and waits until it is in force. If the
+// file is refused, the error is an *Error with all faults of the file, and the old configuration
+// stays in force.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {
 	return post[Reload](ctx, c, "/v1/reload", nil)
 }

@@ -14,7 +14,7 @@ import (
 	"shunt/api"
 )
 
-// pretend answers on a unix socket as a director would that has one service, and refuses a second of the same address.
+// pretend is a director that has one service and refuses another one of the same address.
 func pretend() (socket string, stop func()) {
 	dir, err := os.MkdirTemp("", "shunt")
 	if err != nil {

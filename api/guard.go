@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Guard is what keeps the host's kernel from the frames to the VIPs: rules of nftables.
+// Guard is the set of nftables rules that keep frames to the VIPs from the host's kernel.
 type Guard struct {
 	Tables   []string     `json:"tables"`            // of the family netdev, one for each interface
 	Error    string       `json:"error,omitzero"`    // why there is no guard at all

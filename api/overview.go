@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Overview is all that a screen shows, read at one time: GET /v1/overview.
+// Overview is the status and everything else that a status page shows: GET /v1/overview. Each counter
+// in it is read once.
 type Overview struct {
 	Status
 	Now        time.Time   `json:"now"`
@@ -20,7 +21,7 @@ type Overview struct {
 	Neighbours []Neighbour `json:"neighbours"`
 }
 
-// Reload is what became of the last time that the configuration was read again.
+// Reload is the result of the last reload of the configuration.
 type Reload struct {
 	Failures uint64    `json:"failures"`       // how often it was refused since the start
 	Last     time.Time `json:"last,omitzero"`  // missing if it was never read again
@@ -28,14 +29,15 @@ type Reload struct {
 	Error    string    `json:"error,omitzero"` // of the last time; missing if it was taken
 }
 
-// Probes tells how far lookups in the connection table go, from a part of the table that is looked at for each answer.
+// Probes is the length of lookups in the connection table, measured on a sample of it for each
+// request.
 type Probes struct {
 	Mean float64 `json:"mean"` // lines read to find an entry, 1 to 2; 0 if the part had no entries
 	Full float64 `json:"full"` // part of the buckets that are full, 0 to 1
 }
 
-// Latency is a histogram of the time that sampled frames spent in the director, from the kernel's time stamp until they were
-// sent.
+// Latency is a histogram of the time that sampled frames spent in the director, from the kernel's
+// time stamp until they were sent.
 type Latency struct {
 	Bounds []float64 `json:"bounds"` // seconds, growing
 	Counts []uint64  `json:"counts"` // frames up to each bound and above the one before; one more for what is above all
@@ -50,8 +52,9 @@ func (l *Latency) Count() (n uint64) {
 	return n
 }
 
-// Quantile estimates the time, in seconds, that the part q (0 to 1) of the frames stayed below, as if the frames of a bucket lay
-// evenly in it. It is 0 without frames, and the last bound if it lies above.
+// Quantile estimates the time in seconds below which the part q (0 to 1) of the frames stayed. It
+// interpolates linearly within a bucket. The result is 0 without frames, and the last bound if the
+// quantile lies above it.
 func (l *Latency) Quantile(q float64) float64 {
 	rank := q * float64(l.Count())
 	if rank == 0 || len(l.Bounds) == 0 {
@@ -68,7 +71,7 @@ func (l *Latency) Quantile(q float64) float64 {
 	return low
 }
 
-// Since is what was added to the histogram since it was old.
+// Since returns what was added to the histogram since old was read.
 func (l *Latency) Since(old *Latency) Latency {
 	if len(old.Counts) != len(l.Counts) {
 		return *l
@@ -83,7 +86,8 @@ func (l *Latency) Since(old *Latency) Latency {
 // conflictAge is how long a conflict is of interest after its last message.
 const conflictAge = 10 * time.Minute
 
-// RecentConflicts are those of which there was a message in the last ten minutes before the answer, the latest first.
+// RecentConflicts returns the conflicts with a message in the last ten minutes before Now, latest
+// first.
 func (o *Overview) RecentConflicts() (out []Conflict) {
 	for _, c := range o.Conflicts {
 		if o.Now.Sub(c.Last) <= conflictAge {

@@ -6,37 +6,37 @@ import (
 	"strconv"
 )
 
-// A Selection chooses connections; a field that is zero chooses all. In a URL its fields are parameters.
+// A Selection selects connections that match all of its fields. A zero field matches all connections.
 type Selection struct {
 	Client     string `json:"client,omitempty"`     // an address, address:port or prefix
 	Service    string `json:"service,omitempty"`    // a VIP, VIP:port or prefix
 	Realserver string `json:"realserver,omitempty"` // a RIP, RIP:port or prefix
 	Protocol   string `json:"protocol,omitempty"`   // TCP, UDP, SCTP; IP for templates of services of several ports
 	State      string `json:"state,omitempty"`      // as ipvsadm -Lnc prints it
-	// Templates chooses templates of persistence only if it is true, connections only if it is false, both if there is none.
+	// Templates: true selects only templates of persistence, false only connections, nil both.
 	Templates *bool `json:"templates,omitempty"`
 }
 
-// A Kill ends connections: POST /v1/connections/kill. All must be true if the selection is empty, so that a forgotten field
-// does not end everything.
+// A Kill ends connections: POST /v1/connections/kill. With an empty selection All must be true, so
+// that a forgotten field does not end all connections.
 type Kill struct {
 	Select Selection `json:"select"`
 	All    bool      `json:"all,omitempty"`
 }
 
-// A Move has connections go to another realserver of their service: POST /v1/connections/move.
+// A Move moves connections to another realserver of their service: POST /v1/connections/move.
 type Move struct {
 	Select Selection  `json:"select"`
 	To     netip.Addr `json:"to"`
 	All    bool       `json:"all,omitempty"` // as in Kill
 }
 
-// Done is the answer to both.
+// Done is the answer to a Kill or a Move.
 type Done struct {
-	Connections int `json:"connections"` // how many, templates among them
+	Connections int `json:"connections"` // their number, including templates
 }
 
-// A FieldError is a field of a question that is wrong. The status is 400.
+// A FieldError names a field of a request that is wrong. The HTTP status is 400.
 type FieldError struct {
 	Field   string `json:"field"` // its place, such as changes[3].server.weight
 	Message string `json:"error"`
@@ -63,7 +63,7 @@ func (s *Selection) query() url.Values {
 	return q
 }
 
-// States are those of connections, as ipvsadm -Lnc prints them: of TCP, of UDP, of SCTP, and of templates.
+// States returns the names of all states of connections and templates, as ipvsadm -Lnc prints them.
 func States() []string {
 	return []string{
 		"NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "SYNACK", "UDP",

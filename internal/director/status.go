@@ -17,8 +17,8 @@ var _ control.Director = (*Director)(nil)
 // Status is the director at a glance.
 func (d *Director) Status() api.Status { return d.status(d.ringStats()) }
 
-// ringStats reads what each worker's rings have counted. An answer reads it once, so that it does not
-// contradict itself.
+// ringStats reads what each worker's rings have counted. An answer reads it once, so that no
+// figure has two values.
 func (d *Director) ringStats() []ring.Stats {
 	out := make([]ring.Stats, len(d.rings))
 	for i, r := range d.rings {
