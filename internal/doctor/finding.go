@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Severity of a finding.
+// Severity is the severity of a finding.
 type Severity string
 
 // Connections fail, or will; or may, or something could not be looked at.
@@ -24,7 +24,7 @@ const (
 	StatusUnknown  = 5 // nothing was found, but something could not be looked at
 )
 
-// A Finding is one thing that is wrong.
+// A Finding is one problem.
 type Finding struct {
 	Severity Severity `json:"severity"`
 	ID       string   `json:"id"` // of the kind of finding: a word that does not change
@@ -33,7 +33,7 @@ type Finding struct {
 	Remedy   string   `json:"remedy"`
 }
 
-// An Unknown is something that could not be looked at: neither wrong nor well.
+// An Unknown is a check that could not run.
 type Unknown struct {
 	ID     string `json:"id"` // a word that does not change
 	What   string `json:"what"`
@@ -41,7 +41,7 @@ type Unknown struct {
 	Remedy string `json:"remedy"`
 }
 
-// A Report is all that a doctor found.
+// A Report is the result of all checks.
 type Report struct {
 	Config   string    `json:"config"`
 	Director string    `json:"director"` // version of the running one; empty if none was asked
@@ -73,7 +73,7 @@ func (r *Report) has(id string) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == id })
 }
 
-// Count of the findings of a severity.
+// Count returns the number of findings of a severity.
 func (r *Report) Count(s Severity) (n int) {
 	for _, f := range r.Findings {
 		if f.Severity == s {
@@ -96,12 +96,12 @@ func (r *Report) result() string {
 	return "well"
 }
 
-// Status is the exit status: 0 only if all is well.
+// Status returns the exit status: 0 only if there are no findings and all checks could run.
 func (r *Report) Status() int {
 	return map[string]int{"errors": StatusErrors, "warnings": StatusWarnings, "unknown": StatusUnknown}[r.result()]
 }
 
-// Print writes the report for people.
+// Print writes the report as text.
 func (r *Report) Print(w io.Writer) {
 	who := "no director runs"
 	if r.Director != "" {

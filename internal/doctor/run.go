@@ -12,7 +12,7 @@ import (
 	"shunt/internal/config"
 )
 
-// Options say where to look.
+// Options of the doctor.
 type Options struct {
 	Config string        // "" : the file of the running director
 	Socket string        // of the running director
@@ -20,7 +20,7 @@ type Options struct {
 	From   string        // the address from which realservers are pinged as by a client; "" : one is chosen; "none": they are not
 }
 
-// Check returns what is wrong with the options in themselves.
+// Check validates the options.
 func (o *Options) Check() error {
 	if o.Wait < 30*time.Millisecond || o.Wait > time.Minute {
 		return fmt.Errorf("--wait %s: write 30ms to 1m", o.Wait)
@@ -44,7 +44,7 @@ func (o *Options) from() (netip.Addr, error) {
 // fromNone is the value of --from that names no address.
 const fromNone = "none"
 
-// Run looks at everything. The error is that of a doctor who could not look at all.
+// Run performs all checks. The error means that no check could run.
 func Run(ctx context.Context, opt Options) (*Report, error) {
 	status, asked := askDirector(ctx, opt.Socket)
 	path := opt.Config

@@ -1,5 +1,5 @@
-// Package explain tells why a packet would go where it goes: `shunt explain`, against a running director or a
-// configuration.
+// Package explain implements `shunt explain`: it explains the path of a packet, for a running
+// director or for a configuration.
 package explain
 
 import (
@@ -12,7 +12,7 @@ import (
 	"shunt/forwarder"
 )
 
-// Of puts an explanation into the form in which it is sent and printed.
+// Of converts an explanation to the form of the API.
 func Of(x *forwarder.Explanation) api.Explanation {
 	out := api.Explanation{
 		Tuple: x.Tuple.String(), Verdict: x.Verdict.String(), Meaning: x.Verdict.Meaning(), Decider: api.Decider(x.Decider),
@@ -36,7 +36,7 @@ func Of(x *forwarder.Explanation) api.Explanation {
 	return out
 }
 
-// Print writes an explanation for a person.
+// Print writes an explanation as text.
 func Print(w io.Writer, x *api.Explanation) {
 	fmt.Fprintf(w, "packet    %s\n", x.Tuple)
 	if x.Key == "" {

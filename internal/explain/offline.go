@@ -9,7 +9,7 @@ import (
 	"shunt/internal/replayrun"
 )
 
-// Offline explains what a director of the configuration at path would do that has just started.
+// Offline explains the decision of a director that has just started with the configuration at path.
 func Offline(ctx context.Context, path, packet string) (api.Explanation, error) {
 	t, err := frame.ParseTuple(packet)
 	if err != nil {

@@ -1,9 +1,11 @@
-// Package guard keeps the host's kernel from the frames that the director takes: nftables rules at the ingress hook of each
-// leg drop what is for the VIPs. The hook lies behind the tap from which the rings read (ETH_P_ALL) and before the
-// kernel's own stack, which would otherwise route such frames, or answer them if the VIP is on the host after all.
+// Package guard hides the director's frames from the host's kernel: nftables rules at the ingress
+// hook of each leg drop frames to the VIPs. The hook is after the tap from which the rings read
+// (ETH_P_ALL), and before the kernel's own stack. Without the guard the kernel would route these
+// frames, or answer them if the host has the VIP.
 //
-// Each director has a table of its own on each of its interfaces, named by both, as shunt_1a2b3c4d_eth0: several directors may
-// share an interface. `nft list tables netdev` lists them. Watch puts back what other programs take away.
+// Each director has its own table on each interface, with a name like shunt_1a2b3c4d_eth0, so
+// several directors can share an interface. `nft list tables netdev` lists them. Watch restores
+// tables that other programs remove.
 package guard
 
 import (
@@ -28,7 +30,8 @@ import (
 // ErrUnsupported is wrapped when the kernel has no nftables, or no ingress hooks.
 var ErrUnsupported = errors.New("this kernel has no nftables for netdev ingress")
 
-// A Guard is the rules of one director on some interfaces. Its methods may be called from any goroutine.
+// A Guard is the set of rules of one director on its interfaces. All methods are safe for
+// concurrent use.
 type Guard struct {
 	owner *owner
 
@@ -45,10 +48,11 @@ type Guard struct {
 	events     *netlink.Conn // nil if the kernel does not tell of changes
 }
 
-// Install puts rules on the interfaces that drop what is for vips, in the network namespace of the calling thread. The
-// identity is of one director, and stays with it: the rules that it left there when it was killed are replaced, and those of
-// other directors are left alone. own are the addresses of the host: see SetOwn. An error that wraps ErrUnsupported means that
-// there is no guard and will be none on this host; one that wraps unix.EPERM that CAP_NET_ADMIN is missing.
+// Install adds rules to the interfaces that drop frames to vips, in the network namespace of the
+// calling thread. identity identifies the director across restarts: rules left behind by a killed
+// director with the same identity are replaced, those of other directors are left alone. own are
+// the addresses of the host: see SetOwn. An error that wraps ErrUnsupported means that the host
+// does not support a guard; one that wraps unix.EPERM means that CAP_NET_ADMIN is missing.
 func Install(identity string, interfaces []string, vips, own []netip.Addr) (*Guard, error) {
 	o, err := claim(identity)
 	if err != nil {
@@ -76,7 +80,7 @@ func setOf(addrs []netip.Addr) map[netip.Addr]bool {
 	return set
 }
 
-// SetInterfaces has the rules on other interfaces, or on those that took the place of others and have their names.
+// SetInterfaces moves the rules to other interfaces, or to new interfaces with the same names.
 func (g *Guard) SetInterfaces(interfaces []string, vips []netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,8 +98,9 @@ func (g *Guard) SetInterfaces(interfaces []string, vips []netip.Addr) error {
 	return err
 }
 
-// SetOwn tells the addresses that the host has. What is for them is never dropped, even if they are VIPs: the host would be cut
-// off, and whoever works on it by ssh too. Its kernel answers for them then: State lists them as Exposed.
+// SetOwn sets the addresses of the host. Frames to them are never dropped, even if they are VIPs:
+// otherwise the host would be cut off, including ssh sessions. The host's kernel then answers for
+// these VIPs: State lists them as Exposed.
 func (g *Guard) SetOwn(own []netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -117,7 +122,7 @@ func (g *Guard) exposed() (out []netip.Addr) {
 	return out
 }
 
-// SetVIPs replaces the addresses, from one frame to the next. Interfaces that do not exist at present are passed over.
+// SetVIPs replaces the addresses atomically. Interfaces that do not exist are skipped.
 func (g *Guard) SetVIPs(vips []netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -178,7 +183,7 @@ func roomy(c *netlink.Conn) error {
 	return nil
 }
 
-// ChangeVIPs is SetVIPs where it is known what vips differ in from before: it adds and removes just that.
+// ChangeVIPs is SetVIPs for a known difference: it only adds come and removes gone.
 func (g *Guard) ChangeVIPs(vips, come, gone []netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -322,7 +327,7 @@ func (g *Guard) release() error {
 	return err
 }
 
-// Remove removes tables, whoever left them.
+// Remove removes tables of any director.
 func Remove(tables []string) error {
 	c, err := nftables.New()
 	if err != nil {

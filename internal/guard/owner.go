@@ -88,7 +88,7 @@ func (o *owner) clean(interfaces []string) error {
 	return Remove(stale)
 }
 
-// A Table is one that a director made.
+// A Table is an nftables table of a director.
 type Table struct {
 	Name      string
 	Interface string

@@ -19,7 +19,7 @@ import (
 	"shunt/api"
 )
 
-// State tells what the guard does at present.
+// State returns the present state of the guard.
 func (g *Guard) State() api.Guard {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -92,8 +92,9 @@ func (g *Guard) notePort(c *netlink.Conn) error {
 	}))
 }
 
-// Watch puts back what others take away of the rules, until ctx is done or the guard is closed. It calls tell after each change
-// of State, with the error if rules could not be put back. It runs in the network namespace of Install.
+// Watch restores rules removed by others, until ctx is done or the guard is closed. It calls tell
+// after each change of State, with an error if rules could not be restored. It runs in the network
+// namespace of Install.
 func (g *Guard) Watch(ctx context.Context, tell func(api.Guard, error)) {
 	touched := make(chan string, 1)
 	blind := make(chan error, 1)

@@ -59,8 +59,9 @@ const (
 	stopPatience  = 30 * time.Second
 )
 
-// Start starts binary's `run` with a configuration, which it writes into dir, and waits until it says that it is ready as
-// it would to systemd. socket is the control socket that the configuration names. log may be nil.
+// Start writes a configuration into dir, runs binary's `run` with it, and waits until the director
+// notifies that it is ready, as for systemd. socket is the control socket of the configuration. log
+// may be nil.
 func (n *Network) Start(binary, dir, config, socket string, log io.Writer) (*Director, error) {
 	d := &Director{
 		Client: api.NewClient(socket), ConfigPath: filepath.Join(dir, "shunt.yaml"), log: &logBuffer{also: log}, ended: make(chan struct{}),
@@ -113,8 +114,8 @@ func (d *Director) await(state string, patience time.Duration) error {
 	}
 }
 
-// Reload writes another configuration and has the director read it; it waits until that is done, whether the director
-// took it or not.
+// Reload writes another configuration, makes the director reload it, and waits until the director
+// has accepted or rejected it.
 func (d *Director) Reload(config string) error {
 	if err := os.WriteFile(d.ConfigPath, []byte(config), 0o644); err != nil {
 		return err
@@ -125,13 +126,13 @@ func (d *Director) Reload(config string) error {
 	return d.await("READY=1", startPatience)
 }
 
-// Log is what it has written so far.
+// Log returns the director's log so far.
 func (d *Director) Log() string { return d.log.String() }
 
-// PID is the number of its process.
+// PID returns the process id.
 func (d *Director) PID() int { return d.cmd.Process.Pid }
 
-// Stop ends the director by SIGTERM. The error is nil if it ended by itself and well.
+// Stop stops the director by SIGTERM. The error is nil if the director exited normally.
 func (d *Director) Stop() error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -147,16 +148,16 @@ func (d *Director) Stop() error {
 	return nil
 }
 
-// Signal sends it a signal.
+// Signal sends a signal to the director.
 func (d *Director) Signal(s os.Signal) error { return d.cmd.Process.Signal(s) }
 
-// Kill ends the director without giving it a chance to clean up.
+// Kill kills the director without cleanup.
 func (d *Director) Kill() {
 	_ = d.cmd.Process.Kill()
 	<-d.ended
 }
 
-// Connections asks for the connection table.
+// Connections returns the connection table.
 func (d *Director) Connections(ctx context.Context) (out []api.Connection, err error) {
 	err = d.Client.Connections(ctx, &api.Selection{}, func(c api.Connection) bool {
 		out = append(out, c)

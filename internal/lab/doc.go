@@ -1,5 +1,6 @@
-// Package lab is the laboratory of direct routing: the classic network with one public address, made in network namespaces,
-// in which the real `shunt run` serves real TCP connections; and the proof, from captures at every hop, of what it did.
+// Package lab implements the direct routing lab: the classic network with one public address, in
+// network namespaces. The real `shunt run` serves real TCP connections in it, and captures at every
+// hop verify the result.
 //
-// [Build] makes the network, which the tests use too. [Run] is `shunt lab`.
+// Build creates the network, for tests as well. Run is `shunt lab`.
 package lab

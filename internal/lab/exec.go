@@ -152,8 +152,8 @@ func received(oob []byte) ([]*os.File, error) {
 	return out, nil
 }
 
-// Exec runs a command on a host of the laboratory of a name, or of the only one if the name is empty, with our standard input and output,
-// and returns its exit status.
+// Exec runs a command on a host of a lab, with the standard input and output of this process, and
+// returns its exit status. name may be empty if only one lab is running.
 func Exec(name, host string, args []string) (status int, err error) {
 	c, err := find(name)
 	if err != nil {

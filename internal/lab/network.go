@@ -34,19 +34,19 @@ const (
 	DIP6       = "fd00:10::2"
 )
 
-// RIP6 is the IPv6 address of realserver i, counted from 1.
+// RIP6 returns the IPv6 address of realserver i, counted from 1.
 func RIP6(i int) string { return fmt.Sprintf("fd00:10::%d", 10+i) }
 
-// Topologies lists what Build can make.
+// Topologies lists the topologies of Build.
 var Topologies = []string{"one-arm", "two-arm"}
 
-// RIP and MAC are the addresses of realserver i, counted from 1.
+// RIP returns the IPv4 address of realserver i, counted from 1.
 func RIP(i int) string { return fmt.Sprintf("10.10.0.%d", 10+i) }
 
-// MAC of realserver i.
+// MAC returns the MAC of realserver i, counted from 1.
 func MAC(i int) string { return fmt.Sprintf("02:00:00:00:01:%02x", i) }
 
-// A Network is the hosts of a laboratory, before anything runs on them.
+// A Network is the set of hosts of a lab, before anything runs on them.
 type Network struct {
 	*netlab.Net
 	Topology string
@@ -66,7 +66,7 @@ type port struct {
 	file string // of its capture, without .pcap
 }
 
-// Build makes a laboratory with the given number of realservers.
+// Build creates a network with the given number of realservers.
 func Build(topology string, realservers int) (*Network, error) {
 	n := &Network{Net: netlab.New(), Topology: topology, Hosts: map[string]*netlab.Host{}}
 	var err error
@@ -133,8 +133,9 @@ func (n *Network) Switches() (out []*netlab.Host) {
 	return out
 }
 
-// Cable connects another interface of a host to the switch at which an interface of the director is, or was: so an interface
-// of the director can be made anew after it was deleted, too. It speaks IPv6 if the laboratory does.
+// Cable connects another interface of a host to the switch of the director's interface beside, even
+// if that interface was deleted. So a deleted interface of the director can be created again. The
+// interface has IPv6 if the network has.
 func (n *Network) Cable(h *netlab.Host, ifname, mac, beside string, addrs ...string) error {
 	name := n.Director.Name
 	if beside != "eth0" {
@@ -209,7 +210,7 @@ func (n *Network) twoArm(realservers int) error {
 	return n.webs(realservers, &private)
 }
 
-// EnableIPv6 gives all hosts IPv6 addresses beside the others. It is called once, before anything runs.
+// EnableIPv6 adds IPv6 addresses to all hosts. Call it once, before anything runs.
 func (n *Network) EnableIPv6() error {
 	add := func(h *netlab.Host, ifname string, addrs ...string) error {
 		return steps(
@@ -270,7 +271,7 @@ func (n *Network) webs(realservers int, sw **netlab.Host) error {
 	return nil
 }
 
-// SetMTU gives all interfaces an MTU, on both ends of each cable.
+// SetMTU sets the MTU of all interfaces, on both ends of each cable.
 func (n *Network) SetMTU(mtu int) error {
 	for _, p := range n.ports {
 		if err := p.sw.SetMTU(p.name, mtu); err != nil {
@@ -294,7 +295,8 @@ func (n *Network) SetMTU(mtu int) error {
 	return nil
 }
 
-// Capture records all ports, into files in dir unless that is empty. The captures end with the network.
+// Capture records all ports, into files in dir unless dir is empty. The captures end with the
+// network.
 func (n *Network) Capture(dir string) (map[string]*netlab.Capture, error) {
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -316,8 +318,9 @@ func (n *Network) Capture(dir string) (map[string]*netlab.Capture, error) {
 	return out, nil
 }
 
-// Config writes the configuration of the director: a service for each of services, such as tcp/80, and each family that the
-// hosts have, with all realservers; and more keys of the top level. socket is the control socket.
+// Config returns a configuration of the director. It has a service for each of services, such as
+// tcp/80, and each address family of the hosts, with all realservers. more are further top-level
+// keys. socket is the control socket.
 func (n *Network) Config(scheduler, socket, more string, services ...string) string {
 	var b strings.Builder
 	b.WriteString("legs:\n")

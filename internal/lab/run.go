@@ -17,7 +17,7 @@ import (
 	"shunt/internal/netlab"
 )
 
-// Options of a laboratory.
+// Options of a lab.
 type Options struct {
 	Topology string
 	Name     string // "" : that of the topology; a number comes behind it if another one of the name stands
@@ -30,7 +30,7 @@ type Options struct {
 	Report   string // file for a page about the run; "" : none
 }
 
-// ErrFailed means that the laboratory ran, and that something it showed was not as it should be.
+// ErrFailed means that the lab ran, but a check failed.
 var ErrFailed = errors.New("the lab failed")
 
 // session is one run of the laboratory.
@@ -53,8 +53,8 @@ const (
 	patience = 20 * time.Second
 )
 
-// Run makes the laboratory, shows it at work and takes it down. All that it made is gone when it returns, but for the captures, the
-// director's log among them, and the report.
+// Run creates the lab, runs it and removes it. Only the captures, the director's log and the report
+// remain.
 func Run(ctx context.Context, opt Options) error {
 	dir, name, err := newRunDir(cmp.Or(opt.Name, opt.Topology))
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 // namespace.
 const runRoot = "SHUNT_LAB_RUN"
 
-// Prepare notes which user we are, before netlab.Privileged may make us root of a user namespace.
+// Prepare records the user of this process, before netlab.Privileged may make it root of a user
+// namespace.
 func Prepare() error {
 	if os.Getenv(runRoot) != "" {
 		return nil
@@ -76,7 +77,7 @@ func newRunDir(wanted string) (path, name string, err error) {
 	return path, name, writeCard(path, Card{Name: name, PID: os.Getpid()})
 }
 
-// A Card says which laboratory has a folder.
+// A Card identifies the lab of a run directory.
 type Card struct {
 	Name  string
 	PID   int
@@ -114,7 +115,7 @@ func alive(path string) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// Standing lists the laboratories that stand, by name.
+// Standing lists the running labs by name.
 func Standing() ([]Card, error) {
 	all, err := standing()
 	var out []Card
@@ -149,7 +150,8 @@ func standing() (out []laboratory, err error) {
 	return out, nil
 }
 
-// NameVariable names a laboratory for commands: it is set on the hosts of each.
+// NameVariable is the environment variable with the name of the lab. It is set on the hosts of each
+// lab.
 const NameVariable = "SHUNT_LAB"
 
 // find returns a connection to the laboratory of a name; without a name, to the only one.

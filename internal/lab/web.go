@@ -13,7 +13,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// Serve has a realserver serve its name, and whatever more mux has, on port 80 of all its addresses until the host ends.
+// Serve serves the realserver's name, and the handlers of mux, on port 80 of all addresses of h
+// until the host ends.
 func Serve(h *netlab.Host, mux *http.ServeMux) (stop func(), err error) {
 	ln, err := h.Listen("tcp", ":80") // of both families
 	if err != nil {
@@ -28,14 +29,14 @@ func Serve(h *netlab.Host, mux *http.ServeMux) (stop func(), err error) {
 	return func() { _ = s.Close() }, nil
 }
 
-// A Page is what one fetch brought.
+// A Page is the result of one fetch.
 type Page struct {
 	From string // the name that the page says
 	Port uint16 // of the client
 	V6   bool
 }
 
-// Browser fetches pages from a host, each over a connection of its own.
+// Browser returns a client that fetches pages from a host, with a new connection for each.
 func Browser(h *netlab.Host) *http.Client {
 	return &http.Client{
 		Timeout: time.Minute,
@@ -55,7 +56,7 @@ func Browser(h *netlab.Host) *http.Client {
 
 type portKey struct{}
 
-// Fetch gets one page.
+// Fetch fetches one page.
 func Fetch(ctx context.Context, c *http.Client, url string) (p Page, err error) {
 	req, err := http.NewRequestWithContext(context.WithValue(ctx, portKey{}, &p.Port), http.MethodGet, url, nil)
 	if err != nil {

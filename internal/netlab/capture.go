@@ -24,7 +24,8 @@ type Record struct {
 // snapLen bounds what is kept of a frame: the super-frames of offloads are long, and their ends tell nothing.
 const snapLen = 2048
 
-// A Capture records what passes one interface, in both directions, into a file and in memory.
+// A Capture records the frames of one interface, in both directions, in memory and optionally in a
+// file.
 type Capture struct {
 	mu      sync.Mutex
 	records []Record
@@ -37,8 +38,8 @@ type Capture struct {
 	once    sync.Once
 }
 
-// Capture starts to record interface name of the host. path is a .pcap file to write, or empty. It ends with Close, or
-// with the host.
+// Capture starts to record the interface name. path is the .pcap file to write, or empty. The
+// capture ends with Close, or with the host.
 func (h *Host) Capture(name, path string) (*Capture, error) {
 	link, err := h.nl.LinkByName(name)
 	if err != nil {
@@ -103,17 +104,18 @@ func (c *Capture) read() {
 	}
 }
 
-// Records returns what was recorded so far.
+// Records returns the frames recorded so far.
 func (c *Capture) Records() []Record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]Record(nil), c.records...)
 }
 
-// Dropped is the number of frames that came too fast to be recorded. It is known after Close.
+// Dropped returns the number of frames that could not be recorded fast enough. It is valid after
+// Close.
 func (c *Capture) Dropped() uint64 { c.mu.Lock(); defer c.mu.Unlock(); return c.dropped }
 
-// Close ends the recording, after what has come already. It may be called again.
+// Close stops the capture after recording the frames received so far. Further calls have no effect.
 func (c *Capture) Close() error {
 	var err error
 	c.once.Do(func() {

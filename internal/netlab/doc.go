@@ -1,6 +1,7 @@
-// Package netlab makes networks in network namespaces, for the laboratory and for tests: hosts, learning switches, cables
-// between them, and captures of what passes a port. All of it is made over netlink by this process, belongs to it and ends
-// with it: a namespace is held open by a thread alone, and a command that runs in it dies with us.
+// Package netlab creates networks in network namespaces, for the lab and for tests: hosts, learning
+// switches, cables, and captures of ports. This process creates them over netlink, and they end
+// with it: only a thread holds a namespace open, and a command in a namespace is killed with this
+// process.
 //
-// It needs no root where user namespaces are allowed: see [Privileged].
+// Root is not needed where user namespaces are allowed: see [Privileged].
 package netlab

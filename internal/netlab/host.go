@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Host is a network namespace, and a thread that lives in it. Its methods may be called from any goroutine.
+// A Host is a network namespace, with a thread in it. All methods are safe for concurrent use.
 type Host struct {
 	Name string
 	ns   netns.NsHandle
@@ -36,7 +36,7 @@ type task struct {
 	err chan error
 }
 
-// A Net is some hosts that end together.
+// A Net is a set of hosts that end together.
 type Net struct {
 	mu    sync.Mutex
 	hosts []*Host
@@ -95,8 +95,8 @@ func (h *Host) live(ready chan<- error) {
 	}
 }
 
-// Do runs fn on the host's thread: sockets that it opens, commands that it starts and files that it opens under /proc/sys/net
-// are the host's.
+// Do runs fn on the host's thread. Sockets, commands and files below /proc/sys/net opened by fn
+// belong to the host's namespace.
 func (h *Host) Do(fn func() error) error {
 	t := task{fn, make(chan error, 1)}
 	select {
@@ -107,7 +107,7 @@ func (h *Host) Do(fn func() error) error {
 	}
 }
 
-// Netlink is a handle on the host's interfaces, addresses and routes.
+// Netlink returns a handle for the host's interfaces, addresses and routes.
 func (h *Host) Netlink() *netlink.Handle { return h.nl }
 
 // Sysctl sets a kernel setting of the host, such as net.ipv4.ip_forward.
@@ -120,7 +120,7 @@ func (h *Host) Sysctl(key, value string) error {
 	return err
 }
 
-// Start starts a command on the host. It dies when the host ends, at the latest.
+// Start starts a command on the host. The command is killed at the latest when the host ends.
 func (h *Host) Start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -147,7 +147,7 @@ func (h *Host) ListenPacket(network, address string) (c net.PacketConn, err erro
 	return c, err
 }
 
-// Dial connects from the host to an address that is a number.
+// Dial connects from the host to a numeric address.
 func (h *Host) Dial(d *net.Dialer, network, address string) (c net.Conn, err error) {
 	// A socket belongs to the namespace of the thread that makes it; connecting may then take its time elsewhere. With an
 	// address that is a number, net does both in one goroutine.
@@ -182,7 +182,7 @@ func (h *Host) end() {
 	_ = h.ns.Close()
 }
 
-// Close ends all hosts. What they consist of goes with them.
+// Close removes all hosts and their resources.
 func (n *Net) Close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -16,9 +16,9 @@ import (
 // inside marks the process that runs in its own user namespace.
 const inside = "SHUNT_NETLAB_INSIDE"
 
-// Privileged returns at once if this process may make network namespaces. Otherwise it runs this program again, with the
-// same arguments, in a user namespace of its own where it may, and ends with its status. The error says why neither is
-// possible.
+// Privileged returns nil if this process can create network namespaces. Otherwise it runs this
+// program again in a user namespace, with the same arguments, and exits with its status. The error
+// says why neither is possible.
 func Privileged() error {
 	if mayUnshare() {
 		return nil

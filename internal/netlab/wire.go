@@ -35,8 +35,8 @@ func (n *Net) Switch(name string) (*Host, error) {
 	return h, nil
 }
 
-// Cable connects interface name of host h, with the given MAC, to a switch; port is what the switch calls its end. Both
-// ends have the default offloads of veth.
+// Cable connects interface name of host h, with the given MAC, to a switch. port is the name of the
+// switch's end. Both ends have the default offloads of veth.
 func (h *Host) Cable(name, mac string, sw *Host, port string) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
@@ -83,7 +83,7 @@ func (h *Host) Down(name string) error {
 	return h.nl.LinkSetDown(l)
 }
 
-// SetMTU gives an interface another MTU.
+// SetMTU changes the MTU of an interface.
 func (h *Host) SetMTU(name string, mtu int) error {
 	l, err := h.nl.LinkByName(name)
 	if err != nil {
@@ -92,7 +92,7 @@ func (h *Host) SetMTU(name string, mtu int) error {
 	return h.nl.LinkSetMTU(l, mtu)
 }
 
-// SetMAC gives an interface another MAC.
+// SetMAC changes the MAC of an interface.
 func (h *Host) SetMAC(name, mac string) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
@@ -108,8 +108,8 @@ func (h *Host) SetMAC(name, mac string) error {
 // patience is how long the kernel may take for what it does by itself, on a machine with more to do than it can.
 const patience = 20 * time.Second
 
-// IPv6 lets an interface have IPv6 addresses, which it may use at once: nobody looks whether they are free. If it is up it
-// has its link-local address when IPv6 returns, without which it could ask no neighbour.
+// IPv6 enables IPv6 addresses on an interface, without duplicate address detection. If the
+// interface is up, it has its link-local address when IPv6 returns; neighbour discovery needs it.
 func (h *Host) IPv6(name string) error {
 	for _, kv := range [][2]string{{"accept_dad", "0"}, {"accept_ra", "0"}, {"router_solicitations", "0"}, {"disable_ipv6", "0"}} {
 		if err := h.Sysctl("net.ipv6.conf."+name+"."+kv[0], kv[1]); err != nil {
@@ -157,7 +157,8 @@ func (h *Host) awaitLocal(ip net.IP) error {
 	}
 }
 
-// Addr gives an interface an address, as 10.0.0.1/24, which the host takes frames for at once if the interface is up.
+// Addr adds addresses such as 10.0.0.1/24 to an interface. If the interface is up, they are usable
+// at once.
 func (h *Host) Addr(name string, prefixes ...string) error {
 	l, err := h.nl.LinkByName(name)
 	if err != nil {
@@ -181,7 +182,7 @@ func (h *Host) Addr(name string, prefixes ...string) error {
 	return nil
 }
 
-// DefaultRoute sends what is for no network of the host's own to a gateway.
+// DefaultRoute sets the default route.
 func (h *Host) DefaultRoute(gateway string) error {
 	gw, err := netip.ParseAddr(gateway)
 	if err != nil {
@@ -197,7 +198,8 @@ func (h *Host) DefaultRoute(gateway string) error {
 	return nil
 }
 
-// Realserver makes h one of direct routing: the VIPs, of either family, on its loopback, and silence about them on the wire.
+// Realserver configures h as a realserver of direct routing: VIPs of either family on its loopback,
+// and no ARP for them.
 func (h *Host) Realserver(vips ...string) error {
 	for _, key := range []string{"all", "default"} {
 		if err := h.Sysctl("net.ipv4.conf."+key+".arp_ignore", "1"); err != nil {
@@ -222,7 +224,7 @@ func (h *Host) Realserver(vips ...string) error {
 	return nil
 }
 
-// Delete deletes an interface, and what it is the other end of.
+// Delete deletes an interface and the other end of its cable.
 func (h *Host) Delete(name string) error {
 	l, err := h.nl.LinkByName(name)
 	if err != nil {
@@ -231,8 +233,9 @@ func (h *Host) Delete(name string) error {
 	return h.nl.LinkDel(l)
 }
 
-// Macvlan adds an interface with a MAC and addresses of its own to another one of the host, or of the host to if that is not
-// nil: a container often has its network so. Frames between macvlans of one interface pass directly (mode bridge).
+// Macvlan adds a macvlan interface, with its own MAC and addresses, to an interface of the host.
+// The new interface belongs to the host to, or to h if to is nil. Containers often have such
+// interfaces. Frames between macvlans of one interface pass directly (mode bridge).
 func (h *Host) Macvlan(parent, name, mac string, to *Host, addrs ...string) error {
 	p, err := h.nl.LinkByName(parent)
 	if err != nil {
@@ -261,7 +264,8 @@ func (h *Host) Macvlan(parent, name, mac string, to *Host, addrs ...string) erro
 	return to.Addr(name, addrs...)
 }
 
-// Bridge adds a bridge with a MAC, takes ports in, and moves their addresses of both families to it.
+// Bridge adds a bridge with the given MAC and ports. The ports' addresses of both families move to
+// it.
 func (h *Host) Bridge(name, mac string, ports ...string) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
@@ -318,8 +322,8 @@ func (h *Host) moveAddrs(from netlink.Link, to string) error {
 	return nil
 }
 
-// BigTCP has every interface of the network give and take TCP packets of up to size bytes in one piece, above the 64 KiB of an
-// IP packet (Linux 6.3).
+// BigTCP makes every interface of the network send and receive TCP packets of up to size bytes,
+// above the 64 KiB of an IP packet (Linux 6.3).
 func (n *Net) BigTCP(size int) error {
 	for _, h := range n.hosts {
 		links, err := h.nl.LinkList()

@@ -17,9 +17,10 @@ import (
 // its own.
 const stateBefore = "/run/shunt-realserver.json"
 
-// DefaultState is where the previous values of this network namespace are noted: several on one
-// host, each a realserver, share one /run. The inode tells namespaces apart (namespaces(7)). It is
-// not in /run/shunt, which systemd removes when a director on the same host ends.
+// DefaultState returns the path of the file with the previous values of this network namespace.
+// Namespaces of one host share /run, so the name has the namespace's inode (namespaces(7)). The
+// file is not in /run/shunt, because systemd removes this directory when a director on the same
+// host stops.
 func DefaultState() string {
 	ns, err := namespace("thread-self")
 	if err != nil {
@@ -49,15 +50,15 @@ func foreignNamespace() bool {
 	return err1 == nil && err2 == nil && own != init
 }
 
-// Options say what kind of realserver the host is to be.
+// Options describe the realserver to configure.
 type Options struct {
 	VIPs     []netip.Addr
 	Gateways []netip.Addr // at most one of each family; without one the default route of the family is not touched
-	// Interfaces are those by which the director's frames come; without any, all by which they may
-	// come: see mayReceive.
+	// Interfaces receive the director's frames; empty selects all interfaces that can: see
+	// mayReceive.
 	Interfaces []string
 	State      string // file of the previous values; "" : DefaultState()
-	// Persist says how it is made so at each boot; see Methods. "" : it is not.
+	// Persist is the method that makes the settings permanent, one of Methods; "" is none.
 	Persist string
 	Root    string // where the files of Persist are, for images; "" : this host
 	Out     io.Writer
@@ -66,7 +67,7 @@ type Options struct {
 	towards map[netip.Addr]string // interface by which a gateway is reached
 }
 
-// Parse reads the addresses as they are written on the command line.
+// Parse parses the addresses of the command line.
 func (o *Options) Parse(vips, gateways []string) error {
 	var err error
 	if o.VIPs, err = addresses("--vip", vips); err != nil {

@@ -278,7 +278,7 @@ func (o *Options) tellSystemd() {
 	}
 }
 
-// Remove takes away what makes the host a realserver at each boot, and then what Apply changed.
+// Remove deletes the files that configure the host at boot, then undoes the changes of Apply.
 func Remove(o Options) error {
 	paths, _ := filepath.Glob(o.at("/etc/systemd/network/*.network.d/" + dropIn))
 	for i := range paths {

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// ErrWrong means that the host is not the realserver that it is to be; what is wrong has been written.
+// ErrWrong means that a setting of the host is wrong. The findings have been written.
 var ErrWrong = errors.New("this host is not configured as a realserver")
 
-// Finding is one setting, for those who read JSON.
+// Finding is the state of one setting, for JSON.
 type Finding struct {
 	OK     bool   `json:"ok"`
 	What   string `json:"what"`             // how it is
@@ -42,7 +42,7 @@ func Look(o Options) ([]Finding, error) {
 	return out, nil
 }
 
-// Check writes how everything is; the error is ErrWrong if something is not as it should be.
+// Check writes the state of all settings. The error is ErrWrong if one of them is wrong.
 func Check(o Options) error {
 	found, err := Look(o)
 	wrong := 0
@@ -64,8 +64,9 @@ func Check(o Options) error {
 	return nil
 }
 
-// Apply sets what is not as it should be, one step after the other, and notes after each what was there before. With dry it
-// writes the commands that do so and sets nothing. With Persist it has the same done at each boot, and with Root nothing else. Before anything is set it refuses what it would have to take away.
+// Apply corrects all wrong settings, step by step, and records the previous value of each. With dry
+// it only writes the commands. With Persist it makes the settings permanent, too; with Root it does
+// only that. Before the first change, Apply rejects conflicts that it would have to remove.
 func Apply(o Options, dry bool) error {
 	if err := o.findInterfaces(); err != nil {
 		return err
@@ -143,8 +144,9 @@ func comment(dry bool) string {
 	return ""
 }
 
-// Undo takes back what Apply did, the last first: VIPs before the silence about them. What somebody else has changed since
-// stays as it is. If vips are named only these are taken from lo, and all else stays.
+// Undo undoes the changes of Apply in reverse order: the VIPs before the ARP settings. Settings
+// changed by others since then are left alone. If vips is not empty, Undo only removes these from
+// lo.
 func Undo(o Options, vips []netip.Addr) error {
 	if o.State == "" {
 		o.State = DefaultState()

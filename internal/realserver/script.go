@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Script writes what Apply does as a script for sh, which needs ip(8) and sysctl(8), for hosts that
-// have no shunt. It looks at nothing on this host, so the interface must be given. With Persist the
-// script makes it last as well, by what it finds where it runs.
+// Script writes a shell script that does the same as Apply on hosts without shunt. The script needs
+// ip(8) and sysctl(8). Script does not inspect this host, so the interface is required. With
+// Persist the script also makes the settings permanent, with the method available where it runs.
 func Script(o Options) error {
 	if err := o.assumeInterfaces(); err != nil {
 		return err
