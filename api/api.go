@@ -26,8 +26,8 @@ import (
 	"time"
 )
 
-// Status is the state of the director and its own counters: GET /v1/status. The counters of services
-// are in Service.
+// Status is the state of the director and its own counters: GET /v1/status. The counters of
+// services are in Service.
 type Status struct {
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`

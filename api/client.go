@@ -89,8 +89,9 @@ func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
 	return get[json.RawMessage](ctx, c, "/v1/openapi.json")
 }
 
-// Connections calls fn for each selected connection until fn returns false. It reads them one by one,
-// because a table may have millions. The error is a *FieldError if a field of the selection is wrong.
+// Connections calls fn for each selected connection until fn returns false. It reads them one by
+// one, because a table may have millions. The error is a *FieldError if a field of the selection is
+// wrong.
 func (c *Client) Connections(ctx context.Context, s *Selection, fn func(Connection) bool) error {
 	path := "/v1/connections"
 	if q := s.query(); len(q) > 0 {
@@ -155,8 +156,8 @@ func (c *Client) Enable(ctx context.Context, s Servers) ([]WeightChange, error) 
 	return post[[]WeightChange](ctx, c, "/v1/realservers/enable", s)
 }
 
-// Reload makes the director read its configuration file again, and waits until it is in force. If the
-// file is refused, the error is an *Error with all faults of the file, and the old configuration
+// Reload makes the director read its configuration file again, and waits until it is in force. If
+// the file is refused, the error is an *Error with all faults of the file, and the old configuration
 // stays in force.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {
 	return post[Reload](ctx, c, "/v1/reload", nil)

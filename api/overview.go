@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Overview is the status and everything else that a status page shows: GET /v1/overview. Each counter
-// in it is read once.
+// Overview is the status and everything else that a status page shows: GET /v1/overview. Each
+// counter in it is read once.
 type Overview struct {
 	Status
 	Now        time.Time   `json:"now"`

@@ -6,7 +6,8 @@ import (
 	"strconv"
 )
 
-// A Selection selects connections that match all of its fields. A zero field matches all connections.
+// A Selection selects connections that match all of its fields. A zero field matches any
+// connection.
 type Selection struct {
 	Client     string `json:"client,omitempty"`     // an address, address:port or prefix
 	Service    string `json:"service,omitempty"`    // a VIP, VIP:port or prefix

@@ -31,8 +31,8 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-// ringCounters adds what the rings of all workers have counted to their legs, and returns what is not
-// of a leg.
+// ringCounters adds what the rings of all workers have counted to their legs, and returns what is
+// not of a leg.
 func ringCounters(legs []api.Leg, rings []ring.Stats) []api.RingCounters {
 	out := make([]api.RingCounters, len(rings))
 	for i := range rings {
@@ -72,7 +72,8 @@ func latency(rings []ring.Stats) (out api.Latency) {
 	return out
 }
 
-// legsSeen are the legs without figures. While a change is under way, which may take long, they are as they were before it.
+// legsSeen are the legs without figures. While a change is under way, which may take long, they are
+// as they were before it.
 func (d *Director) legsSeen() []api.Leg {
 	seen := d.seenLegs.Load()
 	if seen == nil {
