@@ -212,7 +212,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Of a file that is no configuration nothing is told but that.
+// Of a file this is not a configuration nothing is told but that.
 func TestForeign(t *testing.T) {
 	for name, text := range map[string]string{
 		"shadow":    "root:$6$secret$hash:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\nlegs:!:19000:::::\n",

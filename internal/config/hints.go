@@ -146,7 +146,7 @@ func addressHint(s string, realserver bool) string {
 	if p, err := netip.ParsePrefix(s); err == nil {
 		return sprintf(": write it without the length of a prefix, %s", p.Addr())
 	}
-	return "; names are not looked up"
+	return "; names are not resolved"
 }
 
 // splitPort takes an address and a port apart.

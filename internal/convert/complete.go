@@ -11,7 +11,7 @@ import (
 // adds the services.
 func (v *virtualServer) finish() {
 	if len(v.reals) == 0 {
-		v.lose(v.n.place, "%s: it has no realserver: keepalived leaves it out", v.n)
+		v.lose(v.n.place, "%s: no realserver: keepalived ignores it", v.n)
 		return
 	}
 	entries := v.entries()
@@ -55,7 +55,7 @@ func (v *virtualServer) oneMark(entries []entry) {
 	for i := range entries {
 		for a := entries[i].first; ; a = a.Next() {
 			if len(s.matches) == v.limits.services {
-				v.lose(entries[i].place, "%s: its group has more than %d addresses: the others are left out", v.n, v.limits.services)
+				v.lose(entries[i].place, "%s: its group has more than %d addresses: the others are ignored", v.n, v.limits.services)
 				break
 			}
 			s.matches = append(s.matches, netip.AddrPortFrom(a, entries[i].port))
@@ -77,7 +77,7 @@ func (v *virtualServer) entries() []entry {
 	g := v.group
 	switch {
 	case g.has4 && g.has6 && v.family != 0, g.has4 && v.family == 6, g.has6 && v.family == 4:
-		v.lose(v.n.place, "%s: the group is of another family, or of both: keepalived leaves it out", v.n)
+		v.lose(v.n.place, "%s: the group is of another family, or of both: keepalived ignores it", v.n)
 		return nil
 	case v.family == 0 && g.has4 != g.has6:
 		if v.family = 4; g.has6 {
@@ -103,7 +103,7 @@ func (v *virtualServer) completeService(entries []entry) {
 		s.Protocol = ipvsadm.UDP
 	}
 	if byAddress && s.OnePacket && s.Protocol != ipvsadm.UDP {
-		v.remark(v.n.place, "%s: ops is for UDP: keepalived leaves it out", v.n)
+		v.remark(v.n.place, "%s: ops is for UDP: keepalived ignores it", v.n)
 		s.OnePacket = false
 	}
 	allPorts := slices.ContainsFunc(entries, func(e entry) bool { return !e.isMark && e.port == 0 })
@@ -125,7 +125,7 @@ func (v *virtualServer) completeReals() {
 	var kept []*realServer
 	for _, x := range v.reals {
 		if slices.ContainsFunc(kept, func(k *realServer) bool { return k.Address == x.Address && k.Port == x.Port }) {
-			v.remark(x.n.place, "%s: %s: it is there already: keepalived leaves it out", v.n, x.n)
+			v.remark(x.n.place, "%s: %s: it is there already: keepalived ignores it", v.n, x.n)
 			continue
 		}
 		kept = append(kept, x)
@@ -179,7 +179,7 @@ func (r *result) add(s *service) {
 	switch {
 	case first == nil && len(r.services) >= r.limits.services:
 		if !r.full {
-			r.lose(s.place, "there are more than %d services: this one and those after it are left out", r.limits.services)
+			r.lose(s.place, "there are more than %d services: this one and the following ones are ignored", r.limits.services)
 		}
 		r.full = true
 		return

@@ -228,7 +228,7 @@ func TestNotes(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"virtual_server 10.0.0.1 80 {\n real_server 10.0.0.2 80 {\n", "k:2: the block that begins here is not closed"},
 		{"}\n", "k:1: a closing brace without an opening one"},
-		{"{\n", "k:1: a brace that belongs to nothing"},
+		{"{\n", "k:1: an unexpected brace"},
 		{"include k\n", "k:1: include k: the file includes itself"},
 		{"virtual_server group g {\n}\n", "k:1: virtual_server group g: there is no such virtual_server_group"},
 		{"virtual_server 10.0.0.1-300 80 {\n}\n", "k:1: note: virtual_server 10.0.0.1-300 80: keepalived takes the first address only"},
@@ -237,7 +237,7 @@ func TestNotes(t *testing.T) {
 		{"static_routes {\n}\n", "k:1: static_routes: no counterpart"},
 		{"virtual_server 10.0.0.1 80 {\n real_server 10.0.0.2 80 {\n  weight\n }\n}\n", "weight: it lacks its value: keepalived would not start"},
 		{"virtual_server 10.0.0.1 http {\n}\n", "k:1: virtual_server 10.0.0.1 http: it is no address and port"},
-		{"$A=$B\n$B=$A\nvirtual_server $A 80 {\n}\n", "k:3: the definitions in this line have no end"},
+		{"$A=$B\n$B=$A\nvirtual_server $A 80 {\n}\n", "k:3: the definitions in this line do not end"},
 		{"~SEQ(N, 1, 1000000) 10.0.0.$N\n", "definitions and sequences make too many lines"},
 		{"virtual_server 10.0.0.1 80 {\n lvs_method DR\n real_server 10.0.0.2 80 {\n  HTTP_GET {\n  }\n }\n real_server 10.0.0.3 80 {\n  HTTP_GET {\n  }\n  TCP_CHECK\n }\n}\n",
 			"k:4: HTTP_GET (also line 8): health checks are not converted"},
@@ -277,7 +277,7 @@ func TestBoundedReading(t *testing.T) {
 	if err == nil || len(result.Notes) != 4 {
 		t.Fatalf("%v %v", err, result.Notes)
 	}
-	for i, want := range []string{"no regular file", "no regular file", "executable", "not exist"} {
+	for i, want := range []string{"not a regular file", "not a regular file", "executable", "not exist"} {
 		if n := result.Notes[i]; n.Line != i+1 || !strings.Contains(n.Text, want) {
 			t.Errorf("%v: want %s", n, want)
 		}

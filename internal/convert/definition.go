@@ -151,7 +151,7 @@ func (x *textReader) replace(line string) (out string, changed bool) {
 			continue
 		}
 		if count++; count > maxInLine || len(line) > maxLine || !x.spend() {
-			x.r.lose(x.at, "the definitions in this line have no end: it is left out")
+			x.r.lose(x.at, "the definitions in this line do not end: the line is ignored")
 			return "", false
 		}
 		changed = true

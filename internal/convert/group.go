@@ -43,11 +43,11 @@ func (r *result) group(n *node) *group {
 		g.entries = append(g.entries, *e)
 	}
 	if len(g.entries) == 0 {
-		r.lose(n.place, "%s: it has no entries: keepalived leaves it out", n)
+		r.lose(n.place, "%s: it has no entries: keepalived ignores it", n)
 		return nil
 	}
 	if g.has4 && g.has6 && g.anyMark {
-		r.lose(n.place, "%s: it has IPv4, IPv6 and a mark without a family: keepalived leaves it out", n)
+		r.lose(n.place, "%s: it has IPv4, IPv6 and a mark without a family: keepalived ignores it", n)
 		return nil
 	}
 	return g
@@ -56,7 +56,7 @@ func (r *result) group(n *node) *group {
 func (r *result) groupMark(n *node) *entry {
 	mark, ok := kaNumber(n.word(1), 1, math.MaxUint32, false)
 	if !ok {
-		r.lose(n.place, "%s: it is no mark: keepalived leaves it out", n)
+		r.lose(n.place, "%s: it is no mark: keepalived ignores it", n)
 		return nil
 	}
 	e := &entry{place: n.place, mark: uint32(mark), isMark: true}
@@ -67,7 +67,7 @@ func (r *result) groupMark(n *node) *entry {
 	case "inet6":
 		e.family = 6
 	default:
-		r.lose(n.place, "%s: the family is inet or inet6: keepalived leaves it out", n)
+		r.lose(n.place, "%s: the family is inet or inet6: keepalived ignores it", n)
 		return nil
 	}
 	return e
@@ -77,13 +77,13 @@ func (r *result) groupMark(n *node) *entry {
 // its last part.
 func (r *result) groupAddresses(n *node) *entry {
 	leftOut := func(why string) *entry {
-		r.lose(n.place, "%s: %s: keepalived leaves it out", n, why)
+		r.lose(n.place, "%s: %s: keepalived ignores it", n, why)
 		return nil
 	}
 	text := n.word(0)
 	addr, port, ok := kaEndpoint(text, n.word(1))
 	if !ok {
-		return leftOut("it is no address and port; names are not looked up")
+		return leftOut("it is no address and port; names are not resolved")
 	}
 	r.oddNumber(n.place, n.word(1))
 	e := &entry{place: n.place, first: addr, last: addr, port: port, family: family(addr)}

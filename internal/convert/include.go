@@ -27,7 +27,7 @@ func readIncluded(name string) ([]byte, error) {
 	case err != nil:
 		return nil, errors.Unwrap(err)
 	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no regular file: keepalived skips it")
+		return nil, errors.New("not a regular file: keepalived skips it")
 	case info.Mode()&0o111 != 0:
 		return nil, errors.New("it is executable: keepalived skips it")
 	}
@@ -48,7 +48,7 @@ func readBounded(name string) ([]byte, error) {
 func ReadAll(r io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("it has more than %d MiB: that is no configuration", maxFile>>20)
+		err = fmt.Errorf("it has more than %d MiB: this is not a configuration", maxFile>>20)
 	}
 	return text, err
 }
@@ -74,7 +74,7 @@ func (x *textReader) include(line string) bool {
 		depth = x.files[n-1].depth + 1
 	}
 	if depth > maxDepth {
-		x.r.lose(x.at, "%s %s: files within files, deeper than %d", word, pattern, maxDepth)
+		x.r.lose(x.at, "%s %s: includes nested deeper than %d", word, pattern, maxDepth)
 		return true
 	}
 	for _, name := range slices.Backward(names) { // the last of the stack is read first

@@ -18,7 +18,7 @@ func (r *result) ipvsadm(name string, text string) {
 		switch {
 		case len(words) == 0 || strings.HasPrefix(words[0], "#"):
 		case words[0] == "-R" || words[0] == "--restore" || words[0] == "-L" || words[0] == "-l" || words[0] == "--list" || words[0] == "-S" || words[0] == "--save":
-			r.lose(at, "%.200s: it changes nothing, and nothing is made of it", line)
+			r.lose(at, "%.200s: it changes nothing and is ignored", line)
 		default:
 			r.otherPort(at, words)
 			c.line(at, words)

@@ -108,7 +108,7 @@ func (r *result) judgeReals(s *service, vips map[netip.Addr]bool) {
 		case why != "":
 			why = "shunt cannot send to it: " + why
 		case x.method != direct:
-			why = fmt.Sprintf("it is of %s: shunt does direct routing only", x.method)
+			why = fmt.Sprintf("its method is %s: shunt supports direct routing only", x.method)
 		case s.Mark == 0 && x.Port != s.Port:
 			why = fmt.Sprintf("port %d: direct routing cannot change the port, which is %d", x.Port, s.Port)
 		case x.Address.Is6() != s.Is6():

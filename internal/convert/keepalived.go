@@ -20,7 +20,7 @@ func (r *result) keepalived(tree []*node) {
 			continue
 		}
 		if groups[n.word(1)] != nil {
-			r.lose(n.place, "%s: there is a group of that name already, and keepalived uses the first", n)
+			r.lose(n.place, "%s: duplicate group name: keepalived uses the first group", n)
 			continue
 		}
 		groups[n.word(1)] = r.group(n)
@@ -41,7 +41,7 @@ func (r *result) keepalived(tree []*node) {
 
 // vrrpInstance tells on which interface VIPs are; all else is what shunt has not.
 func (r *result) vrrpInstance(n *node) {
-	r.lose(n.place, "vrrp_instance %s: shunt speaks no VRRP: let keepalived go on doing so, and start and stop shunt from its notify scripts (docs/running.md, \"Two directors\")",
+	r.lose(n.place, "vrrp_instance %s: shunt does not implement VRRP: keep keepalived for VRRP, and start and stop shunt from its notify scripts (docs/running.md, \"Two directors\")",
 		n.word(1))
 	iface := ""
 	for _, c := range n.children {

@@ -31,7 +31,7 @@ func (l *ldReader) addReals(v *virtual, x *ldReal, selector []string, proto stri
 			return
 		}
 		if first = first.Next(); n == maxReals {
-			l.r.lose(x.place, "real=%s->%s: the range has more than %d addresses: the others are left out", x.first, x.last, maxReals)
+			l.r.lose(x.place, "real=%s->%s: the range has more than %d addresses: the others are ignored", x.first, x.last, maxReals)
 			return
 		}
 	}

@@ -143,7 +143,7 @@ func (r *result) noteChecks(remedy string) {
 		if len(others) > 0 {
 			also = " (also line " + strings.Join(others, ", ") + ")"
 		}
-		r.lose(c.places[0], "%s%s: health checks are not converted, shunt checks by ARP alone: %s", c.kind, also, remedy)
+		r.lose(c.places[0], "%s%s: health checks are not converted, shunt checks by ARP only: %s", c.kind, also, remedy)
 	}
 	r.checks = nil
 }

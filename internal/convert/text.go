@@ -170,7 +170,7 @@ func (x *textReader) uncomment(s string) string {
 		b = append(b, c)
 	}
 	if quoted {
-		x.r.lose(x.at, "a quotation mark that is not closed")
+		x.r.lose(x.at, "an unclosed quotation mark")
 	}
 	if comment >= 0 {
 		b = b[:comment]
@@ -187,7 +187,7 @@ func (x *textReader) uncomment(s string) string {
 func (x *textReader) resolve(line string) (left string, open *definition) {
 	for round := 0; ; round++ {
 		if round == maxInLine {
-			x.r.lose(x.at, "the definitions in this line have no end: it is left out")
+			x.r.lose(x.at, "the definitions in this line do not end: the line is ignored")
 			return "", nil
 		}
 		if line, _ = x.condition(line); line == "" {

@@ -48,7 +48,7 @@ func (x *textReader) tree() []*node {
 		switch text {
 		case "{":
 			if last == nil {
-				x.r.lose(at, "a brace that belongs to nothing: what is in it is left out")
+				x.r.lose(at, "an unexpected brace: its block is ignored")
 				last = &node{place: at}
 			}
 			if len(stack) > maxDepth {

@@ -56,7 +56,7 @@ func (r *result) virtualServer(n *node, groups map[string]*group) {
 	default:
 		addr, port, ok := kaEndpoint(n.word(1), n.word(2))
 		if !ok {
-			r.lose(n.place, "%s: it is no address and port, names are not looked up: keepalived leaves it out", n)
+			r.lose(n.place, "%s: it is no address and port, names are not resolved: keepalived ignores it", n)
 			return
 		}
 		r.oddNumber(n.place, n.word(2))
@@ -256,7 +256,7 @@ func (v *virtualServer) setWeight(c *node) {
 func (v *virtualServer) realServer(n *node) {
 	addr, port, ok := kaEndpoint(n.word(1), n.word(2))
 	if !ok {
-		v.lose(n.place, "%s: %s: it is no address and port, names are not looked up: keepalived leaves it out", v.n, n)
+		v.lose(n.place, "%s: %s: it is no address and port, names are not resolved: keepalived ignores it", v.n, n)
 		return
 	}
 	v.oddNumber(n.place, n.word(2))
@@ -270,7 +270,7 @@ func (v *virtualServer) realServer(n *node) {
 			v.family = family(addr)
 		}
 		if v.family != family(addr) {
-			v.lose(n.place, "%s: %s: it is of another family: keepalived leaves it out", v.n, n)
+			v.lose(n.place, "%s: %s: it is of another family: keepalived ignores it", v.n, n)
 			return
 		}
 	}

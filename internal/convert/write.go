@@ -34,10 +34,10 @@ func (r *result) write(source, iface string) ([]byte, error) {
 	}
 	r.sortNotes()
 	if live == 0 {
-		return b.Bytes(), errors.New("nothing that shunt could serve was found")
+		return b.Bytes(), errors.New("the file has no service that shunt can serve")
 	}
 	if _, err := config.Parse("the result", b.Bytes()); err != nil {
-		return b.Bytes(), fmt.Errorf("the result has to be corrected by hand: %w", err)
+		return b.Bytes(), fmt.Errorf("the result must be corrected manually: %w", err)
 	}
 	return b.Bytes(), nil
 }
