@@ -65,7 +65,8 @@ func checkCmd() *cobra.Command {
 	return cmd
 }
 
-// showDiff tells what a reload with the file at path would change; path is "" for the running director's own.
+// showDiff shows what a reload with the file at path would change; "" is the running director's
+// own file.
 func showDiff(cmd *cobra.Command, socket, path string, asJSON bool) error {
 	running, err := api.NewClient(socket).Config(cmd.Context())
 	if err != nil {
@@ -92,7 +93,7 @@ func showDiff(cmd *cobra.Command, socket, path string, asJSON bool) error {
 	return nil
 }
 
-// checked is what check tells scripts.
+// checked is the JSON output of check.
 type checked struct {
 	File        string         `json:"file"`
 	Valid       bool           `json:"valid"`
@@ -102,7 +103,7 @@ type checked struct {
 	Errors      []config.Error `json:"errors"`
 }
 
-// configFlag adds -c, without which there is nothing to do.
+// configFlag adds -c, the configuration file.
 func configFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVarP(path, "config", "c", "/etc/shunt/shunt.yaml", "configuration file")
 }

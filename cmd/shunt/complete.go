@@ -30,7 +30,7 @@ func completeOne(values func(*cobra.Command) []string) cobra.CompletionFunc {
 	}
 }
 
-// socketOf is the director's socket as the command line has it so far.
+// socketOf returns the control socket of the command line being completed.
 func socketOf(cmd *cobra.Command) string {
 	if f := cmd.Flag("socket"); f != nil {
 		return f.Value.String()
@@ -42,8 +42,7 @@ func serviceAddresses(cmd *cobra.Command) []string { return complete.Services(so
 
 func realserverAddresses(cmd *cobra.Command) []string { return complete.Realservers(socketOf(cmd)) }
 
-// completeIpvsadm offers what the option before the word takes: cobra does not know those of
-// ipvsadm.
+// completeIpvsadm offers values for the preceding option. cobra does not know ipvsadm's options.
 func completeIpvsadm(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return complete.Ipvsadm(socketOf(cmd), args), cobra.ShellCompDirectiveNoFileComp
 }

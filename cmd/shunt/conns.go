@@ -69,7 +69,7 @@ func connsCmd() *cobra.Command {
 	return cmd
 }
 
-// chosen refuses to change all connections without being told to.
+// chosen rejects an empty selection without --all.
 func chosen(s *api.Selection, all bool) error {
 	if _, err := control.Matcher(s, "--"); err != nil {
 		return usageError{err}

@@ -12,7 +12,7 @@ import (
 	"shunt/internal/convert"
 )
 
-// withLosses is the exit status of a conversion that gave a configuration which lacks something.
+// withLosses is the exit status of a conversion with losses.
 const withLosses = 3
 
 func convertCmd() *cobra.Command {

@@ -85,7 +85,7 @@ func runLab(ctx context.Context, opt lab.Options) error {
 	return err
 }
 
-// labFlag adds the flag that names a laboratory.
+// labFlag adds --lab, the name of a lab.
 func labFlag(cmd *cobra.Command, name *string) {
 	cmd.Flags().StringVar(name, "lab", os.Getenv(lab.NameVariable), "name of the lab, if several are running: see shunt lab list")
 	completeFlag(cmd, "lab", func(*cobra.Command) []string { return standingLabs() })
@@ -149,7 +149,7 @@ func standingLabs() (out []string) {
 	return out
 }
 
-// labHosts lists the hosts of a laboratory for completion; of all without a name.
+// labHosts lists the hosts of a lab for completion; without a name, those of all labs.
 func labHosts(name string) (out []string) {
 	all, _ := lab.Standing()
 	for _, c := range all {

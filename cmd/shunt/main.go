@@ -1,5 +1,6 @@
-// Command shunt is an LVS/DR director in userspace: it owns a virtual IP address, and sends each frame for it on to a
-// realserver, unchanged except for the destination MAC. `shunt help` lists the other commands.
+// Command shunt is an LVS/DR director in userspace. It owns a virtual IP address and forwards each
+// frame for it to a realserver, unchanged except for the destination MAC. `shunt help` lists the
+// other commands.
 package main
 
 import (
@@ -26,7 +27,8 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// run carries out one command line and returns the exit status: 0, 1 when the command failed, 2 when it was wrong.
+// run executes one command line and returns the exit status: 0, 1 if the command failed, 2 if the
+// command line was wrong.
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

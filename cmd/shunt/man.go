@@ -12,7 +12,7 @@ import (
 	"shunt/internal/manpage"
 )
 
-// manCmd is for packages: it is not listed.
+// manCmd is hidden: the build of packages uses it.
 func manCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIRECTORY",

@@ -25,14 +25,15 @@ func realserverCmd() *cobra.Command {
 	return cmd
 }
 
-// realserverFlags are of apply and check.
+// realserverFlags adds the flags shared by apply and check.
 func realserverFlags(cmd *cobra.Command, opt *realserver.Options, vips, gateways *[]string) {
 	cmd.Flags().StringSliceVar(vips, "vip", nil, "VIP, IPv4 or IPv6; may be repeated")
 	cmd.Flags().StringSliceVar(gateways, "gateway", nil, "private gateway, one per address family; without it the default route is not checked")
 	cmd.Flags().StringSliceVar(&opt.Interfaces, "interface", nil, "interface that receives the director's frames; may be repeated (default: all interfaces that are up and have an address)")
 }
 
-// stateVariable names the file for those who do not want to say --state each time: the laboratory, whose hosts share one /run.
+// stateVariable is the environment variable that replaces --state. The lab sets it, because its
+// hosts share one /run.
 const stateVariable = "SHUNT_REALSERVER_STATE"
 
 func stateFlag(cmd *cobra.Command, opt *realserver.Options) {
@@ -173,7 +174,7 @@ func realserverUndoCmd() *cobra.Command {
 	return cmd
 }
 
-// silent turns an error whose reason has been written already into exit status 1.
+// silent turns an error that has been reported already into exit status 1.
 func silent(err, told error) error {
 	if errors.Is(err, told) {
 		return exitStatus(1)

@@ -108,7 +108,7 @@ type report interface {
 	WriteJSON(w io.Writer) error
 }
 
-// isTerminal reports whether a person is likely to look at w.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

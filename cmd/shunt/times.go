@@ -11,7 +11,7 @@ import (
 // longest bounds times, in seconds.
 const longest = 1e9
 
-// seconds is a flag's time. As in the configuration a plain number is seconds.
+// seconds is a time flag. As in the configuration, a plain number is in seconds.
 type seconds time.Duration
 
 func (s *seconds) Set(text string) error {

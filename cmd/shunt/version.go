@@ -25,8 +25,8 @@ func init() {
 	}
 }
 
-// builtFrom is the commit of which the binary was built as build metadata, such as
-// +0123456789ab.dirty; "" if it is not known.
+// builtFrom returns the commit of the build as build metadata, such as +0123456789ab.dirty; "" if
+// it is unknown.
 func builtFrom(info *debug.BuildInfo, ok bool) string {
 	if !ok {
 		return ""
