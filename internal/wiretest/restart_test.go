@@ -220,7 +220,7 @@ func TestRestartRefuses(t *testing.T) {
 			return os.WriteFile(filepath.Join(state, "names"), []byte(strings.Repeat("foreign ", 20_000)), 0o600)
 		}, ""},
 		{"the header is missing", func() error { return os.Truncate(filepath.Join(state, "names"), 10) }, ""},
-		{"for 1000000 flows, and is for 2000", nil, "flows: 2000"},
+		{"table changed from 1000000 to 2000", nil, "flows: 2000"},
 	} {
 		if c.do != nil {
 			w.must(c.do())
