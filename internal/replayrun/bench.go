@@ -13,10 +13,10 @@ import (
 	"shunt/internal/replaybench"
 )
 
-// BenchOptions say what to measure.
+// BenchOptions are the options of Bench.
 type BenchOptions struct {
 	Options
-	// Duration is for how long to measure, at least one round in any case.
+	// Duration is how long to measure; at least one round is measured.
 	Duration time.Duration
 	// Memory is the most bytes of frames to keep; a longer capture is refused.
 	Memory int
@@ -25,7 +25,8 @@ type BenchOptions struct {
 // DefaultBenchMemory holds some ten million short frames.
 const DefaultBenchMemory = 1 << 30
 
-// A BenchReport is how fast a capture goes through a configuration. Its JSON form is for scripts: names stay.
+// A BenchReport is the speed of a configuration with a capture. The names in its JSON form are
+// stable.
 type BenchReport struct {
 	Capture  Capture   `json:"capture"`
 	Rounds   int       `json:"rounds"` // measured: the whole capture each
@@ -39,16 +40,16 @@ type BenchReport struct {
 	Memory   int       `json:"table_bytes"`
 }
 
-// Spread is what several rounds gave.
+// Spread summarizes the results of several rounds.
 type Spread struct {
 	Median float64 `json:"median"`
 	Least  float64 `json:"least"`
 	Most   float64 `json:"most"`
 }
 
-// Bench reads a capture into memory, gives it to the datapath again and again, and measures the CPU time that this takes.
-// Each round comes after the one before in time as well, so that flows live on and end as they would in traffic that goes on
-// like this. Reading the file, and what a network would cost, are not in it.
+// Bench reads a capture into memory, passes it through the datapath repeatedly, and measures the
+// CPU time. The timestamps of each round follow those of the previous round, so flows continue and
+// expire as in continuous traffic. File reading and networking are excluded.
 func Bench(ctx context.Context, opt BenchOptions) (*BenchReport, error) {
 	r, err := bench(ctx, &opt)
 	if err != nil && ctx.Err() != nil {

@@ -16,16 +16,16 @@ import (
 // movedShown is how many moved flows a comparison lists unless it is to list all.
 const movedShown = 10
 
-// CompareOptions say what to compare. Output is not used: nothing is written.
+// CompareOptions are the options of Compare. Output is not used: no frames are written.
 type CompareOptions struct {
 	Options
 	// Second is the configuration that Config is compared with.
 	Second *config.Config
 }
 
-// Compare runs a capture through both configurations, side by side, and tells what the second would decide otherwise. If the capture can
-// only be read in part, there is a comparison of that part, and the error is a *replay.DamageError. With All every moved flow is
-// remembered and listed, instead of the first few.
+// Compare runs a capture through both configurations side by side and reports the different
+// decisions. If the capture can only be read in part, it returns the comparison of that part and a
+// *replay.DamageError. With All, every moved flow is kept and listed, not only the first ones.
 func Compare(ctx context.Context, opt CompareOptions) (*Comparison, error) {
 	c, err := compare(ctx, &opt)
 	if err != nil && ctx.Err() != nil {

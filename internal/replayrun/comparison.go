@@ -12,8 +12,8 @@ import (
 	"shunt/forwarder/replay"
 )
 
-// A Comparison tells what a second configuration would decide otherwise than the first. Its JSON form is for scripts:
-// names stay.
+// A Comparison is the difference between the decisions of two configurations. The names in its JSON
+// form are stable.
 type Comparison struct {
 	Capture   Capture             `json:"capture"`
 	First     Side                `json:"first"`
@@ -36,7 +36,7 @@ type Side struct {
 	Table       Table        `json:"table"`
 }
 
-// Changes counts flows, or templates, by what a change of the configuration does to them.
+// Changes counts flows, or templates, by the effect of a configuration change.
 type Changes struct {
 	All        uint64 `json:"all"`
 	Alike      uint64 `json:"alike"`
@@ -45,7 +45,7 @@ type Changes struct {
 	OnlySecond uint64 `json:"only_second"`
 }
 
-// ServiceComparison is what changes for the flows of a service.
+// ServiceComparison is the difference for the flows of one service.
 type ServiceComparison struct {
 	Name        string                 `json:"name"`
 	Flows       Changes                `json:"flows"`
@@ -60,8 +60,8 @@ const (
 	changeOnlySecond = "only_second"
 )
 
-// Change is a number of flows for which the two sides decide otherwise in the same way. First and Second are the address
-// of a realserver, or the verdict on the flow's first packet where there is none.
+// Change is a number of flows with the same difference between the two sides. First and Second are
+// the address of a realserver or, without one, the verdict on the flow's first packet.
 type Change struct {
 	Kind   string  `json:"kind"`
 	First  string  `json:"first"`
@@ -77,7 +77,7 @@ type RealserverComparison struct {
 	Second  *Destination `json:"second"`
 }
 
-// MovedFlow is a flow that another realserver gets.
+// MovedFlow is a flow that the second configuration sends to another realserver.
 type MovedFlow struct {
 	Time    string  `json:"time"`    // when the second of the two sides chose
 	Seconds float64 `json:"seconds"` // likewise, since the first packet of the capture
@@ -89,7 +89,8 @@ type MovedFlow struct {
 	Second  string  `json:"second"`
 }
 
-// VerdictPair counts packets by what became of them on both sides. All counts add up to the packets read.
+// VerdictPair counts packets by their verdicts on both sides. All counts add up to the packets
+// read.
 type VerdictPair struct {
 	First  string `json:"first"`
 	Second string `json:"second"`

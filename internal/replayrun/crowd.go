@@ -14,7 +14,7 @@ import (
 // crowdsShown is how many of the busiest destinations a report names.
 const crowdsShown = 5
 
-// Crowded is what many packets of a capture were for.
+// Crowded is a busy destination of a capture.
 type Crowded struct {
 	Address  netip.Addr `json:"address"`
 	Protocol string     `json:"protocol"`

@@ -6,8 +6,8 @@ import (
 	"shunt/internal/config"
 )
 
-// Explain tells what a director of this configuration would do with a packet of tuple t that begins a connection, when
-// nothing has happened yet and all realservers answer.
+// Explain returns the decision of a director with this configuration for a packet of tuple t that
+// starts a connection. The director has no state yet, and all realservers answer ARP.
 func Explain(cfg *config.Config, t frame.Tuple) (forwarder.Explanation, error) {
 	b, err := build(cfg, 0)
 	if err != nil {

@@ -28,7 +28,7 @@ type Report struct {
 	all bool // the text lists everything
 }
 
-// Capture is what was read.
+// Capture describes the capture that was read.
 type Capture struct {
 	File       string  `json:"file"`
 	Format     string  `json:"format"`
@@ -53,7 +53,7 @@ func (c *Capture) damage(err *replay.DamageError) {
 	}
 }
 
-// Sent is what came out.
+// Sent counts the sent frames.
 type Sent struct {
 	File    string `json:"file,omitempty"`
 	Frames  uint64 `json:"frames"`
@@ -63,7 +63,7 @@ type Sent struct {
 	Limited uint64 `json:"answers_limited"`
 }
 
-// Realserver is where frames were sent to.
+// Realserver is a realserver to which frames were sent.
 type Realserver struct {
 	Address netip.Addr `json:"address"`
 	MAC     string     `json:"mac"`
@@ -94,7 +94,7 @@ type Destination struct {
 	Bytes   uint64     `json:"bytes"`
 }
 
-// Verdict is what became of some packets. The counts of all add up to the packets read.
+// Verdict is the number of packets with a verdict. All counts add up to the packets read.
 type Verdict struct {
 	Name    string `json:"name"`
 	Count   uint64 `json:"count"`
@@ -125,7 +125,7 @@ type State struct {
 	Flows int    `json:"flows"`
 }
 
-// Speed is how fast it went, which is different each time.
+// Speed is the speed of a replay, which differs between runs.
 type Speed struct {
 	Seconds float64 `json:"seconds"`
 	Frames  float64 `json:"frames_per_second"`

@@ -13,7 +13,7 @@ import (
 	"shunt/internal/config"
 )
 
-// Options say what to replay.
+// Options are the options of a replay.
 type Options struct {
 	Config *config.Config
 	Input  string // path of a capture; "-" is Stdin
