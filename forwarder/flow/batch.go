@@ -78,7 +78,11 @@ func (t *Table) FindSecond(s *Search, from, to int) {
 			s.absent &^= 1 << i // it is none
 		} else {
 			if t.used >= t.capacity {
-				s.read += t.fetchBucket(t.first(h)) // for makeRoom
+				if b := t.first(h); t.next[b].number() > 0 { // for makeRoom
+					s.slots[i] = t.next[b].next(b)
+				} else {
+					s.read += t.fetchBucket(b)
+				}
 				continue
 			}
 			id := t.place(t.first(h), t.second(h)) // probably a new flow's

@@ -104,6 +104,9 @@ func (t *Table) SetTime(now int64) {
 		return
 	}
 	if tick := uint32(uint64(now-t.epoch) >> tickShift); int32(tick-t.now) > 0 {
+		if tick/victimTicks != t.now/victimTicks {
+			clear(t.next) // their ticks begin anew
+		}
 		t.now = tick
 		t.arena.head.Now = uint64(tick)
 	}

@@ -53,9 +53,16 @@ const enough = 6
 // fewPackets is up to how many packets a flow has few, as in the kernel's drop_entry.
 const fewPackets = 8
 
-// makeRoom frees a slot in one of two buckets, or returns None.
+// makeRoom frees a slot in one of two buckets, or returns None. Where victims of the first bucket
+// are remembered, the next of them makes room.
 func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
-	id := t.victim(b1, b2, evict)
+	id := None
+	if evict {
+		id = t.recall(b1)
+	}
+	if id == None {
+		id = t.victim(b1, b2, evict)
+	}
 	if id == None {
 		return None
 	}
@@ -66,7 +73,10 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 	}
 	t.owner.Expire(id, e, true)
 	t.count.Evicted++
-	t.Delete(id)
+	if b := uint64(id / bucketSlots); b != b1 {
+		t.next[b] = 0
+	}
+	t.remove(id)
 	return id
 }
 
@@ -74,43 +84,55 @@ func (t *Table) makeRoom(b1, b2 uint64, evict bool) ID {
 // the entry of the lowest rank, of the first bucket if that is over, a single datagram, or one of
 // enough unproven ones; else of both. A rank needs the entries, which Search has fetched for the
 // first bucket; it is known to nobody else, so that nothing has to be kept about it while frames
-// pass.
+// pass. Those that come next in the first bucket are remembered for recall.
 func (t *Table) victim(b1, b2 uint64, evict bool) ID {
-	rank, id, loose := t.first16(b1)
-	if rank >= unproven<<classShift && loose < enough {
-		if r, other, _ := t.first16(b2); r < rank {
-			rank, id = r, other
+	var all ranks
+	best, loose := t.rankAll(b1, &all)
+	if best.rank() < unproven<<classShift || loose >= enough {
+		if evict {
+			t.next[b1] = all.victims(best, loose, t.now)
 		}
+	} else if other, _ := t.rankAll(b2, &all); other.rank() < best.rank() {
+		best, b1 = other, b2
 	}
-	if rank == kept || !evict && rank>>classShift != over {
+	if best.rank() == kept || !evict && best.rank()>>classShift != over {
 		return None
 	}
-	return id
+	return best.id(b1)
 }
 
-// first16 is the entry of the lowest rank in a bucket, the first of equals, and its rank; that is
-// kept if none makes room. loose is how many are unproven, or single datagrams.
-func (t *Table) first16(b uint64) (rank uint32, id ID, loose int) {
+// A ranked is the rank of an entry, and in the lower 4 bits its slot in the bucket.
+type ranked uint64
+
+func (r ranked) rank() uint32   { return uint32(r >> 4) }
+func (r ranked) id(b uint64) ID { return ID(b*bucketSlots + uint64(r&(bucketSlots-1))) }
+
+// ranks are those of a bucket.
+type ranks [bucketSlots]ranked
+
+// rankAll ranks the entries of a bucket. The best makes room first; its rank is kept if none makes
+// room. loose is how many are unproven, or single datagrams.
+func (t *Table) rankAll(b uint64, all *ranks) (best ranked, loose int) {
 	bk := &t.all[b]
-	best := uint64(kept) << 4
+	best = ranked(kept) << 4
 	for i := range bk.entries {
-		if uint16(bk.line.tags[i/4]>>(i%4*16)) == 0 {
-			continue
-		}
-		e := &bk.entries[i]
-		var r uint32
-		if left := int32(e.deadline - t.now); left > 0 && e.Flags&Proven == 0 && e.kind < Template { // what a flood leaves
-			loose++
-			r = rankOf(unproven, t.silent(e, left))
-			if e.kind == UDP && e.Packets <= 1 {
-				r -= (unproven - single) << classShift
+		r := kept
+		if uint16(bk.line.tags[i/4]>>(i%4*16)) != 0 {
+			e := &bk.entries[i]
+			if left := int32(e.deadline - t.now); left > 0 && e.Flags&Proven == 0 && e.kind < Template { // what a flood leaves
+				loose++
+				r = rankOf(unproven, t.silent(e, left))
+				if e.kind == UDP && e.Packets <= 1 {
+					r -= (unproven - single) << classShift
+				}
+			} else {
+				r = t.rank(e)
 			}
-		} else {
-			r = t.rank(e)
 		}
-		best = min(best, uint64(r)<<4|uint64(i))
+		all[i] = ranked(r)<<4 | ranked(i)
+		best = min(best, all[i])
 	}
-	return uint32(best >> 4), ID(b*bucketSlots + best&15), loose
+	return best, loose
 }
 
 // silent is how long a flow has been silent that has so much time left.
@@ -174,10 +196,14 @@ func (e *Entry) open() bool {
 // it tells how long a flow has been silent. After a change that is a guess until the flow's next
 // packet.
 func (t *Table) SetTimeouts(to *Timeouts) {
+	before := t.spans
 	for k := TCP; k <= SCTP; k++ {
 		for s := range State(16) {
 			t.spans[k<<4|Kind(s)] = int32(to.Of(k, s))
 		}
+	}
+	if t.spans != before {
+		clear(t.next)
 	}
 }
 

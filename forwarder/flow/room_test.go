@@ -40,11 +40,12 @@ func modelClass(tab *Table, e *Entry, to *Timeouts) (class int, silent time.Dura
 	return -1, 0
 }
 
-// modelVictim is who makes room for a flow in these two buckets, or None.
-func modelVictim(tab *Table, b1, b2 uint64, evict bool) ID {
-	to := DefaultTimeouts()
+// modelVictim is who makes room for a flow in these two buckets, or None. Entries of classes below
+// from are left out, but count as unproven if nothing else is known of them; more entries were
+// unproven than are now.
+func modelVictim(tab *Table, to *Timeouts, b1, b2 uint64, evict bool, from, more int) ID {
 	victim, least, longest := None, 5, time.Duration(0)
-	loose := 0
+	loose := more
 	look := func(b uint64) {
 		for i := range uint64(bucketSlots) {
 			id := ID(b*bucketSlots + i)
@@ -52,10 +53,10 @@ func modelVictim(tab *Table, b1, b2 uint64, evict bool) ID {
 				continue
 			}
 			class, silent := modelClass(tab, tab.Entry(id), to)
-			if (class == 1 || class == 2) && !tab.Entry(id).kind.IsTemplate() && tab.Entry(id).Flags&Proven == 0 {
+			if (class == 1 || class == 2 || class == 0 && from > 0) && !tab.Entry(id).kind.IsTemplate() && tab.Entry(id).Flags&Proven == 0 {
 				loose++
 			}
-			if class >= 0 && (class < least || class == least && silent > longest) {
+			if class >= from && (class < least || class == least && silent > longest) {
 				victim, least, longest = id, class, silent
 			}
 		}
@@ -131,7 +132,7 @@ func TestRoomAgainstModel(t *testing.T) {
 			}
 			evict := pick(5) != 0
 			b1, b2, _ := tab.where(h)
-			want := modelVictim(tab, b1, b2, evict)
+			want := modelVictim(tab, to, b1, b2, evict, 0, 0)
 			class := -1
 			if want != None {
 				class, _ = modelClass(tab, tab.Entry(want), to)

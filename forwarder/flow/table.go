@@ -139,8 +139,9 @@ type Counters struct {
 type Table struct {
 	all   []bucket
 	ext   []frame.Addr
-	dues  []uint16 // of each bucket, no later than the earliest due time in it
-	mins  []uint16 // of each group of buckets, no later than the earliest of their dues
+	dues  []uint16  // of each bucket, no later than the earliest due time in it
+	mins  []uint16  // of each group of buckets, no later than the earliest of their dues
+	next  []victims // of each bucket, who makes room
 	swept swept
 	marks marks
 
@@ -199,6 +200,7 @@ func tableOf(a *arena, owner Owner) *Table {
 	t := &Table{
 		all: a.all, ext: a.ext, arena: a,
 		dues: make([]uint16, a.at.buckets), mins: make([]uint16, (a.at.buckets+groupBuckets-1)/groupBuckets),
+		next:  make([]victims, a.at.buckets),
 		seed0: spread(h.Seed0 + 1), seed1: spread(h.Seed1 + 2), buckets: h.Buckets,
 		capacity: int(h.Capacity), epoch: h.Epoch, owner: owner, count: &h.Count,
 	}
@@ -237,7 +239,9 @@ func (t *Table) Len() int { return t.used }
 func (t *Table) Capacity() int { return t.capacity }
 
 // MemorySize is the size of the table's memory in bytes, including the part that only IPv6 flows touch.
-func (t *Table) MemorySize() int { return len(t.arena.mem) + 2*(len(t.dues)+len(t.mins)) }
+func (t *Table) MemorySize() int {
+	return len(t.arena.mem) + 2*(len(t.dues)+len(t.mins)) + 4*len(t.next)
+}
 
 // Counters returns what the table counted.
 func (t *Table) Counters() Counters { return *t.count }
@@ -405,6 +409,9 @@ func (t *Table) PutAt(spot ID, k *Key, h Hash, timeout uint32, evict bool) ID {
 	if k.Kind.IsTemplate() {
 		e.Packets = timeout
 	}
+	if b := id / bucketSlots; k.Kind == UDP && t.next[b].class() == unproven {
+		t.next[b] = 0
+	}
 	t.setTag(id, tag)
 	t.used++
 	t.count.Created++
@@ -423,6 +430,12 @@ func (t *Table) Delete(id ID) {
 	if t.tag(id) == 0 {
 		return
 	}
+	t.next[id/bucketSlots] = 0
+	t.remove(id)
+}
+
+// remove is Delete of an entry that makes room: those that come next are not forgotten.
+func (t *Table) remove(id ID) {
 	if e := t.Entry(id); e.Control != 0 && !e.kind.IsTemplate() {
 		template := t.Entry(ID(e.Control - 1))
 		template.Control--
@@ -431,6 +444,9 @@ func (t *Table) Delete(id ID) {
 			until = e.deadline
 		}
 		prolong(template, until)
+		if template.Control == 0 {
+			t.next[(e.Control-1)/bucketSlots] = 0
+		}
 	}
 	t.Entry(id).kind = 0 // so that a hint from before does not find it
 	t.setTag(id, 0)
