@@ -88,7 +88,7 @@ var (
 	tableEntries  = desc("table_entries", "Connections and templates in the connection tables.")
 	tableCapacity = desc("table_capacity_entries", "Entries that the tables can hold.")
 	tableMemory   = desc("table_memory_bytes", "Memory of the tables.")
-	tableEvents   = desc("table_events_total", "Entries created, expired, evicted to make room, refused for lack of it; tables cut by another process.", "event")
+	tableEvents   = desc("table_events_total", "Entries created, expired, evicted to make room, refused for lack of it; tables truncated by another process.", "event")
 	tableProbe    = desc("table_probe_lines", "Mean number of cache lines read to find an entry, 1 to 2, of a sample of the tables; 0 if the sample was empty.")
 	tableFull     = desc("table_full_buckets_ratio", "Part of the buckets of a sample of the tables that are full.")
 
