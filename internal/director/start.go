@@ -115,7 +115,8 @@ func (d *Director) forward(ctx context.Context, plan forwarder.Plan) error {
 		plan = *planOf(d.engine.Services(), d.engine.Settings())
 	}
 	d.logPlan(plan)
-	d.wg.Go(func() { d.watch(ctx) })
+	losses := d.newLosses()
+	d.wg.Go(func() { d.watch(ctx, losses) })
 	d.wg.Go(func() { d.follow(ctx) })
 	if dir := d.cfg.ProcDir; dir != "" {
 		d.wg.Go(func() { d.procFiles(ctx, dir) })
@@ -146,8 +147,9 @@ func (d *Director) servePage() {
 // run gives up privileges and starts the workers.
 func (d *Director) run(ctx context.Context) {
 	d.giveUp()
+	cpus := d.cfg.Ring.CPUs // a reload replaces d.cfg
 	for i, r := range d.rings {
-		d.wg.Go(func() { d.work(ctx, i, r, d.cfg.Ring.CPUs) })
+		d.wg.Go(func() { d.work(ctx, i, r, cpus) })
 	}
 }
 

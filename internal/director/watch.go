@@ -12,15 +12,11 @@ import (
 const watchEvery = 10 * time.Second
 
 // watch has the engine do what is to be done every second, and warns of losses.
-func (d *Director) watch(ctx context.Context) {
+func (d *Director) watch(ctx context.Context, w *losses) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	w := &losses{log: d.log, stateDir: d.cfg.StateDir, dropped: make([]uint64, len(d.legs))}
-	for _, l := range d.legs {
-		w.legs = append(w.legs, l.name)
-	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,6 +55,15 @@ type losses struct {
 	spoilt  bool            // the connections end with the process, as was logged
 	dropped []uint64        // of the legs, and
 	last    forwarder.Stats // as they were last seen
+}
+
+// newLosses returns the losses that watch looks at. d.mu is held.
+func (d *Director) newLosses() *losses {
+	w := &losses{log: d.log, stateDir: d.cfg.StateDir, dropped: make([]uint64, len(d.legs))}
+	for _, l := range d.legs {
+		w.legs = append(w.legs, l.name)
+	}
+	return w
 }
 
 // state looks at whether the connections outlive the process; err says why not.

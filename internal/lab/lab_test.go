@@ -142,7 +142,7 @@ func TestProofFails(t *testing.T) {
 	var out buffer
 	s := &session{Options: Options{Topology: "one-arm", Fetches: 2, Out: &out}, net: n, pages: []Page{{From: "web1", Port: 1}, {From: "web1", Port: 2}}}
 	s.check(captured{})
-	for _, want := range []string{"[FAILED] the realservers took turns", "no frame was captured", "[FAILED] only the director answers for the VIP"} {
+	for _, want := range []string{"[FAILED] the realservers were used in turn", "no frame was captured", "[FAILED] only the director answers requests for the VIP"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the proof does not say %q:\n%s", want, out.String())
 		}
