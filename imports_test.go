@@ -13,8 +13,9 @@ import (
 	"testing"
 )
 
-// mayImport says which packages of this module each one may import; a name that ends in /... is all below it. Who is not
-// here is free: internal/director puts everything together, and what is under internal is nobody else's business.
+// mayImport says which packages of this module each one may import; a name that ends in /... is all
+// below it. Who is not here is free: internal/director puts everything together, and what is under
+// internal is nobody else's business.
 var mayImport = map[string][]string{
 	"scheduler":        {},
 	"forwarder/frame":  {},
@@ -39,7 +40,8 @@ func goList(t *testing.T, args ...string) []string {
 	return strings.Split(strings.TrimSpace(string(out)), "\n")
 }
 
-// TestImports: imports go one way. What a package imports through others follows, as each of these is looked at itself.
+// TestImports: imports go one way. What a package imports through others follows, as each of these
+// is looked at itself.
 func TestImports(t *testing.T) {
 	seen := map[string]bool{}
 	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
@@ -74,8 +76,8 @@ func matches(rule, name string) bool {
 	return rule == name
 }
 
-// TestFrameNeedsNothing: a frame is read by the standard library alone, and so are schedulers and the
-// client of the control socket, so that each may be used elsewhere.
+// TestFrameNeedsNothing: a frame is read by the standard library alone, and so are schedulers and
+// the client of the control socket, so that each may be used elsewhere.
 func TestFrameNeedsNothing(t *testing.T) {
 	for _, name := range []string{"shunt/forwarder/frame", "shunt/scheduler", "shunt/api"} {
 		for _, dep := range goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", name) {

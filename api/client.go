@@ -157,8 +157,8 @@ func (c *Client) Enable(ctx context.Context, s Servers) ([]WeightChange, error) 
 }
 
 // Reload makes the director read its configuration file again, and waits until it is in force. If
-// the file is refused, the error is an *Error with all faults of the file, and the old configuration
-// stays in force.
+// the file is refused, the error is an *Error with all faults of the file, and the old
+// configuration stays in force.
 func (c *Client) Reload(ctx context.Context) (Reload, error) {
 	return post[Reload](ctx, c, "/v1/reload", nil)
 }

@@ -8,8 +8,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Times of announcements. A new VIP is announced several times, since a frame may get lost (RFC 5227, 2.3 has two of
-// them two seconds apart).
+// Times of announcements. A new VIP is announced several times, since a frame may get lost (RFC
+// 5227, 2.3 has two of them two seconds apart).
 const (
 	announceFirst = 3
 	announceGap   = time.Second
@@ -21,7 +21,8 @@ type Announcer struct {
 	// Watch is the interval between requests for each address, which detect other hosts that answer
 	// for it. 0 sends requests only with the announcements.
 	Watch time.Duration
-	// Silent has it ask for the addresses, and announce none: where they are not to be, but watched.
+	// Silent has it ask for the addresses, and announce none: where they are not to be, but
+	// watched.
 	Silent bool
 
 	period time.Duration
@@ -37,8 +38,9 @@ type announced struct {
 	probe time.Time // question, if none comes with an announcement before; zero is never
 }
 
-// atMost bounds the questions at a time, so that many addresses are not asked for in one burst; the rest follows after
-// probeGap. Announcements are bounded likewise: ten thousand addresses are announced within half a second.
+// atMost bounds the questions at a time, so that many addresses are not asked for in one burst; the
+// rest follows after probeGap. Announcements are bounded likewise: ten thousand addresses are
+// announced within half a second.
 const (
 	atMost       = 64
 	probeGap     = 50 * time.Millisecond
@@ -119,8 +121,8 @@ func (a *Announcer) Due(mac frame.MAC, now time.Time) (out []Message, next time.
 			continue
 		case !v.next.IsZero() && !v.next.After(now):
 			told++
-			// The probe comes first: whoever else has the address on his host answers it, though he would not answer the
-			// announcement.
+			// The probe comes first: whoever else has the address on his host answers it, though he
+			// would not answer the announcement.
 			out = append(out, probe(mac, addr), announcement(mac, addr, false))
 			if addr.Is4() {
 				out = append(out, announcement(mac, addr, true))

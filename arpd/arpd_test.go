@@ -153,7 +153,8 @@ func TestAnnouncer(t *testing.T) {
 	}
 }
 
-// Between announcements the addresses are asked for, everywhere, and where they are not announced too; many not in one burst.
+// Between announcements the addresses are asked for, everywhere, and where they are not announced
+// too; many not in one burst.
 func TestAnnouncerWatches(t *testing.T) {
 	var vips []netip.Addr
 	for i := range 2*atMost + 1 {
@@ -220,8 +221,8 @@ func TestSilentResponder(t *testing.T) {
 	}
 }
 
-// When the interface is another one, all neighbours are asked for at once, those that failed like new ones; the MACs of the
-// others are believed until they fail.
+// When the interface is another one, all neighbours are asked for at once, those that failed like
+// new ones; the MACs of the others are believed until they fail.
 func TestResolverAgain(t *testing.T) {
 	r := NewResolver(time.Hour)
 	other, static := netip.MustParseAddr("10.10.0.12"), netip.MustParseAddr("10.10.0.13")
@@ -304,7 +305,8 @@ func TestResolverFindsAndKeeps(t *testing.T) {
 		t.Errorf("%+v: want resolved", n)
 	}
 	r.Changes()
-	// An announcement of another MAC moves nobody, but has everybody asked at once; the answer counts.
+	// An announcement of another MAC moves nobody, but has everybody asked at once; the answer
+	// counts.
 	now = now.Add(10 * time.Second)
 	moved := announcement(web1b, rip, false)
 	r.Handle(&moved, now)
@@ -404,7 +406,8 @@ func TestResolverTargets(t *testing.T) {
 	}
 }
 
-// TestResolverRemembers: who is removed and comes back soon, as one that fails its health checks does, is there at once.
+// TestResolverRemembers: who is removed and comes back soon, as one that fails its health checks
+// does, is there at once.
 func TestResolverRemembers(t *testing.T) {
 	for _, c := range []struct {
 		away time.Duration
@@ -430,8 +433,8 @@ func TestResolverRemembers(t *testing.T) {
 	}
 }
 
-// Who has no address of the family asks as nobody by IPv4, and by IPv6 as the link-local address of its MAC: what nobody asked is
-// answered to all, and such an answer is none to a question.
+// Who has no address of the family asks as nobody by IPv4, and by IPv6 as the link-local address of
+// its MAC: what nobody asked is answered to all, and such an answer is none to a question.
 func TestAsksWithoutAddress(t *testing.T) {
 	nobody := Self{MAC: frame.MAC{0x02, 0x11, 0x22, 0x33, 0x44, 0x55}}
 	for _, c := range []struct{ whom, as string }{{"192.0.2.1", "0.0.0.0"}, {"2001:db8::1", "fe80::11:22ff:fe33:4455"}} {
@@ -567,7 +570,8 @@ func TestFilter(t *testing.T) {
 	ip[13] = 0
 	frames["no echo"], frames["no tcp"], frames["no ip"] = echo, tcp, ip
 	for name, b := range frames {
-		// The machine that runs programs here knows no extensions: what they load is put in their place.
+		// The machine that runs programs here knows no extensions: what they load is put in their
+		// place.
 		for _, c := range []struct {
 			vlan, tag uint16
 			typ       uint32

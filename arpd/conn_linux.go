@@ -68,8 +68,8 @@ func listen(ifi *net.Interface, program []bpf.Instruction) (*packet.Conn, error)
 	if err != nil {
 		return nil, fmt.Errorf("ARP on %s: %w", ifi.Name, err)
 	}
-	// All protocols, as the taps of a single one lie behind the ingress hook, at which the director's own guard drops what
-	// is for a VIP: unicast solicitations too.
+	// All protocols, as the taps of a single one lie behind the ingress hook, at which the
+	// director's own guard drops what is for a VIP: unicast solicitations too.
 	c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: prog})
 	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("ARP on %s: %w: the capability CAP_NET_RAW is missing", ifi.Name, err)
@@ -80,16 +80,18 @@ func listen(ifi *net.Interface, program []bpf.Instruction) (*packet.Conn, error)
 	return c, nil
 }
 
-// What a filter lets in: an answer is an ARP reply or a neighbour advertisement that is for this host alone.
+// What a filter lets in: an answer is an ARP reply or a neighbour advertisement that is for this
+// host alone.
 const (
 	everything = iota
 	butAnswers
 	answersOnly
 )
 
-// filter lets in ARP and neighbour solicitations and advertisements that are for this host or a group, of one VLAN: the
-// kernel takes the tag out of the frame, but tells the filter (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TPID in
-// linux/filter.h). A tag of VLAN 0 has a priority, and is of no VLAN.
+// filter lets in ARP and neighbour solicitations and advertisements that are for this host or a
+// group, of one VLAN: the kernel takes the tag out of the frame, but tells the filter
+// (SKF_AD_VLAN_TAG_PRESENT, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TPID in linux/filter.h). A tag of VLAN 0
+// has a priority, and is of no VLAN.
 func filter(vlan, tpid uint16, which int) []bpf.Instruction {
 	accept, reject := bpf.RetConstant{Val: 0xffff}, bpf.RetConstant{Val: 0}
 	p := []bpf.Instruction{
@@ -136,8 +138,8 @@ func filter(vlan, tpid uint16, which int) []bpf.Instruction {
 	)
 }
 
-// Join has the solicitations for addr come here: the interface takes the frames of its group, and the kernel, where it has
-// IPv6 on the interface, tells switches and routers by MLD.
+// Join has the solicitations for addr come here: the interface takes the frames of its group, and
+// the kernel, where it has IPv6 on the interface, tells switches and routers by MLD.
 func (c *packetConn) Join(addr netip.Addr) error {
 	group, err := ndp.SolicitedNodeMulticast(addr)
 	if err != nil {

@@ -85,7 +85,8 @@ type Counters struct {
 	Dropped   uint64 // frames dropped in a flood because they were not read fast enough
 }
 
-// A Link runs Responder, Announcer and Resolver on one interface. All methods may be called from any goroutine.
+// A Link runs Responder, Announcer and Resolver on one interface. All methods may be called from
+// any goroutine.
 type Link struct {
 	cfg       LinkConfig
 	conn      Conn

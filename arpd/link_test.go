@@ -122,7 +122,8 @@ func TestLink(t *testing.T) {
 	})
 }
 
-// A flood is read at a bounded rate, less of it is looked at if it is of one MAC, and an answer is not kept up by it.
+// A flood is read at a bounded rate, less of it is looked at if it is of one MAC, and an answer is
+// not kept up by it.
 func TestReadingIsBounded(t *testing.T) {
 	for _, senders := range []int{1, 200} {
 		synctest.Test(t, func(t *testing.T) {
@@ -239,7 +240,8 @@ func TestLinkTellsDisputes(t *testing.T) {
 	})
 }
 
-// The Conn in a Slot can be exchanged while it is read: what was joined is joined again, and what the old one had is over.
+// The Conn in a Slot can be exchanged while it is read: what was joined is joined again, and what
+// the old one had is over.
 func TestSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSlot(nil)

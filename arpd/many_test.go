@@ -9,7 +9,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Many neighbours are asked for in portions, each of them once at first and in order, and one that moves is asked for before its time.
+// Many neighbours are asked for in portions, each of them once at first and in order, and one that
+// moves is asked for before its time.
 func TestManyNeighbours(t *testing.T) {
 	const many = 20000
 	now := time.Unix(1000, 0)
@@ -60,7 +61,8 @@ func TestManyNeighbours(t *testing.T) {
 	}
 }
 
-// Many VIPs are announced in portions: each of them three times, though the first would be due again before all had their turn.
+// Many VIPs are announced in portions: each of them three times, though the first would be due
+// again before all had their turn.
 func TestManyVIPs(t *testing.T) {
 	const many = 10_000
 	mac := frame.MAC{2, 0, 0, 0, 0, 1}
@@ -105,7 +107,8 @@ func TestManyVIPs(t *testing.T) {
 	}
 }
 
-// A change of some VIPs leaves the others as they are: they are neither forgotten nor announced again.
+// A change of some VIPs leaves the others as they are: they are neither forgotten nor announced
+// again.
 func TestChangeVIPs(t *testing.T) {
 	addr := netip.MustParseAddr
 	mac := frame.MAC{2, 0, 0, 0, 0, 1}

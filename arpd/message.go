@@ -17,8 +17,8 @@ import (
 // address it stands for the multicast group of that address.
 var Broadcast = frame.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// A Message is an ARP message for IPv4 over Ethernet, or a neighbour solicitation or advertisement of IPv6, and whom it
-// goes to or came from. It says who has which address:
+// A Message is an ARP message for IPv4 over Ethernet, or a neighbour solicitation or advertisement
+// of IPv6, and whom it goes to or came from. It says who has which address:
 //
 //	            Reply   Sender, SenderMAC                    Target
 //	request     false   who asks; unspecified in a probe     the address that is asked for
@@ -137,7 +137,8 @@ func unspecified(addr netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// linkLocal is the address that an interface of this MAC gives itself (RFC 4291, appendix A; RFC 2464, 4).
+// linkLocal is the address that an interface of this MAC gives itself (RFC 4291, appendix A; RFC
+// 2464, 4).
 func linkLocal(m frame.MAC) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
@@ -162,8 +163,9 @@ func probe(mac frame.MAC, addr netip.Addr) Message {
 	return Message{SenderMAC: mac, Sender: unspecified(addr), Target: addr, Source: mac, Destination: Broadcast}
 }
 
-// announcement tells all hosts that addr is at mac (RFC 5227, 2.3). With ARP, reply makes it the other kind of message, for
-// those who learn from replies only; of IPv6 there is one kind, the unsolicited advertisement (RFC 4861, 7.2.6).
+// announcement tells all hosts that addr is at mac (RFC 5227, 2.3). With ARP, reply makes it the
+// other kind of message, for those who learn from replies only; of IPv6 there is one kind, the
+// unsolicited advertisement (RFC 4861, 7.2.6).
 func announcement(mac frame.MAC, addr netip.Addr, reply bool) Message {
 	m := Message{Reply: reply || addr.Is6(), SenderMAC: mac, Sender: addr, Target: addr, Source: mac, Destination: Broadcast}
 	if reply && addr.Is4() {

@@ -14,14 +14,16 @@ import (
 const (
 	ipv6Header = 40
 	icmpv6     = 58
-	// hopLimit proves that a message comes from the link: no router has decremented it (RFC 4861, 7.1).
+	// hopLimit proves that a message comes from the link: no router has decremented it (RFC 4861,
+	// 7.1).
 	hopLimit = 255
 )
 
 // allNodes is the group of all hosts on the link.
 var allNodes = netip.MustParseAddr("ff02::1")
 
-// parseNDP reads a neighbour solicitation or advertisement, and checks what RFC 4861, 7.1 has checked.
+// parseNDP reads a neighbour solicitation or advertisement, and checks what RFC 4861, 7.1 has
+// checked.
 func (m *Message) parseNDP(b []byte) error {
 	if len(b) < ipv6Header || b[0]>>4 != 6 || b[6] != icmpv6 || b[7] != hopLimit {
 		return errMalformed
@@ -60,7 +62,8 @@ func (m *Message) parseNDP(b []byte) error {
 	default:
 		return errMalformed
 	}
-	// The library gives an address of four bytes for one that is mapped: nobody has such an address on a link.
+	// The library gives an address of four bytes for one that is mapped: nobody has such an address
+	// on a link.
 	if m.Sender.Unmap().Is4() || m.Target.Unmap().Is4() || m.Target.IsMulticast() || m.Sender.IsMulticast() {
 		return fmt.Errorf("%w: the address %s cannot be a host's", errMalformed, m.Target)
 	}
@@ -115,7 +118,8 @@ func (m *Message) ndp() (packet []byte, to netip.Addr, err error) {
 	return append(packet, body...), to, nil
 }
 
-// checksum is that of an ICMPv6 message with its pseudo-header (RFC 4443, 2.3); 0 if the message holds the right one.
+// checksum is that of an ICMPv6 message with its pseudo-header (RFC 4443, 2.3); 0 if the message
+// holds the right one.
 func checksum(src, dst netip.Addr, body []byte) uint16 {
 	sum := uint32(len(body)) + icmpv6
 	add := func(b []byte) {

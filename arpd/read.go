@@ -16,8 +16,9 @@ const (
 	answerBurst = 200
 )
 
-// What is read is bounded too, lest a flood use up a processor: the rest stays with the kernel, which drops it. Of one MAC less is
-// looked at, so that one host does not use up what is for all; what is not looked at costs a part only.
+// What is read is bounded too, lest a flood use up a processor: the rest stays with the kernel,
+// which drops it. Of one MAC less is looked at, so that one host does not use up what is for all;
+// what is not looked at costs a part only.
 const (
 	readRate   = 20_000 // a second
 	readBurst  = 4000

@@ -55,14 +55,15 @@ const (
 	longestGap   = 30 * time.Second
 )
 
-// A neighbour that seems to have another MAC is asked at the one that is known, checkTries times, checkGap apart. Only if it is silent
-// there, it has moved.
+// A neighbour that seems to have another MAC is asked at the one that is known, checkTries times,
+// checkGap apart. Only if it is silent there, it has moved.
 const (
 	checkTries = 2
 	checkGap   = 500 * time.Millisecond
 )
 
-// answerWindow is how long after a question an answer to it is waited for; what comes later nobody asked for.
+// answerWindow is how long after a question an answer to it is waited for; what comes later nobody
+// asked for.
 const answerWindow = 3 * time.Second
 
 // How long the MAC of a neighbour that was removed is remembered, and of how many.
@@ -110,8 +111,9 @@ type target struct {
 	place   int       // in the queue; -1 if it is not asked for
 }
 
-// queue is a heap of targets by the time of their next question: with tens of thousands of them nothing may look at all. Those
-// that are due at the same time are asked for in the order of their addresses.
+// queue is a heap of targets by the time of their next question: with tens of thousands of them
+// nothing may look at all. Those that are due at the same time are asked for in the order of their
+// addresses.
 type queue []*target
 
 func (q queue) Len() int { return len(q) }
@@ -139,7 +141,8 @@ func (q *queue) Pop() any {
 	return t
 }
 
-// Questions are asked in portions, so that the answers to many do not come all at once and get lost.
+// Questions are asked in portions, so that the answers to many do not come all at once and get
+// lost.
 const (
 	portion    = 100
 	portionGap = 5 * time.Millisecond
@@ -266,8 +269,8 @@ func (r *Resolver) believe(t *target, mac frame.MAC, now time.Time) {
 	r.schedule(t, now.Add(r.refresh))
 }
 
-// same has heard a neighbour at the MAC that is known. While that is checked only an answer counts, which shows that the other
-// one who answered is not the neighbour.
+// same has heard a neighbour at the MAC that is known. While that is checked only an answer counts,
+// which shows that the other one who answered is not the neighbour.
 func (r *Resolver) same(t *target, answer bool, now time.Time) {
 	other := t.claimed
 	if !other.IsZero() && !answer {
@@ -279,7 +282,8 @@ func (r *Resolver) same(t *target, answer bool, now time.Time) {
 	}
 }
 
-// dispute notes that somebody else answered for a neighbour too. It is asked again, at the MAC that is known.
+// dispute notes that somebody else answered for a neighbour too. It is asked again, at the MAC that
+// is known.
 func (r *Resolver) dispute(t *target, other frame.MAC, now time.Time) {
 	t.Disputes++
 	t.Disputed, t.Rival = now, other
@@ -290,7 +294,8 @@ func (r *Resolver) dispute(t *target, other frame.MAC, now time.Time) {
 	}
 }
 
-// provoke asks for a neighbour at once, as something that nobody asked for tells of another MAC; but not more than once a second.
+// provoke asks for a neighbour at once, as something that nobody asked for tells of another MAC;
+// but not more than once a second.
 func (r *Resolver) provoke(t *target, now time.Time) {
 	if now.Sub(t.told) < staleGap || !t.claimed.IsZero() {
 		return

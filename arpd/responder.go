@@ -19,8 +19,8 @@ type Responder struct {
 	defended map[netip.Addr]time.Time
 }
 
-// defendInterval is how often a conflict is answered by an announcement (RFC 5227, 2.4: DEFEND_INTERVAL). More often, two
-// who defend the same address would do nothing else.
+// defendInterval is how often a conflict is answered by an announcement (RFC 5227, 2.4:
+// DEFEND_INTERVAL). More often, two who defend the same address would do nothing else.
 const defendInterval = 10 * time.Second
 
 // NewResponder returns a Responder without addresses.
@@ -79,7 +79,8 @@ func (r *Responder) Handle(m *Message, mac frame.MAC, now time.Time) (answer Mes
 	if m.Reply || !r.owns(m.Target) {
 		return Message{}, false, false
 	}
-	// A probe of somebody who wants to take the VIP is answered like any other request: that keeps him from it.
+	// A probe of somebody who wants to take the VIP is answered like any other request: that keeps
+	// him from it.
 	answer = Message{
 		Reply: true, SenderMAC: mac, Sender: m.Target, TargetMAC: m.SenderMAC, Target: m.Sender, Source: mac, Destination: m.SenderMAC,
 	}

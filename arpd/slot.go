@@ -74,7 +74,8 @@ func (s *Slot) ReadAnswer(b []byte) (int, error) {
 	})
 }
 
-// read has fn read from the Conn that is in it, until one read something or failed while it was in it.
+// read has fn read from the Conn that is in it, until one read something or failed while it was in
+// it.
 func (s *Slot) read(fn func(Conn) (int, error)) (int, error) {
 	for {
 		s.mu.Lock()

@@ -115,7 +115,8 @@ func TestNobodyIsDiverted(t *testing.T) {
 	})
 }
 
-// A neighbour that has moved is followed: about a second after it announced that, or else after it was found silent.
+// A neighbour that has moved is followed: about a second after it announced that, or else after it
+// was found silent.
 func TestMovedNeighbour(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -139,7 +140,8 @@ func TestMovedNeighbour(t *testing.T) {
 	}
 }
 
-// A neighbour that seems to lose frames is asked at once, and is known to be gone some seconds later; one that answers stays.
+// A neighbour that seems to lose frames is asked at once, and is known to be gone some seconds
+// later; one that answers stays.
 func TestSuspect(t *testing.T) {
 	n := newNeighbourhood(rip, web1)
 	n.pass(5 * time.Second)

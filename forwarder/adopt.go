@@ -7,9 +7,10 @@ import (
 	"shunt/scheduler"
 )
 
-// A worker forwards nothing while it adopts a configuration. So it carries out small transactions in its arrays itself, which takes
-// microseconds; what a large one leaves is made beside it, where it only has to be put in place. What neither a frame nor a flow
-// can tell from before is done in steps, between which frames are forwarded.
+// A worker forwards nothing while it adopts a configuration. So it carries out small transactions
+// in its arrays itself, which takes microseconds; what a large one leaves is made beside it, where
+// it only has to be put in place. What neither a frame nor a flow can tell from before is done in
+// steps, between which frames are forwarded.
 const (
 	fewServices = 100 // of which more make a transaction large
 	fewDests    = 1000
@@ -17,8 +18,9 @@ const (
 	zeroStep    = 4000 // counters at a time
 )
 
-// prepare makes the configuration that a worker will have with the edits of s, beside the worker, which goes on with what it has;
-// or nothing if the edits are few and find room in the worker's arrays. Nobody else but adopt changes what the worker has.
+// prepare makes the configuration that a worker will have with the edits of s, beside the worker,
+// which goes on with what it has; or nothing if the edits are few and find room in the worker's
+// arrays. Nobody else but adopt changes what the worker has.
 func (w *Worker) prepare(s *snapshot) *snapshot {
 	old, e := w.snap, s.edits
 	w.counters.reserve(e.numServices, e.numDests)
@@ -53,7 +55,8 @@ func roomy[T any](list []T, n int) []T {
 	return out
 }
 
-// zeroUnused has the counters of new destinations start at zero that nobody counts with yet. They are touched by that.
+// zeroUnused has the counters of new destinations start at zero that nobody counts with yet. They
+// are touched by that.
 func (w *Worker) zeroUnused(e *edits) {
 	for ids := range slices.Chunk(e.fresh, zeroStep) {
 		w.Do(func() {
@@ -67,7 +70,8 @@ func (w *Worker) zeroUnused(e *edits) {
 	}
 }
 
-// adopt makes s the worker's configuration, which is ready if prepare made something. It runs between two batches.
+// adopt makes s the worker's configuration, which is ready if prepare made something. It runs
+// between two batches.
 func (w *Worker) adopt(s, ready *snapshot) {
 	old, e := w.snap, s.edits
 	if w.snap = ready; ready == nil {
@@ -107,8 +111,9 @@ func (w *Worker) carryOut(old, s *snapshot) *snapshot {
 	return &own
 }
 
-// settle does after the adoption of s what takes its time. Until its turn comes, a scheduler takes over when it is asked for the
-// first time, and a flow of a destination that is gone ends with its next packet.
+// settle does after the adoption of s what takes its time. Until its turn comes, a scheduler takes
+// over when it is asked for the first time, and a flow of a destination that is gone ends with its
+// next packet.
 func (w *Worker) settle(s, ready *snapshot) {
 	if ready != nil {
 		for part := range slices.Chunk(s.edits.services, takeStep) {
@@ -126,7 +131,8 @@ func (w *Worker) settle(s, ready *snapshot) {
 	}
 }
 
-// scheduler is the worker's instance of the scheduler of a service, which has taken over from the one before it.
+// scheduler is the worker's instance of the scheduler of a service, which has taken over from the
+// one before it.
 func (w *Worker) scheduler(s *service) scheduler.Scheduler {
 	now := s.sched[w.index]
 	if s.before != nil {
@@ -141,7 +147,8 @@ func contains(sorted []uint16, id uint16) bool {
 	return found
 }
 
-// hasGone reports whether one of these destinations, which were removed or had their time to drain, still has flows.
+// hasGone reports whether one of these destinations, which were removed or had their time to drain,
+// still has flows.
 func (w *Worker) hasGone(gone []uint32) bool {
 	for _, id := range gone {
 		if active, inactive := w.snap.dests[id].load.Conns(); active+inactive > 0 {
@@ -151,8 +158,8 @@ func (w *Worker) hasGone(gone []uint32) bool {
 	return false
 }
 
-// expireGone ends the flows of removed destinations, as expire_nodest_conn=1 has the kernel do right after ipvsadm -d
-// (ip_vs_expire_nodest_conn_flush, ip_vs_conn.c).
+// expireGone ends the flows of removed destinations, as expire_nodest_conn=1 has the kernel do
+// right after ipvsadm -d (ip_vs_expire_nodest_conn_flush, ip_vs_conn.c).
 func (w *Worker) expireGone() {
 	t := w.table
 	for start, slots := 0, t.Slots(); start < slots; start += listStep {

@@ -15,8 +15,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// TestBeside runs two engines side by side, of which one carries out every transaction beside its worker, as the other does
-// only with large ones. Nothing may ever tell them apart.
+// TestBeside runs two engines side by side, of which one carries out every transaction beside its
+// worker, as the other does only with large ones. Nothing may ever tell them apart.
 func TestBeside(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := newRig(t), newRig(t)
@@ -74,7 +74,8 @@ func TestBeside(t *testing.T) {
 	})
 }
 
-// A scheduler goes on where the one before it was, though it takes over only when it is asked, or after the transaction.
+// A scheduler goes on where the one before it was, though it takes over only when it is asked, or
+// after the transaction.
 func TestBesideSchedulers(t *testing.T) {
 	for _, name := range []string{"rr", "wrr", "lblc", "lblcr", "twos", "wlc"} {
 		var goes [2]string
@@ -145,8 +146,9 @@ func (f *torrent) Send(b []frame.Frame) forwarder.Lost {
 // adopted is the number of services of a transaction that is carried out beside the workers.
 const adopted = 200
 
-// A worker that forwards sees a large transaction as a whole: while all services get other realservers again and again, each batch of
-// new flows goes to those of before or to those of after, and every flow goes somewhere.
+// A worker that forwards sees a large transaction as a whole: while all services get other
+// realservers again and again, each batch of new flows goes to those of before or to those of
+// after, and every flow goes somewhere.
 func TestAdoptAsOne(t *testing.T) {
 	var plans [2]forwarder.Plan
 	f := &torrent{of: map[frame.MAC]int{}}

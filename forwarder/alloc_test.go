@@ -11,7 +11,8 @@ import (
 	"shunt/scheduler"
 )
 
-// A reel gives the same batch again and again as it came, though Process overwrites MACs and turns pings into replies.
+// A reel gives the same batch again and again as it came, though Process overwrites MACs and turns
+// pings into replies.
 type reel struct {
 	batch []frame.Frame
 	work  []frame.Frame // what is given
@@ -45,7 +46,8 @@ func (r *reel) renumber(i int, n uint32) {
 	binary.BigEndian.PutUint16(b[24:], checksum(b[14:34], 0))
 }
 
-// noAllocs fails if processing the reel allocates. prepare is called before each batch, with a number that grows.
+// noAllocs fails if processing the reel allocates. prepare is called before each batch, with a
+// number that grows.
 func noAllocs(t *testing.T, r *rig, frames *reel, want forwarder.Verdict, prepare func(n uint32)) {
 	t.Helper()
 	before := r.Stats().Verdicts[want]
@@ -106,8 +108,8 @@ func newFlows(vport uint16) (*reel, func(n uint32)) {
 	}
 }
 
-// TestNewFlowsAllocateNothing by whichever scheduler. lblcr allocates when it sees a VIP for the first time or a VIP's set
-// of realservers grows, so it is warmed up until all are in it.
+// TestNewFlowsAllocateNothing by whichever scheduler. lblcr allocates when it sees a VIP for the
+// first time or a VIP's set of realservers grows, so it is warmed up until all are in it.
 func TestNewFlowsAllocateNothing(t *testing.T) {
 	for _, name := range scheduler.Names() {
 		t.Run(name, func(t *testing.T) {

@@ -6,8 +6,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// The director answers for the VIP what a host would answer: nobody else will, since neither the VIP is on its kernel
-// nor does a realserver see what is not forwarded. All answers together are bounded in rate, as the kernel's are.
+// The director answers for the VIP what a host would answer: nobody else will, since neither the
+// VIP is on its kernel nor does a realserver see what is not forwarded. All answers together are
+// bounded in rate, as the kernel's are.
 
 const (
 	answerRate  = 1000 // answers a second (net.ipv4.icmp_msgs_per_sec)
@@ -56,8 +57,8 @@ func (a *answers) take() []byte {
 	return a.buf[a.used-1][:]
 }
 
-// reply begins an answer to frame f: the Ethernet header back to where the frame came from, tags included. It returns
-// the buffer and where the IP header goes, or nil.
+// reply begins an answer to frame f: the Ethernet header back to where the frame came from, tags
+// included. It returns the buffer and where the IP header goes, or nil.
 func (w *Worker) reply(s *snapshot, f *frame.Frame, p *frame.Packet) ([]byte, int) {
 	if s.settings.Silent || f.Src().IsGroup() || f.Dst().IsGroup() {
 		return nil, 0
@@ -79,8 +80,8 @@ func (w *Worker) post(f *frame.Frame, b []byte, n int) {
 	w.add(frame.Frame{Buf: b[:n], Time: f.Time, Wire: int32(n), In: f.In, Out: f.In, TPID: f.TPID, TCI: f.TCI})
 }
 
-// refuse answers a packet that is not scheduled as a host without a listener would: a RST to a TCP segment, port
-// unreachable to a datagram (RFC 9293, 3.5.2; RFC 1122, 4.1.3.1).
+// refuse answers a packet that is not scheduled as a host without a listener would: a RST to a TCP
+// segment, port unreachable to a datagram (RFC 9293, 3.5.2; RFC 1122, 4.1.3.1).
 func (w *Worker) refuse(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	switch p.Proto {
 	case frame.TCP:
@@ -131,8 +132,9 @@ func (w *Worker) sendReset(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	w.post(f, b, l4+20)
 }
 
-// unreachable answers a packet with "port unreachable" from the VIP, as IPVS does when no realserver can take a flow
-// (ip_vs_leave, ip_vs_core.c, which does not look at the transport checksum).
+// unreachable answers a packet with "port unreachable" from the VIP, as IPVS does when no
+// realserver can take a flow (ip_vs_leave, ip_vs_core.c, which does not look at the transport
+// checksum).
 func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	typ, code := uint8(3), uint8(3)
 	if p.V6 {
@@ -141,8 +143,9 @@ func (w *Worker) unreachable(s *snapshot, f *frame.Frame, p *frame.Packet) {
 	w.complain(s, f, p, typ, code, 0)
 }
 
-// complain answers a packet with an ICMP error from the VIP that quotes it; word is what stands behind the checksum. Nobody
-// complains about an ICMP error, nor about a fragment that is not the first (RFC 1122, 3.2.2).
+// complain answers a packet with an ICMP error from the VIP that quotes it; word is what stands
+// behind the checksum. Nobody complains about an ICMP error, nor about a fragment that is not the
+// first (RFC 1122, 3.2.2).
 func (w *Worker) complain(s *snapshot, f *frame.Frame, p *frame.Packet, typ, code uint8, word uint32) {
 	if p.Fragment && p.FragOff != 0 || p.Proto == frame.ICMP || p.Proto == frame.ICMPv6 {
 		return
@@ -226,8 +229,9 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 	was, is := uint32(p.ICMPType)<<8, uint32(b[p.L4])<<8
 	c := ^frame.Fold(uint64(old) + uint64(^was&0xffff) + uint64(is))
 	if c == 0 && !p.V6 {
-		// The other words add up to 0xffff or, in a message of zeros, to 0. A checksum of 0 is right for the first only,
-		// 0xffff for both. ICMPv6 sums the addresses too, which are never all zero.
+		// The other words add up to 0xffff or, in a message of zeros, to 0. A checksum of 0 is
+		// right for the first only, 0xffff for both. ICMPv6 sums the addresses too, which are never
+		// all zero.
 		c = 0xffff
 	}
 	binary.BigEndian.PutUint16(b[p.L4+2:], c)
@@ -236,7 +240,8 @@ func (w *Worker) echo(s *snapshot, f *frame.Frame, p *frame.Packet) Verdict {
 	return Echoed
 }
 
-// ipHeader writes the IP header of an answer to p at b[at:], with a payload of n bytes, and returns where that begins.
+// ipHeader writes the IP header of an answer to p at b[at:], with a payload of n bytes, and returns
+// where that begins.
 func ipHeader(b []byte, at int, p *frame.Packet, proto uint8, n int) int {
 	if p.V6 {
 		h := b[at : at+40]
@@ -268,8 +273,9 @@ const (
 	dataValid     = 2 // the device has verified it
 )
 
-// intact reports whether the transport checksum of a whole packet is right, so that the director may answer it as a
-// host would. Packets that go on are not looked at: that is the realserver's to do, as in the kernel's direct routing.
+// intact reports whether the transport checksum of a whole packet is right, so that the director
+// may answer it as a host would. Packets that go on are not looked at: that is the realserver's to
+// do, as in the kernel's direct routing.
 func intact(f *frame.Frame, p *frame.Packet) bool {
 	if p.Fragment {
 		return false // the sum is that of the datagram

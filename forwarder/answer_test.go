@@ -14,8 +14,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// decode reads a frame with code that is not ours, and fails unless all lengths and checksums are what that code would
-// have written. It returns the network layer and the one above.
+// decode reads a frame with code that is not ours, and fails unless all lengths and checksums are
+// what that code would have written. It returns the network layer and the one above.
 func decode(t failer, b []byte) (network gopacket.NetworkLayer, above gopacket.Layer) {
 	t.Helper()
 	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
@@ -56,7 +56,8 @@ func decode(t failer, b []byte) (network gopacket.NetworkLayer, above gopacket.L
 	return network, above
 }
 
-// answer gives a frame and returns the one answer to it, checked for what all answers have in common.
+// answer gives a frame and returns the one answer to it, checked for what all answers have in
+// common.
 func answer(r *rig, f frame.Frame) (gopacket.NetworkLayer, gopacket.Layer) {
 	r.Helper()
 	out := r.give(f)
@@ -88,8 +89,8 @@ func TestBuilders(t *testing.T) {
 	decode(t, talk4(0, 0).icmp(8, 0, 0, 1, 0, 1).Buf)
 }
 
-// TestReset: a segment for which there is no service is refused as a host refuses it (RFC 9293, 3.5.2): with a sequence
-// number that the client believes.
+// TestReset: a segment for which there is no service is refused as a host refuses it (RFC 9293,
+// 3.5.2): with a sequence number that the client believes.
 func TestReset(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -125,7 +126,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestRefusals: who is refused, and how. Nothing answers a RST, an ICMP error or what was sent to a group of hosts.
+// TestRefusals: who is refused, and how. Nothing answers a RST, an ICMP error or what was sent to a
+// group of hosts.
 func TestRefusals(t *testing.T) {
 	group := []byte{1, 0, 0x5e, 0, 0, 1}
 	for _, c := range []struct {
@@ -171,8 +173,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestUnreachable: "port unreachable" quotes the packet, as much of it as the family's rules allow, so that the client
-// can tell which of its sockets it is about.
+// TestUnreachable: "port unreachable" quotes the packet, as much of it as the family's rules allow,
+// so that the client can tell which of its sockets it is about.
 func TestUnreachable(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -200,7 +202,8 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestUnreachableIgnoresPadding: what fills an Ethernet frame up is not the packet's and is not quoted.
+// TestUnreachableIgnoresPadding: what fills an Ethernet frame up is not the packet's and is not
+// quoted.
 func TestUnreachableIgnoresPadding(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -237,8 +240,8 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// TestEchoOfNothing: a message of zeros is the one case in which the checksum of the reply is not what it would be in
-// whole numbers. Its receiver adds all words up and wants to see 0xffff.
+// TestEchoOfNothing: a message of zeros is the one case in which the checksum of the reply is not
+// what it would be in whole numbers. Its receiver adds all words up and wants to see 0xffff.
 func TestEchoOfNothing(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -273,8 +276,8 @@ func TestManyPings(t *testing.T) {
 	}
 }
 
-// TestAnswerRate: all answers together are bounded, 1000 a second and 250 at once, and those that are not given are
-// counted.
+// TestAnswerRate: all answers together are bounded, 1000 a second and 250 at once, and those that
+// are not given are counted.
 func TestAnswerRate(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -328,8 +331,8 @@ func TestAnswersInAFlood(t *testing.T) {
 	}
 }
 
-// TestAnswersOfOneBatch: one batch may ask for more answers than there is room; the others are limited, and no two
-// answers share their bytes.
+// TestAnswersOfOneBatch: one batch may ask for more answers than there is room; the others are
+// limited, and no two answers share their bytes.
 func TestAnswersOfOneBatch(t *testing.T) {
 	r := start(t)
 	someServices(r)

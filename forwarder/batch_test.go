@@ -8,8 +8,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// TestEndedWithinBatch: where a flow is, is looked up for a whole batch ahead. When the first of its frames ends it, those
-// behind must not find what is left of it, or it would be counted out twice.
+// TestEndedWithinBatch: where a flow is, is looked up for a whole batch ahead. When the first of
+// its frames ends it, those behind must not find what is left of it, or it would be counted out
+// twice.
 func TestEndedWithinBatch(t *testing.T) {
 	two := func(r *rig) {
 		f := talk4(40000, 80).tcp(frame.ACK)

@@ -6,9 +6,10 @@ import (
 	"shunt/scheduler"
 )
 
-// begin decides about the plain frame in place i, whose verdict is v so far, where usual did not. One with which a flow begins,
-// of a service without anything special, takes a short way: what has been read of it is enough, and once it has its entry it is
-// sent on as one of a known flow is. So this decides nothing that newFlow and schedule would decide otherwise.
+// begin decides about the plain frame in place i, whose verdict is v so far, where usual did not.
+// One with which a flow begins, of a service without anything special, takes a short way: what has
+// been read of it is enough, and once it has its entry it is sent on as one of a known flow is. So
+// this decides nothing that newFlow and schedule would decide otherwise.
 func (w *Worker) begin(s *snapshot, i int, f *frame.Frame, now int64, v Verdict) Verdict {
 	k, q := &w.keys[i], &w.plain[i].frame
 	spot, absent := w.table.Absent(&w.search, i)
@@ -43,7 +44,8 @@ func (w *Worker) begin(s *snapshot, i int, f *frame.Frame, now int64, v Verdict)
 	return Forwarded
 }
 
-// takes reports whether the service takes a new flow that begins with this frame, and nothing about it is special.
+// takes reports whether the service takes a new flow that begins with this frame, and nothing about
+// it is special.
 func (svc *service) takes(q *frame.Plain) bool {
 	if q.Proto == frame.TCP && (q.TCPFlags&(frame.SYN|frame.RST) != frame.SYN || q.SrcPort == 20) {
 		return false

@@ -14,8 +14,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// roundabout is a plain frame of IPv4 made into one of the same length that is not plain: four bytes of its payload become an
-// option that means nothing.
+// roundabout is a plain frame of IPv4 made into one of the same length that is not plain: four
+// bytes of its payload become an option that means nothing.
 func roundabout(f frame.Frame) frame.Frame {
 	f = clone(f)
 	h := f.Buf[14:]
@@ -42,7 +42,8 @@ func (r *rig) ledger() (lines []string) {
 	return lines
 }
 
-// TestShortWays: what takes the short ways ends as what is kept from them, whatever the service is and however full the table.
+// TestShortWays: what takes the short ways ends as what is kept from them, whatever the service is
+// and however full the table.
 func TestShortWays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sched := rapid.SampledFrom([]string{"rr", "wrr", "wlc", "sh"}).Draw(t, "scheduler")

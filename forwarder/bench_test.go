@@ -12,11 +12,12 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// benchFlows is the capacity of the table in all benchmarks: 82 of 100 slots are in use when it is full.
+// benchFlows is the capacity of the table in all benchmarks: 82 of 100 slots are in use when it is
+// full.
 const benchFlows = 1_000_000
 
-// A benchRig is an engine with two legs and 16 realservers, and frames that lie one behind the other as in a ring. Its table
-// is in the directory SHUNT_BENCH_STATE if that is set.
+// A benchRig is an engine with two legs and 16 realservers, and frames that lie one behind the
+// other as in a ring. Its table is in the directory SHUNT_BENCH_STATE if that is set.
 type benchRig struct {
 	*rig
 	frames []frame.Frame
@@ -78,7 +79,8 @@ func (r *benchRig) establish(b *testing.B, n uint32) {
 	}
 }
 
-// lend returns the next batch as it arrives, to the director's MAC. Otherwise the frames stay as they were prepared.
+// lend returns the next batch as it arrives, to the director's MAC. Otherwise the frames stay as
+// they were prepared.
 func (r *benchRig) lend() []frame.Frame {
 	n := copy(r.batch[:], r.frames[r.next:])
 	for i := range r.batch[:n] {
@@ -116,7 +118,8 @@ func (r *benchRig) run(b *testing.B, step time.Duration) {
 	}
 }
 
-// runNew measures Process with frames that each begin a flow, once the table has as many flows as it will.
+// runNew measures Process with frames that each begin a flow, once the table has as many flows as
+// it will.
 func (r *benchRig) runNew(b *testing.B, step time.Duration) {
 	r.anew = true
 	for range 2 * benchFlows / forwarder.BatchSize {
@@ -135,8 +138,9 @@ func inOrder(n int) []uint32 {
 	return clients
 }
 
-// BenchmarkProcess measures the whole path of a frame: frames of known flows, in the order in which the flows began or
-// any other, and frames that each begin a flow. One operation is a batch; ns/frame is what counts.
+// BenchmarkProcess measures the whole path of a frame: frames of known flows, in the order in which
+// the flows began or any other, and frames that each begin a flow. One operation is a batch;
+// ns/frame is what counts.
 func BenchmarkProcess(b *testing.B) {
 	const pace = 64 * 100 * time.Nanosecond // ten million frames a second
 	for _, c := range []struct {
@@ -171,8 +175,8 @@ func BenchmarkProcess(b *testing.B) {
 	})
 }
 
-// BenchmarkUpdate measures a transaction that changes the weight of one realserver among services of ten each, up to its
-// adoption by the worker.
+// BenchmarkUpdate measures a transaction that changes the weight of one realserver among services
+// of ten each, up to its adoption by the worker.
 func BenchmarkUpdate(b *testing.B) {
 	for _, services := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) {

@@ -7,8 +7,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Who forges a realserver's ARP with the MAC of the clients' router does not cut the clients off: what comes from a client's MAC is
-// not taken for a loop. A MAC of which nothing came is.
+// Who forges a realserver's ARP with the MAC of the clients' router does not cut the clients off:
+// what comes from a client's MAC is not taken for a loop. A MAC of which nothing came is.
 func TestClientsMACIsNoLoop(t *testing.T) {
 	for _, c := range []struct {
 		vip  string

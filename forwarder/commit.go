@@ -10,8 +10,9 @@ import (
 	"shunt/scheduler"
 )
 
-// commit makes the next snapshot and has all workers adopt it. It makes anew what was touched since the last one, so that an
-// edit costs the same whether there are ten realservers or a hundred thousand.
+// commit makes the next snapshot and has all workers adopt it. It makes anew what was touched since
+// the last one, so that an edit costs the same whether there are ten realservers or a hundred
+// thousand.
 func (c *Control) commit() error {
 	slices.Sort(c.touchedServices)
 	c.touchedServices = slices.Compact(c.touchedServices)
@@ -42,7 +43,8 @@ func (c *Control) commit() error {
 		c.fillService(&e.service, svc)
 		if svc != nil && svc.dirty {
 			svc.dirty, svc.changes = false, nil
-			// The instances of a new service have nothing to take over. That it takes a while does not matter here.
+			// The instances of a new service have nothing to take over. That it takes a while does
+			// not matter here.
 			if contains(c.anew, id) {
 				for _, instance := range svc.sched {
 					instance.Take(nil)
@@ -132,7 +134,8 @@ func (c *Control) fillService(out *service, svc *serviceState) {
 	}
 }
 
-// available reports whether it is a realserver of its service, and not one whose time to drain is over.
+// available reports whether it is a realserver of its service, and not one whose time to drain is
+// over.
 func (d *destState) available() bool { return d.removed.IsZero() && !d.drained }
 
 // fillDest writes what the datapath needs of a destination, or of none.

@@ -9,9 +9,11 @@ import (
 	"shunt/scheduler"
 )
 
-// This file decides about flows as the kernel's ip_vs_in_hook and ip_vs_schedule do (net/netfilter/ipvs/ip_vs_core.c).
+// This file decides about flows as the kernel's ip_vs_in_hook and ip_vs_schedule do
+// (net/netfilter/ipvs/ip_vs_core.c).
 
-// opensConnection reports whether the packet is one with which a client begins a connection (is_new_conn).
+// opensConnection reports whether the packet is one with which a client begins a connection
+// (is_new_conn).
 func opensConnection(p *frame.Packet) bool {
 	switch p.Proto {
 	case frame.TCP:
@@ -22,7 +24,8 @@ func opensConnection(p *frame.Packet) bool {
 	return false
 }
 
-// schedulable reports whether a packet of an unknown flow may make a new one (tcp_conn_schedule, sctp_conn_schedule).
+// schedulable reports whether a packet of an unknown flow may make a new one (tcp_conn_schedule,
+// sctp_conn_schedule).
 func schedulable(s *snapshot, p *frame.Packet) bool {
 	switch p.Proto {
 	case frame.TCP:
@@ -108,7 +111,8 @@ func (w *Worker) reschedule(s *snapshot, i int, f *frame.Frame, now int64, id fl
 	return w.schedule(s, sid, i, f, now, id, p)
 }
 
-// newFlow decides about a packet of an unknown flow. old is a flow of the same tuple that ends now, or None.
+// newFlow decides about a packet of an unknown flow. old is a flow of the same tuple that ends now,
+// or None.
 func (w *Worker) newFlow(s *snapshot, i int, f *frame.Frame, now int64, old flow.ID) Verdict {
 	k, p := &w.keys[i], &w.packets[i]
 	sid, ok := s.ports.find(k.VIP, k.Kind, k.VirtualPort)
@@ -127,7 +131,8 @@ func (w *Worker) newFlow(s *snapshot, i int, f *frame.Frame, now int64, old flow
 	return w.schedule(s, sid, i, f, now, old, p)
 }
 
-// schedule chooses the realserver of a new flow by service sid, makes the flow and sends the packet on.
+// schedule chooses the realserver of a new flow by service sid, makes the flow and sends the packet
+// on.
 func (w *Worker) schedule(s *snapshot, sid uint16, i int, f *frame.Frame, now int64, old flow.ID, p *frame.Packet) Verdict {
 	k := &w.keys[i]
 	d, template, v := w.choose(s, sid, k, p, now)
@@ -188,9 +193,9 @@ func (s *snapshot) untaken(sid uint16) Verdict {
 	return NoDestination
 }
 
-// awaited reports whether a realserver of the service could take flows, but for its MAC that is being asked for. A client
-// that is told meanwhile that nobody is there gives up; one that hears nothing comes again within a second. The kernel
-// holds the packet until then.
+// awaited reports whether a realserver of the service could take flows, but for its MAC that is
+// being asked for. A client that is told meanwhile that nobody is there gives up; one that hears
+// nothing comes again within a second. The kernel holds the packet until then.
 func (s *snapshot) awaited(sid uint16) bool {
 	for _, id := range s.services[sid].list {
 		if d := &s.dests[id]; d.asked && d.weight > 0 && !d.load.Overloaded() {
@@ -227,9 +232,10 @@ func (svc *service) excludes(k *flow.Key) Verdict {
 	return Forwarded
 }
 
-// bind makes the entry of a new flow to destination d and counts it, in the place of flow old if that is one. It
-// returns None if the table has no room. spot is where the entry goes if the table has told, or None. The flow's first packet is
-// still to be counted, and may change the state that it has until then.
+// bind makes the entry of a new flow to destination d and counts it, in the place of flow old if
+// that is one. It returns None if the table has no room. spot is where the entry goes if the table
+// has told, or None. The flow's first packet is still to be counted, and may change the state that
+// it has until then.
 func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint32, template, old, spot flow.ID, state flow.State) flow.ID {
 	load, active := s.dests[d].load, flow.IsActive(k.Kind, state)
 	if active {
@@ -262,12 +268,14 @@ func (w *Worker) bind(s *snapshot, sid uint16, k *flow.Key, h flow.Hash, d uint3
 	return id
 }
 
-// unsettled is the timeout of a flow none of whose packets has been counted: 3 s (ip_vs_conn_new, net/netfilter/ipvs/ip_vs_conn.c).
+// unsettled is the timeout of a flow none of whose packets has been counted: 3 s (ip_vs_conn_new,
+// net/netfilter/ipvs/ip_vs_conn.c).
 var unsettled = flow.Ticks(3 * time.Second)
 
-// firstTimeout is what a flow gets until its first packet is counted, which gives it its own. It is what that
-// packet most likely gives it, so that the sweep does not look at each flow twice, and those that have to make room in a flood are the
-// oldest of the embryonic: with 3 s a handshake that goes on would be ended by the next SYN in its bucket.
+// firstTimeout is what a flow gets until its first packet is counted, which gives it its own. It is
+// what that packet most likely gives it, so that the sweep does not look at each flow twice, and
+// those that have to make room in a flood are the oldest of the embryonic: with 3 s a handshake
+// that goes on would be ended by the next SYN in its bucket.
 func (s *snapshot) firstTimeout(k flow.Kind) uint32 {
 	switch k {
 	case flow.TCP:
@@ -298,8 +306,8 @@ func (w *Worker) onePacket(s *snapshot, id uint32, sid uint16, f *frame.Frame, p
 	return w.send(s, d, f, p)
 }
 
-// setState moves the state of a flow by a packet, the counts of active and inactive connections with it, and its
-// deadline.
+// setState moves the state of a flow by a packet, the counts of active and inactive connections
+// with it, and its deadline.
 func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame, p *frame.Packet) {
 	kind := e.Kind()
 	next := e.State
@@ -326,8 +334,9 @@ func (w *Worker) setState(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame
 
 // step moves a TCP flow to the state that follows by a segment, of whose sequence number seq is the
 // upper half, and returns the state that it has then. With StrictRST a segment that ends a
-// connection but cannot be the client's changes nothing, as the realserver refuses it too (RFC 5961,
-// 3). Otherwise the entry would end, and the director would reset a connection that still exists.
+// connection but cannot be the client's changes nothing, as the realserver refuses it too (RFC
+// 5961, 3). Otherwise the entry would end, and the director would reset a connection that still
+// exists.
 func (w *Worker) step(s *snapshot, e *flow.Entry, next flow.State, flags uint8, seq uint16) flow.State {
 	if s.settings.StrictRST && ends(flags) && !e.Fits(seq) {
 		return e.State
@@ -385,8 +394,8 @@ func (w *Worker) move(s *snapshot, e *flow.Entry, next flow.State) {
 	}
 }
 
-// sctpChunk returns the type of the chunk that decides: the first, or an ABORT bundled behind a cookie (set_sctp_state,
-// ip_vs_proto_sctp.c).
+// sctpChunk returns the type of the chunk that decides: the first, or an ABORT bundled behind a
+// cookie (set_sctp_state, ip_vs_proto_sctp.c).
 func sctpChunk(f *frame.Frame, p *frame.Packet) uint8 {
 	if p.Chunk == flow.ChunkCookieEcho || p.Chunk == flow.ChunkCookieAck {
 		b := f.Data()

@@ -7,9 +7,10 @@ import (
 	"shunt/forwarder/flow"
 )
 
-// EndConnections ends at once the flows and templates that match says so of, and returns how many. The client's next packet is
-// treated as one of an unknown flow. A template lives on as long as flows depend on it. The tables are walked in short steps
-// between batches, so that traffic goes on; match is called by the workers and must be quick.
+// EndConnections ends at once the flows and templates that match says so of, and returns how many.
+// The client's next packet is treated as one of an unknown flow. A template lives on as long as
+// flows depend on it. The tables are walked in short steps between batches, so that traffic goes
+// on; match is called by the workers and must be quick.
 func (e *Engine) EndConnections(match func(ConnectionInfo) bool) (ended int) {
 	for _, templates := range []bool{false, true} { // flows first: they hold their templates
 		e.walk(func(w *Worker, id flow.ID, names []destKey) {
@@ -24,10 +25,11 @@ func (e *Engine) EndConnections(match func(ConnectionInfo) bool) (ended int) {
 	return ended
 }
 
-// MoveConnections has the flows and templates that match says so of go to the realserver with address to of their service from
-// now on, and returns how many were moved. Flows of services that have no such realserver, and those that go there already,
-// stay as they are. Where no service has it, that is an error which wraps ErrNoDest. Which realserver knows the connection is
-// another matter: a TCP connection survives a move only if the other one can take it up.
+// MoveConnections has the flows and templates that match says so of go to the realserver with
+// address to of their service from now on, and returns how many were moved. Flows of services that
+// have no such realserver, and those that go there already, stay as they are. Where no service has
+// it, that is an error which wraps ErrNoDest. Which realserver knows the connection is another
+// matter: a TCP connection survives a move only if the other one can take it up.
 func (e *Engine) MoveConnections(match func(ConnectionInfo) bool, to netip.Addr) (moved int, err error) {
 	targets := e.targets(to)
 	if len(targets) == 0 {

@@ -9,7 +9,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// loads are active and inactive connections and templates of a service's realservers, by their number.
+// loads are active and inactive connections and templates of a service's realservers, by their
+// number.
 func (r *rig) loads(vip string) map[int][3]int32 {
 	out := map[int][3]int32{}
 	for _, s := range r.Services() {
@@ -62,7 +63,8 @@ func TestEndConnections(t *testing.T) {
 	}
 }
 
-// Connections that are moved go to the other realserver with their next packet, and are counted there.
+// Connections that are moved go to the other realserver with their next packet, and are counted
+// there.
 func TestMoveConnections(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2)

@@ -24,11 +24,12 @@ var (
 )
 
 // trashTime is how long a removed destination is remembered after its last flow, as in the kernel
-// (IP_VS_DEST_TRASH_PERIOD, ip_vs_ctl.c): added again within that time, its flows and counters go on.
+// (IP_VS_DEST_TRASH_PERIOD, ip_vs_ctl.c): added again within that time, its flows and counters go
+// on.
 const trashTime = 120 * time.Second
 
-// Control is the control plane of a director: it holds services and destinations as they are to be, builds what the
-// workers read, and hands it to them. Its methods may be called from any goroutine.
+// Control is the control plane of a director: it holds services and destinations as they are to be,
+// builds what the workers read, and hands it to them. Its methods may be called from any goroutine.
 type Control struct {
 	mu        sync.Mutex
 	workers   []*Worker
@@ -145,9 +146,9 @@ func (c *Control) begin() error {
 	return c.commit()
 }
 
-// Update runs a transaction: fn describes changes by calling the methods of tx, in order. If fn or a change fails,
-// nothing is changed and the error is returned. Else all of it is in force for all workers when Update returns, from
-// one frame to the next; no frame sees a part of it.
+// Update runs a transaction: fn describes changes by calling the methods of tx, in order. If fn or
+// a change fails, nothing is changed and the error is returned. Else all of it is in force for all
+// workers when Update returns, from one frame to the next; no frame sees a part of it.
 func (c *Control) Update(fn func(tx *Tx) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,16 +168,16 @@ func (c *Control) Update(fn func(tx *Tx) error) error {
 	return err
 }
 
-// A Neighbour is a realserver's address on a leg, and the MAC on which it answers; the zero MAC means that nobody answers, or
-// not yet. A realserver of which nothing was told is being asked for.
+// A Neighbour is a realserver's address on a leg, and the MAC on which it answers; the zero MAC
+// means that nobody answers, or not yet. A realserver of which nothing was told is being asked for.
 type Neighbour struct {
 	Hop
 	MAC   frame.MAC
 	Asked bool // the MAC is not known yet, and its answer is awaited
 }
 
-// SetNeighbour tells on which MAC a realserver's address answers; the zero MAC means that nobody answers, which takes
-// the realserver out of scheduling until somebody does.
+// SetNeighbour tells on which MAC a realserver's address answers; the zero MAC means that nobody
+// answers, which takes the realserver out of scheduling until somebody does.
 func (c *Control) SetNeighbour(leg frame.Leg, addr netip.Addr, mac frame.MAC) error {
 	return c.SetNeighbours([]Neighbour{{Hop: Hop{leg, addr}, MAC: mac}})
 }
@@ -287,7 +288,8 @@ func (c *Control) Settings() Settings {
 // sweepEvery is how often removed destinations are looked through: there may be many.
 const sweepEvery = time.Second
 
-// sweepGone forgets removed destinations that no flow has named for long enough, and reports whether there were any.
+// sweepGone forgets removed destinations that no flow has named for long enough, and reports
+// whether there were any.
 func (c *Control) sweepGone() (any bool) {
 	now := c.clock()
 	if now.Sub(c.swept) < sweepEvery {

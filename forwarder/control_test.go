@@ -48,8 +48,9 @@ func (r *rig) goesTo(f frame.Frame, n int) {
 	}
 }
 
-// TestApply: a plan is carried out by the smallest changes. What stays keeps its flows, its counters and its place in the
-// list, on which the schedulers depend; so does a scheduler its cursor.
+// TestApply: a plan is carried out by the smallest changes. What stays keeps its flows, its
+// counters and its place in the list, on which the schedulers depend; so does a scheduler its
+// cursor.
 func TestApply(t *testing.T) {
 	r := start(t)
 	web, dns, old := service("TCP "+vip4+":80", "rr"), service("UDP "+vip4+":53", "rr"), service("TCP "+vip4+":81", "rr")
@@ -92,8 +93,8 @@ func TestApply(t *testing.T) {
 	r.goesTo(talk4(40002, 80).tcp(frame.SYN), 1) // the cursor was at 2, which went, so it is at 3 now
 }
 
-// TestReturn: a realserver that was removed and is added again within two minutes of its last flow takes up its flows and
-// its counters; later it is a new one.
+// TestReturn: a realserver that was removed and is added again within two minutes of its last flow
+// takes up its flows and its counters; later it is a new one.
 func TestReturn(t *testing.T) {
 	s := service("TCP "+vip4+":80", "rr")
 	k := talk4(40000, 80)
@@ -261,8 +262,8 @@ func TestGonePolicy(t *testing.T) {
 	})
 }
 
-// TestExpireNodestConn: with expire_nodest_conn the flows of a removed realserver end with it, and those of a quiesced one
-// when their client begins again.
+// TestExpireNodestConn: with expire_nodest_conn the flows of a removed realserver end with it, and
+// those of a quiesced one when their client begins again.
 func TestExpireNodestConn(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr")
@@ -284,7 +285,8 @@ func TestExpireNodestConn(t *testing.T) {
 	r.goesTo(talk4(40001, 80).tcp(frame.SYN), 1)
 }
 
-// TestSetNeighbour: a realserver for whose address nobody answers gets no flows until somebody does.
+// TestSetNeighbour: a realserver for whose address nobody answers gets no flows until somebody
+// does.
 func TestSetNeighbour(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr")
@@ -310,7 +312,8 @@ func TestSetNeighbour(t *testing.T) {
 	r.expect(changed(talk4(40000, 80).tcp(frame.ACK), 6, 2, 0, 0, 0, 1, 1), forwarder.Forwarded) // nobody's MAC any more
 }
 
-// TestAwaitedNeighbour: as long as a realserver that could take it is being asked for, a client is not told that nobody is there.
+// TestAwaitedNeighbour: as long as a realserver that could take it is being asked for, a client is
+// not told that nobody is there.
 func TestAwaitedNeighbour(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr")

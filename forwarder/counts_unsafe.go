@@ -19,8 +19,8 @@ const (
 	reserveStep   = 4096 // counts at a time
 )
 
-// A counters is the counters of one worker, or what is hidden of them by ipvsadm -Z: a file that the next process takes
-// over, or memory of this one if file is nil.
+// A counters is the counters of one worker, or what is hidden of them by ipvsadm -Z: a file that
+// the next process takes over, or memory of this one if file is nil.
 type counters struct {
 	file     *os.File
 	mem      []byte
@@ -51,8 +51,8 @@ const (
 	countsSize  = servicesEnd + maxCounted*countSize
 )
 
-// newCounters maps the counters in f, made by a process with the given seed; others start at zero, and so do verdicts
-// if other verdicts are counted.
+// newCounters maps the counters in f, made by a process with the given seed; others start at zero,
+// and so do verdicts if other verdicts are counted.
 func newCounters(f *os.File, seed [2]uint64) (*counters, error) {
 	if f == nil {
 		mem, err := unix.Mmap(-1, 0, countsSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
@@ -109,7 +109,8 @@ func allocate(f *os.File, from, to int) error {
 	return nil
 }
 
-// reserve makes room for so many counts, as far as there is, beside the worker: its part in growing is only to look at more of it.
+// reserve makes room for so many counts, as far as there is, beside the worker: its part in growing
+// is only to look at more of it.
 func (c *counters) reserve(services, dests int) {
 	c.room(0, min(services, len(c.services)))
 	c.room(1, min(dests, len(c.dests)))
@@ -129,14 +130,15 @@ func (c *counters) room(part, n int) bool {
 	if n > to || allocate(c.file, from, end) != nil {
 		return false
 	}
-	// The pages are touched here rather than by the worker; where the kernel cannot do that, they come one by one.
+	// The pages are touched here rather than by the worker; where the kernel cannot do that, they
+	// come one by one.
 	_ = unix.Madvise(c.mem[from&^(countsPage-1):end], unix.MADV_POPULATE_WRITE)
 	c.reserved[part] = to
 	return true
 }
 
-// growServices and growDests return room for n counts that go on with those of old; if there is none in the file, then
-// elsewhere, and the next process starts from what was counted until now.
+// growServices and growDests return room for n counts that go on with those of old; if there is
+// none in the file, then elsewhere, and the next process starts from what was counted until now.
 func (c *counters) growServices(old []Counts, n int) []Counts { return c.grow(0, c.services, old, n) }
 func (c *counters) growDests(old []Counts, n int) []Counts    { return c.grow(1, c.dests, old, n) }
 
@@ -157,7 +159,8 @@ func (c *counters) holds(addr uintptr) bool {
 	return addr >= start && addr-start < uintptr(len(c.mem))
 }
 
-// renew puts memory of the process, with counters at zero, in the place of a file that was cut. Addresses stay what they are.
+// renew puts memory of the process, with counters at zero, in the place of a file that was cut.
+// Addresses stay what they are.
 func (c *counters) renew() error {
 	at, long := unsafe.Pointer(unsafe.SliceData(c.mem)), uintptr(countsSize+countsPage-1)&^(countsPage-1)
 	flags := unix.MAP_ANON | unix.MAP_PRIVATE | unix.MAP_NORESERVE | unix.MAP_FIXED

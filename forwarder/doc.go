@@ -1,5 +1,6 @@
-// Package forwarder is the engine of an LVS/DR director: it takes frames from a Source, finds or chooses the
-// realserver of each flow, and hands the same frames, with another destination MAC, to a Sink.
+// Package forwarder is the engine of an LVS/DR director: it takes frames from a Source, finds or
+// chooses the realserver of each flow, and hands the same frames, with another destination MAC, to
+// a Sink.
 //
 // process.go holds the whole path of a frame, to be read from top to bottom. The parts it calls on:
 //

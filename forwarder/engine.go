@@ -21,20 +21,21 @@ type Config struct {
 	Seed [2]uint64
 	// Epoch is a time in nanoseconds, of the clock of the frames, that none of them precedes.
 	Epoch int64
-	// Exact makes each batch end all flows that are due by its time, instead of a bounded part: for replays and tests,
-	// where the counters of two runs are compared.
+	// Exact makes each batch end all flows that are due by its time, instead of a bounded part: for
+	// replays and tests, where the counters of two runs are compared.
 	Exact bool
 	// Settings; the zero value is not the default: see DefaultSettings.
 	Settings Settings
-	// Clock is for what is remembered between configurations; nil is time.Now. It is never used on a frame's way.
+	// Clock is for what is remembered between configurations; nil is time.Now. It is never used on
+	// a frame's way.
 	Clock func() time.Time
-	// State is where connections and counters are kept for the process that comes after this one; what is there is taken over,
-	// with its Seed and Epoch. nil is nowhere.
+	// State is where connections and counters are kept for the process that comes after this one;
+	// what is there is taken over, with its Seed and Epoch. nil is nowhere.
 	State *State
 }
 
-// An Engine is a director without wires: workers, which carry frames from a Source to a Sink, and a Control, which
-// tells them what to do.
+// An Engine is a director without wires: workers, which carry frames from a Source to a Sink, and a
+// Control, which tells them what to do.
 type Engine struct {
 	*Control
 	workers []*Worker
@@ -101,8 +102,9 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// unkept makes the error of a start one about the state, if there is one: without it the start may succeed. What is in the
-// directory is given up, as it would be out of date when the next process finds it.
+// unkept makes the error of a start one about the state, if there is one: without it the start may
+// succeed. What is in the directory is given up, as it would be out of date when the next process
+// finds it.
 func (e *Engine) unkept(err error) error {
 	if e.state == nil {
 		return err
@@ -117,8 +119,8 @@ func (e *Engine) Worker(i int) *Worker { return e.workers[i] }
 // Workers returns the number of workers.
 func (e *Engine) Workers() int { return len(e.workers) }
 
-// Close gives the memory of the tables back; with a State, the next process can have it now. No worker may be running, and no
-// other method be called afterwards.
+// Close gives the memory of the tables back; with a State, the next process can have it now. No
+// worker may be running, and no other method be called afterwards.
 func (e *Engine) Close() error {
 	err := e.closeWorkers()
 	if e.state != nil {

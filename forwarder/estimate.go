@@ -10,8 +10,9 @@ type Rates struct {
 	FlowsPerSecond, PacketsPerSecond, BytesPerSecond uint64
 }
 
-// estimator is the kernel's (ip_vs_estimation, ip_vs_est.c): every two seconds the average moves by a quarter of its
-// distance to what was counted since. Flows and packets are kept with ten binary places, bytes with five.
+// estimator is the kernel's (ip_vs_estimation, ip_vs_est.c): every two seconds the average moves by
+// a quarter of its distance to what was counted since. Flows and packets are kept with ten binary
+// places, bytes with five.
 type estimator struct {
 	last           Counts
 	flows, packets int64

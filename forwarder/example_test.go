@@ -13,7 +13,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// exampleFrame is a client's first segment to 203.0.113.10:80, as the router sends it to the director.
+// exampleFrame is a client's first segment to 203.0.113.10:80, as the router sends it to the
+// director.
 func exampleFrame() frame.Frame {
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.IP{192, 0, 2, 7}, DstIP: net.IP{203, 0, 113, 10}}
 	tcp := &layers.TCP{SrcPort: 40000, DstPort: 80, SYN: true, Window: 65535}
@@ -30,7 +31,8 @@ func exampleFrame() frame.Frame {
 	return frame.Frame{Buf: b.Bytes(), Wire: int32(len(b.Bytes()))}
 }
 
-// A director with one service and two realservers is given a frame. A live one is given them by Run, from a Source.
+// A director with one service and two realservers is given a frame. A live one is given them by
+// Run, from a Source.
 func Example() {
 	engine, err := forwarder.New(forwarder.Config{
 		Legs:     []forwarder.Leg{{Name: "eth0", MAC: frame.MAC{2, 0, 0, 0, 0, 1}}},

@@ -10,7 +10,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// CheckSnapshot compares what the workers read, which was made step by step, with what would be made at one go.
+// CheckSnapshot compares what the workers read, which was made step by step, with what would be
+// made at one go.
 func (c *Control) CheckSnapshot() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,9 +13,10 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// BenchmarkFamily measures the way of a frame of a known flow for both families, over the same frames otherwise: one after
-// the other from each of many clients, to 16 realservers. IPv6 is to take no more than 1.3 times what IPv4 takes; compare
-// medians of runs in turns. cpu-ns/frame leaves out the time in which the thread did not run.
+// BenchmarkFamily measures the way of a frame of a known flow for both families, over the same
+// frames otherwise: one after the other from each of many clients, to 16 realservers. IPv6 is to
+// take no more than 1.3 times what IPv4 takes; compare medians of runs in turns. cpu-ns/frame
+// leaves out the time in which the thread did not run.
 func BenchmarkFamily(b *testing.B) {
 	for _, flows := range []int{64, 65536, benchFlows} {
 		for _, family := range []struct {
@@ -46,9 +47,10 @@ func BenchmarkFamily(b *testing.B) {
 						r.Worker(0).Process(one.rewind(), r.now)
 					}
 				}
-				// Slots as in a ring: few enough for the cache, and filled while the clock stands, as a kernel has just written
-				// what is in one. Frames that lie in memory of their own for each flow would be another benchmark: how long the
-				// memory takes to give 60 bytes, or 74.
+				// Slots as in a ring: few enough for the cache, and filled while the clock stands,
+				// as a kernel has just written what is in one. Frames that lie in memory of their
+				// own for each flow would be another benchmark: how long the memory takes to give
+				// 60 bytes, or 74.
 				const slot, slots = 128, 2048
 				model := family.talk.tcp(frame.ACK)
 				memory := make([]byte, slot*slots)

@@ -7,9 +7,10 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// The kernel puts a datagram together before IPVS sees it, so all its fragments follow one decision. Here the first
-// fragment, which has the ports, is decided about as a whole packet is; the others follow it, each at once. Those that
-// come before the first are held until it comes: see held.go.
+// The kernel puts a datagram together before IPVS sees it, so all its fragments follow one
+// decision. Here the first fragment, which has the ports, is decided about as a whole packet is;
+// the others follow it, each at once. Those that come before the first are held until it comes: see
+// held.go.
 
 const (
 	datagrams    = 4096        // incomplete datagrams that a worker remembers
@@ -71,8 +72,8 @@ func mum(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-// datagram returns the datagram of fragment p, which may be a new one. If there is no place for it, that one gives way
-// whose time is over first.
+// datagram returns the datagram of fragment p, which may be a new one. If there is no place for it,
+// that one gives way whose time is over first.
 func (w *Worker) datagram(p *frame.Packet, now int64) *datagram {
 	g, known := w.fragments.find(p, now)
 	if known {
@@ -87,8 +88,8 @@ func (w *Worker) datagram(p *frame.Packet, now int64) *datagram {
 	return g
 }
 
-// datagramProto is the protocol by which datagrams are told apart. In IPv6 those of the fragments may differ, and tell nothing
-// (RFC 8200, 4.5).
+// datagramProto is the protocol by which datagrams are told apart. In IPv6 those of the fragments
+// may differ, and tell nothing (RFC 8200, 4.5).
 func datagramProto(p *frame.Packet) uint8 {
 	if p.V6 {
 		return 0
@@ -164,7 +165,8 @@ func (w *Worker) fragment(s *snapshot, i int, f *frame.Frame, now int64) Verdict
 	return v
 }
 
-// first decides about the first fragment as about a whole packet, and has those that were held follow it.
+// first decides about the first fragment as about a whole packet, and has those that were held
+// follow it.
 func (w *Worker) first(s *snapshot, i int, f *frame.Frame, now int64, g *datagram) Verdict {
 	v := w.decideFirst(s, i, f, now)
 	g.decided, g.verdict, g.dest = true, v, nowhere
@@ -178,13 +180,15 @@ func (w *Worker) first(s *snapshot, i int, f *frame.Frame, now int64, g *datagra
 	return v
 }
 
-// firstOf reads which flow the first fragment of a datagram is of. It returns Forwarded then, isICMP, or why it goes nowhere.
+// firstOf reads which flow the first fragment of a datagram is of. It returns Forwarded then,
+// isICMP, or why it goes nowhere.
 func (s *snapshot) firstOf(p *frame.Packet, k *flow.Key) Verdict {
 	kind := flow.KindOf(p.Proto)
 	switch {
 	case p.L4 == 0:
-		// Ports or flags are in a later fragment: nobody but an attacker makes such (RFC 1858, 3; RFC 7112, 5). A later
-		// fragment that would overwrite them overlaps the first, which must hold them whole.
+		// Ports or flags are in a later fragment: nobody but an attacker makes such (RFC 1858, 3;
+		// RFC 7112, 5). A later fragment that would overwrite them overlaps the first, which must
+		// hold them whole.
 		return BadTransport
 	case kind == 0 && p.V6:
 		return Fragment // as ip_vs_in_icmp_v6 does (ip_vs_core.c)
@@ -209,8 +213,9 @@ func (w *Worker) decideFirst(s *snapshot, i int, f *frame.Frame, now int64) Verd
 	return w.decide(s, i, f, now)
 }
 
-// follow sends a fragment where the first one went, and counts it to the destination: as a packet of its own, while the
-// kernel counts the datagram once. The flow's state and timer are the first fragment's business alone.
+// follow sends a fragment where the first one went, and counts it to the destination: as a packet
+// of its own, while the kernel counts the datagram once. The flow's state and timer are the first
+// fragment's business alone.
 func (w *Worker) follow(s *snapshot, g *datagram, f *frame.Frame, p *frame.Packet) Verdict {
 	if g.dest == nowhere {
 		return g.verdict
@@ -222,14 +227,15 @@ func (w *Worker) follow(s *snapshot, g *datagram, f *frame.Frame, p *frame.Packe
 	return w.send(s, d, f, p)
 }
 
-// giveUp makes a datagram one of which nothing goes on any more: what has gone on already is of no use without the rest.
+// giveUp makes a datagram one of which nothing goes on any more: what has gone on already is of no
+// use without the rest.
 func (w *Worker) giveUp(g *datagram) {
 	g.decided, g.verdict, g.dest = true, Fragment, nowhere
 	w.dropHeld(g)
 }
 
-// extent returns which bytes of its datagram's payload a fragment holds, whether more follow, and how long the payload
-// may be.
+// extent returns which bytes of its datagram's payload a fragment holds, whether more follow, and
+// how long the payload may be.
 func extent(f *frame.Frame, p *frame.Packet) (from, to uint32, more bool, limit uint32) {
 	b := f.Data()
 	at := int(p.L3)
@@ -260,9 +266,10 @@ const (
 	broken // the datagram does not fit together
 )
 
-// add notes that a fragment has come, and finds what the kernel finds when it puts a datagram together: ip_frag_queue
-// (net/ipv4/ip_fragment.c) and inet_frag_queue_insert (net/ipv4/inet_fragment.c). Of fragments that overlap, nothing
-// goes on any more (RFC 5722, 4), but one that comes again is only dropped itself.
+// add notes that a fragment has come, and finds what the kernel finds when it puts a datagram
+// together: ip_frag_queue (net/ipv4/ip_fragment.c) and inet_frag_queue_insert
+// (net/ipv4/inet_fragment.c). Of fragments that overlap, nothing goes on any more (RFC 5722, 4),
+// but one that comes again is only dropped itself.
 func (g *datagram) add(from, to uint32, more bool, limit uint32) int {
 	switch {
 	case to <= from || to > limit || more && (to-from)%8 != 0:

@@ -140,7 +140,8 @@ func fragmentCases() []fragmentCase {
 	}
 }
 
-// TestFragments checks what becomes of fragments: which go out, behind which, and that each is counted once.
+// TestFragments checks what becomes of fragments: which go out, behind which, and that each is
+// counted once.
 func TestFragments(t *testing.T) {
 	for _, c := range fragmentCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -188,8 +189,9 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// TestFragmentsInAnyOrder: whatever the order in which the fragments of some datagrams come, and however batches cut it,
-// each goes out once and unchanged, to the realserver to which the whole would have gone.
+// TestFragmentsInAnyOrder: whatever the order in which the fragments of some datagrams come, and
+// however batches cut it, each goes out once and unchanged, to the realserver to which the whole
+// would have gone.
 func TestFragmentsInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRig(t, func(c *forwarder.Config) { c.Exact = rapid.Bool().Draw(t, "exact") })
@@ -285,7 +287,8 @@ func TestFragmentCounts(t *testing.T) {
 	}
 }
 
-// TestOnePacketFragments: a service that remembers no flows still sends a datagram to one realserver.
+// TestOnePacketFragments: a service that remembers no flows still sends a datagram to one
+// realserver.
 func TestOnePacketFragments(t *testing.T) {
 	r := start(t)
 	r.serve(service("UDP "+vip4+":53", "rr", func(s *forwarder.Service) { s.OnePacket = true }), 1, 2, 3)

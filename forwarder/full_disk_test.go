@@ -26,8 +26,8 @@ func fill(t *testing.T, path string) {
 	f.Close()
 }
 
-// TestStateNoRoom: an error of the start that is about the state says so, whatever it is, and leaves no file that a later process
-// would take for the last state, nor one that takes up memory.
+// TestStateNoRoom: an error of the start that is about the state says so, whatever it is, and
+// leaves no file that a later process would take for the last state, nor one that takes up memory.
 func TestStateNoRoom(t *testing.T) {
 	mounttest.Tmpfs(t, 1<<20, func(base string) {
 		dir := filepath.Join(base, "state")
@@ -41,8 +41,9 @@ func TestStateNoRoom(t *testing.T) {
 	})
 }
 
-// TestStateFullLater: where the file system fills up under a running engine it goes on: flows of new services and the first ones of
-// IPv6 too. It says that nothing can be taken over, and nothing is; the names are written again once there is room.
+// TestStateFullLater: where the file system fills up under a running engine it goes on: flows of
+// new services and the first ones of IPv6 too. It says that nothing can be taken over, and nothing
+// is; the names are written again once there is room.
 func TestStateFullLater(t *testing.T) {
 	mounttest.Tmpfs(t, 4<<20, func(base string) {
 		dir, filler := filepath.Join(base, "state"), filepath.Join(base, "filler")

@@ -28,8 +28,8 @@ func (r *rig) counted() (active, inactive int) {
 	return active, inactive
 }
 
-// TestFloodSparesEstablished: when the table is full, connections that were never completed make room for the new, and
-// whoever has a connection keeps it.
+// TestFloodSparesEstablished: when the table is full, connections that were never completed make
+// room for the new, and whoever has a connection keeps it.
 func TestFloodSparesEstablished(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2, 3)
@@ -57,8 +57,8 @@ func TestFloodSparesEstablished(t *testing.T) {
 	}
 }
 
-// TestHandshakesInAFlood: in a full table the oldest of the connections that were never completed makes room, so that a handshake that
-// takes as long as fifty other SYNs is completed.
+// TestHandshakesInAFlood: in a full table the oldest of the connections that were never completed
+// makes room, so that a handshake that takes as long as fifty other SYNs is completed.
 func TestHandshakesInAFlood(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2, 3)
@@ -85,7 +85,8 @@ func TestHandshakesInAFlood(t *testing.T) {
 	}
 }
 
-// TestRefuseWhenFull: by the other policy nobody is ended early, and what finds no room is refused and leaves no trace.
+// TestRefuseWhenFull: by the other policy nobody is ended early, and what finds no room is refused
+// and leaves no trace.
 func TestRefuseWhenFull(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2, 3)
@@ -113,8 +114,8 @@ func TestRefuseWhenFull(t *testing.T) {
 	r.goesTo(flood(5000), 1+3000%3) // and the scheduler was asked for all that were refused, as the kernel's is
 }
 
-// TestFullAddsUp: whatever comes while the table is full, of persistent services too, the counts of realservers are those
-// of the flows and templates that there are.
+// TestFullAddsUp: whatever comes while the table is full, of persistent services too, the counts of
+// realservers are those of the flows and templates that there are.
 func TestFullAddsUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRig(t)
@@ -140,7 +141,8 @@ func TestFullAddsUp(t *testing.T) {
 			case 2:
 				r.must(r.Update(func(tx *forwarder.Tx) error { _ = tx.AddDestination(s.Key(), dest(s, 1)); return nil }))
 			}
-			// A realserver that is gone is not listed; when it is back, all that happened meanwhile has to add up.
+			// A realserver that is gone is not listed; when it is back, all that happened meanwhile
+			// has to add up.
 			flows, templates := map[netip.Addr]int{}, map[netip.Addr]int{}
 			for _, c := range r.conns() {
 				if c.Template {

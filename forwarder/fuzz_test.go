@@ -9,8 +9,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// reused returns a function that gives each run of a fuzz target the same engine, in which all flows and fragments of the runs
-// before have ended: to make an engine takes longer than a run. The clock of a table has an end, so there is a new engine each year.
+// reused returns a function that gives each run of a fuzz target the same engine, in which all
+// flows and fragments of the runs before have ended: to make an engine takes longer than a run. The
+// clock of a table has an end, so there is a new engine each year.
 func reused(f *testing.F, build func(failer) *rig) func(*testing.T) *rig {
 	const between, year = time.Hour, int64(365 * 24 * time.Hour)
 	var r *rig
@@ -37,9 +38,10 @@ func reused(f *testing.F, build func(failer) *rig) func(*testing.T) *rig {
 	}
 }
 
-// FuzzProcess gives an engine any frame that is addressed to its leg, after a few packets that begin flows, and looks at what
-// comes out: the frame itself with other MACs, or one answer that is a right packet from the VIP to the sender. head says
-// whether the first ten bytes are a virtio_net_hdr. The leg's MTU is small, so that packets above it occur.
+// FuzzProcess gives an engine any frame that is addressed to its leg, after a few packets that
+// begin flows, and looks at what comes out: the frame itself with other MACs, or one answer that is
+// a right packet from the VIP to the sender. head says whether the first ten bytes are a
+// virtio_net_hdr. The leg's MTU is small, so that packets above it occur.
 func FuzzProcess(f *testing.F) {
 	for _, k := range []talk{talk4(40000, 80), talk6(40000, 80), talk4(40000, 8080), talk6(40000, 8080)} {
 		large := make([]byte, 600)
@@ -94,7 +96,8 @@ func FuzzProcess(f *testing.F) {
 	})
 }
 
-// checkAnswer checks an answer of the director to a frame, one of its own making or a ping turned round.
+// checkAnswer checks an answer of the director to a frame, one of its own making or a ping turned
+// round.
 func checkAnswer(t *testing.T, in, o frame.Frame, made bool) {
 	t.Helper()
 	var p, q frame.Packet

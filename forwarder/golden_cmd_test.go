@@ -78,10 +78,12 @@ func (d *director) command(e *event) error {
 	return nil
 }
 
-// errTaken is the error of a transaction that would have succeeded but is not wanted, as the kernel refused it.
+// errTaken is the error of a transaction that would have succeeded but is not wanted, as the kernel
+// refused it.
 var errTaken = errors.New("accepted")
 
-// restore carries out lines of commands. The last one's error counts, but what is no command ends it.
+// restore carries out lines of commands. The last one's error counts, but what is no command ends
+// it.
 func (d *director) restore(lines string) (err error) {
 	for _, line := range strings.Split(strings.TrimRight(lines, "\n"), "\n") {
 		args := strings.Fields(line)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// excuse names events about which the engine need not agree with the kernel, and says why. It applies to an event only
-// if the event does not agree.
+// excuse names events about which the engine need not agree with the kernel, and says why. It
+// applies to an event only if the event does not agree.
 type excuse struct {
 	n        int    // how many events need it, neither more nor fewer
 	scenario string // its first two letters; "*" is any

@@ -13,8 +13,9 @@ import (
 // parts are the fragments of one datagram, as they were sent and as they came out.
 type parts struct{ sent, out []frame.Frame }
 
-// fragment compares a datagram in fragments: the kernel sends all of them when the last has come, the engine each as
-// soon as it knows where. Who receives which must be the same in the end; until then there is nothing to compare.
+// fragment compares a datagram in fragments: the kernel sends all of them when the last has come,
+// the engine each as soon as it knows where. Who receives which must be the same in the end; until
+// then there is nothing to compare.
 func (d *director) fragment(e *event, out []frame.Frame, rx []packet) error {
 	g := d.datagram(*e.Tx.IPID)
 	g.out = append(g.out, out...)
@@ -56,7 +57,8 @@ func (d *director) datagram(id int) *parts {
 	return d.parts[id]
 }
 
-// unchanged reports whether a frame came in as it goes out, but for its MACs: just now, or if it is a fragment earlier.
+// unchanged reports whether a frame came in as it goes out, but for its MACs: just now, or if it is
+// a fragment earlier.
 func (d *director) unchanged(o, sent frame.Frame) bool {
 	same := func(f frame.Frame) bool { return bytes.Equal(f.Buf[12:], o.Buf[12:]) }
 	b := sent.Buf[14:]

@@ -85,7 +85,8 @@ func (e *event) frame() ([]byte, error) {
 	return ethernet(p, strings.Contains(e.Note, "bad")), nil
 }
 
-// ethernet builds the frame of p from the client to the director; bad spoils the transport checksum.
+// ethernet builds the frame of p from the client to the director; bad spoils the transport
+// checksum.
 func ethernet(p *packet, bad bool) []byte {
 	eth := make([]byte, 14)
 	to, from := mac(ownMAC), mac(clientMAC)
@@ -201,8 +202,8 @@ func (p *packet) transport(n int, bad bool) []byte {
 	return b
 }
 
-// quoted builds the packet that an ICMP error quotes. Where only four bytes of its transport header were quoted the
-// traces do not write the ports, which are those of flow 5001.
+// quoted builds the packet that an ICMP error quotes. Where only four bytes of its transport header
+// were quoted the traces do not write the ports, which are those of flow 5001.
 func (p *packet) quoted() []byte {
 	q := *p
 	if q.Sport == nil && q.Frag == nil {
@@ -229,7 +230,8 @@ func checksum(b []byte, s uint32) uint16 {
 	return ^uint16(s)
 }
 
-// wire makes a frame of bytes as a ring would lend it: the VLAN tag beside it, on the leg of that VLAN.
+// wire makes a frame of bytes as a ring would lend it: the VLAN tag beside it, on the leg of that
+// VLAN.
 func wire(raw []byte) frame.Frame {
 	f := frame.Frame{Buf: append([]byte(nil), raw...)}
 	if binary.BigEndian.Uint16(raw[12:]) == frame.EtherTypeVLAN {
@@ -243,7 +245,8 @@ func wire(raw []byte) frame.Frame {
 	return f
 }
 
-// compareFrames compares the answers to the client with those of the kernel, and the VLANs of forwarded frames.
+// compareFrames compares the answers to the client with those of the kernel, and the VLANs of
+// forwarded frames.
 func compareFrames(out []frame.Frame, want []packet) error {
 	if len(out) != len(want) {
 		return fmt.Errorf("%d frames, the kernel's were %d", len(out), len(want))
@@ -303,7 +306,8 @@ func describe(b []byte) string {
 	return fmt.Sprintf("%s protocol %d", ip, proto)
 }
 
-// transportSum adds up a transport segment with its checksum, and the pseudo-header where there is one: 0 is right.
+// transportSum adds up a transport segment with its checksum, and the pseudo-header where there is
+// one: 0 is right.
 func transportSum(ip, l4 []byte, proto uint8) uint16 {
 	if proto == 1 {
 		return checksum(l4, 0)

@@ -40,7 +40,8 @@ func joinRows(rows [][]string) string {
 	return strings.Join(out, "; ")
 }
 
-// segment makes a TCP segment to the VIP on port 80, with a header of n bytes and data bytes of data.
+// segment makes a TCP segment to the VIP on port 80, with a header of n bytes and data bytes of
+// data.
 func segment(src, dst string, sport uint16, flags string, n, data int) *packet {
 	dport, ttl := uint16(80), 64
 	p := &packet{Src: src, Dst: dst, TTL: &ttl, Proto: "tcp", Sport: &sport, Dport: &dport, Flags: &flags, DF: true, DataLen: data}
@@ -79,7 +80,8 @@ func (d *director) sweep(e *event) error {
 	return errors.Join(errs...)
 }
 
-// http sends the client's half of each request: "GET / HTTP/1.0", with timestamps in all segments as Linux has them.
+// http sends the client's half of each request: "GET / HTTP/1.0", with timestamps in all segments
+// as Linux has them.
 func (d *director) http(e *event) error {
 	src, dst := "10.77.0.10", "192.0.2.100"
 	if d.engine.Services()[0].Matches[0].Addr.Is6() {
@@ -111,7 +113,8 @@ var paths = map[string][]string{
 	"SYN_RECV": {"S"}, "ESTABLISHED": {"S", "A"}, "FIN_WAIT": {"S", "A", "FA"}, "TIME_WAIT": {"S", "FA"}, "CLOSE": {"S", "A", "R"},
 }
 
-// transitions leads a flow to each state and sends each kind of segment, on a director of its own for each state.
+// transitions leads a flow to each state and sends each kind of segment, on a director of its own
+// for each state.
 func (d *director) transitions(e *event) error {
 	var rows []struct {
 		Start, Event  string
@@ -168,8 +171,8 @@ func same(got []conn, want []any) bool {
 
 func near(a, b float64) bool { return math.Abs(a-b) <= tolerance }
 
-// counters compares counter_table: after each path of segments the flow's state and the destinations' counts. The
-// packets precede the event.
+// counters compares counter_table: after each path of segments the flow's state and the
+// destinations' counts. The packets precede the event.
 func (d *director) counters(e *event) error {
 	var rows [][4]json.RawMessage
 	d.must(json.Unmarshal(e.Rows, &rows))
@@ -212,7 +215,8 @@ func (d *director) timers(e *event) error {
 	return nil
 }
 
-// sameTable compares connections with rows that are [proto, port, state, seconds], [port, state, seconds] or objects.
+// sameTable compares connections with rows that are [proto, port, state, seconds], [port, state,
+// seconds] or objects.
 func sameTable(got []conn, want []any) bool {
 	if len(got) != len(want) {
 		return false
@@ -233,8 +237,8 @@ func sameTable(got []conn, want []any) bool {
 	return true
 }
 
-// expiries compares expiry_history: the table and the destinations' counts as time goes by after the last packet. A
-// flow that the kernel shows with less than a second to go may have ended here.
+// expiries compares expiry_history: the table and the destinations' counts as time goes by after
+// the last packet. A flow that the kernel shows with less than a second to go may have ended here.
 func (d *director) expiries(e *event) error {
 	var rows [][3]json.RawMessage
 	d.must(json.Unmarshal(e.History, &rows))
@@ -265,8 +269,8 @@ func (d *director) expiries(e *event) error {
 	return errors.Join(errs...)
 }
 
-// reenable compares how many connections rs1 had before each pair of probes; where the probes went is compared as they
-// are sent.
+// reenable compares how many connections rs1 had before each pair of probes; where the probes went
+// is compared as they are sent.
 func (d *director) reenable(e *event) error {
 	var rows [][3]any
 	d.must(json.Unmarshal(e.History, &rows))

@@ -220,7 +220,8 @@ func maskBits(s string, err *error) int {
 	return bits.OnesCount32(uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]))
 }
 
-// markRule is what iptables -j MARK does: packets to the prefix, of the protocol and one of the ports, get the mark.
+// markRule is what iptables -j MARK does: packets to the prefix, of the protocol and one of the
+// ports, get the mark.
 type markRule struct {
 	prefix netip.Prefix
 	proto  frame.Proto // 0 is any
@@ -253,7 +254,8 @@ func parseMark(args []string) markRule {
 	return r
 }
 
-// matches are those of the service of a mark. A mark that no rule gives gets a place where no packet goes.
+// matches are those of the service of a mark. A mark that no rule gives gets a place where no
+// packet goes.
 func (d *director) matches(mark uint32, v6 bool) (out []forwarder.Match) {
 	for _, r := range d.marks {
 		if r.mark != mark {

@@ -38,8 +38,8 @@ func (d *director) snap(e *event) error {
 	return errors.Join(errs...)
 }
 
-// listing compares the output of one command. slack says how many connections of a destination the kernel was about to
-// end.
+// listing compares the output of one command. slack says how many connections of a destination the
+// kernel was about to end.
 func (d *director) listing(cmd, out string, slack map[string]int) error {
 	switch cmd {
 	case "ipvsadm -Lnc":
@@ -89,8 +89,9 @@ type row struct {
 	columns string
 }
 
-// compareListing compares ipvsadm -Ln and its variants: services in any order, destinations in the kernel's where
-// that is shown. slack says how many connections of a destination the kernel had not yet ended.
+// compareListing compares ipvsadm -Ln and its variants: services in any order, destinations in the
+// kernel's where that is shown. slack says how many connections of a destination the kernel had not
+// yet ended.
 func (d *director) compareListing(cmd, out string, slack map[string]int) error {
 	want, got := parseListing(out), d.render(cmd)
 	sortRows := !strings.Contains(cmd, "--nosort")
@@ -117,8 +118,8 @@ func (d *director) compareListing(cmd, out string, slack map[string]int) error {
 	return errors.Join(errs...)
 }
 
-// late reports whether two rows differ only by connections that the kernel was about to end. The last two columns are
-// ActiveConn and InActConn.
+// late reports whether two rows differ only by connections that the kernel was about to end. The
+// last two columns are ActiveConn and InActConn.
 func late(got, want row, slack map[string]int) bool {
 	n := slack[got.name]
 	g, w := strings.Fields(got.columns), strings.Fields(want.columns)
@@ -200,8 +201,9 @@ func (d *director) render(cmd string) map[string][]row {
 
 func counts(c forwarder.Counts) string { return fmt.Sprintf("%d %d %d", c.Flows, c.Packets, c.Bytes) }
 
-// inbound keeps of the columns of --stats those of connections and incoming packets and bytes. The kernel counts some of
-// its own ICMP errors as outgoing; otherwise a director of direct routing sees nothing that goes out.
+// inbound keeps of the columns of --stats those of connections and incoming packets and bytes. The
+// kernel counts some of its own ICMP errors as outgoing; otherwise a director of direct routing
+// sees nothing that goes out.
 func inbound(columns []string) []string {
 	if len(columns) == 5 {
 		return []string{columns[0], columns[1], columns[3]}
@@ -290,12 +292,13 @@ func parseConns(out string) (conns []conn) {
 	return conns
 }
 
-// tolerance is by how many seconds the ends of connections may differ: a trace has the time at which all listings of an
-// event were made, and a timer of the kernel fires up to an eighth of its length late.
+// tolerance is by how many seconds the ends of connections may differ: a trace has the time at
+// which all listings of an event were made, and a timer of the kernel fires up to an eighth of its
+// length late.
 const tolerance = 2.0
 
-// compareConns compares connection tables as sets. A connection that the kernel was about to end may have ended here;
-// slack then counts it for its destination.
+// compareConns compares connection tables as sets. A connection that the kernel was about to end
+// may have ended here; slack then counts it for its destination.
 func compareConns(got, want []conn, slack map[string]int) error {
 	unmatched := slices.Clone(got)
 	var errs []error

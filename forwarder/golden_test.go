@@ -18,9 +18,10 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// TestGolden replays what a Linux kernel was seen to do (testdata/golden) through an Engine. Each event of a trace is
-// compared with what the engine does, or is excused by the table in golden_excuses_test.go, or the test fails; an excuse
-// that nothing needs fails too. SHUNT_GOLDEN names further directories of traces, separated as in PATH.
+// TestGolden replays what a Linux kernel was seen to do (testdata/golden) through an Engine. Each
+// event of a trace is compared with what the engine does, or is excused by the table in
+// golden_excuses_test.go, or the test fails; an excuse that nothing needs fails too. SHUNT_GOLDEN
+// names further directories of traces, separated as in PATH.
 func TestGolden(t *testing.T) {
 	excuses := newExcuses()
 	var total tally
@@ -102,7 +103,8 @@ type trace struct {
 	Events   []json.RawMessage
 }
 
-// errCarriedOut is what director.replay returns for an event that changes the director and shows nothing.
+// errCarriedOut is what director.replay returns for an event that changes the director and shows
+// nothing.
 var errCarriedOut = errors.New("carried out")
 
 // replay runs one scenario.
@@ -245,7 +247,8 @@ func (d *director) replay(e *event) error {
 
 // packet sends the frame of an event and compares who received what.
 func (d *director) packet(e *event) error {
-	// What the switch flooded, because the frame was not for one MAC, has the client's MAC still: not the director's work.
+	// What the switch flooded, because the frame was not for one MAC, has the client's MAC still:
+	// not the director's work.
 	rx := slices.DeleteFunc(slices.Clone(e.Rx), func(p packet) bool { return p.EthSrc != ownMAC })
 	raw, err := e.frame()
 	d.must(err)
@@ -275,8 +278,8 @@ func (d *director) packet(e *event) error {
 	return compareFrames(out, rx)
 }
 
-// send gives a frame to the engine and returns copies of those that come out. A forwarded frame must be the same but
-// for its MACs.
+// send gives a frame to the engine and returns copies of those that come out. A forwarded frame
+// must be the same but for its MACs.
 func (d *director) send(raw []byte) ([]frame.Frame, error) {
 	f := wire(raw)
 	f.Time = d.now
@@ -353,8 +356,8 @@ func (d *director) random() bool {
 	return slices.ContainsFunc(d.engine.Services(), func(s forwarder.ServiceInfo) bool { return s.Scheduler == "twos" })
 }
 
-// compareShares compares how often each destination was chosen, which for the lengths of the traces' sequences varies by
-// less than 15 of a hundred.
+// compareShares compares how often each destination was chosen, which for the lengths of the
+// traces' sequences varies by less than 15 of a hundred.
 func compareShares(got, want []string) error {
 	share := map[string]int{}
 	for i := range got {

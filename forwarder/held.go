@@ -11,9 +11,9 @@ const (
 	heldSize   = 2048 // bytes of each; a longer one is not held
 )
 
-// holdings are the copies of fragments that came before the first of their datagram. Each has a place of fixed size:
-// nothing is allocated, however many come. A copy that goes out is lent as the frames of a batch are: its place is free
-// again when the next batch comes.
+// holdings are the copies of fragments that came before the first of their datagram. Each has a
+// place of fixed size: nothing is allocated, however many come. A copy that goes out is lent as the
+// frames of a batch are: its place is free again when the next batch comes.
 type holdings struct {
 	frames []heldFrame
 	bytes  []byte
@@ -82,8 +82,9 @@ func (w *Worker) tick(now int64) {
 	}
 }
 
-// hold copies a fragment that came before the first of datagram g. If no place is free, the datagram whose fragment was
-// held longest is given up: fragments that are merely out of order are not held for long.
+// hold copies a fragment that came before the first of datagram g. If no place is free, the
+// datagram whose fragment was held longest is given up: fragments that are merely out of order are
+// not held for long.
 func (w *Worker) hold(g *datagram, f *frame.Frame, p *frame.Packet) Verdict {
 	h := &w.fragments.holdings
 	if len(f.Buf) > heldSize || h.nfree == 0 && !w.makeRoom() || g.decided {
@@ -109,7 +110,8 @@ func (w *Worker) hold(g *datagram, f *frame.Frame, p *frame.Packet) Verdict {
 
 func (h *holdings) buf(n uint8) []byte { return h.bytes[int(n)*heldSize : (int(n)+1)*heldSize] }
 
-// makeRoom gives up the datagram of the frame that is held longest, and reports whether there was one.
+// makeRoom gives up the datagram of the frame that is held longest, and reports whether there was
+// one.
 func (w *Worker) makeRoom() bool {
 	h := &w.fragments.holdings
 	oldest := -1

@@ -86,8 +86,8 @@ func (p *pauses) Next(batch []frame.Frame) (int, int64, error) {
 	return 0, p.now, nil
 }
 
-// TestHeldFull: when all places are taken the datagram gives way whose fragment was held longest, and is given up as a
-// whole.
+// TestHeldFull: when all places are taken the datagram gives way whose fragment was held longest,
+// and is given up as a whole.
 func TestHeldFull(t *testing.T) {
 	const places = 64
 	r := start(t)
@@ -113,7 +113,8 @@ func TestHeldFull(t *testing.T) {
 	}
 }
 
-// TestHeldAreLent: what goes out is not overwritten before the next call, even when the same batch has more to hold.
+// TestHeldAreLent: what goes out is not overwritten before the next call, even when the same batch
+// has more to hold.
 func TestHeldAreLent(t *testing.T) {
 	const places = 64
 	r := start(t)
@@ -144,7 +145,8 @@ func TestHeldAreLent(t *testing.T) {
 	}
 }
 
-// TestFragmentFlood: more incomplete datagrams than are remembered, at no cost to those that are in order.
+// TestFragmentFlood: more incomplete datagrams than are remembered, at no cost to those that are in
+// order.
 func TestFragmentFlood(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -193,8 +195,8 @@ func TestFragmentsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzFragments gives fragments of two datagrams with whatever offsets, lengths and times: each byte string is a list of
-// them. Each is counted once, and goes out at most once and unchanged.
+// FuzzFragments gives fragments of two datagrams with whatever offsets, lengths and times: each
+// byte string is a list of them. Each is counted once, and goes out at most once and unchanged.
 func FuzzFragments(f *testing.F) {
 	f.Add([]byte{0, 8, 1, 0, 8, 8, 0, 0})
 	f.Add([]byte{8, 8, 0, 0, 0, 8, 1, 0})

@@ -14,8 +14,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Who is on the wire in these tests. Frames are built by hand, so that a million of them can be; process_test.go has
-// gopacket read them.
+// Who is on the wire in these tests. Frames are built by hand, so that a million of them can be;
+// process_test.go has gopacket read them.
 const (
 	client4, client6 = "192.0.2.7", "2001:db8:1::7"
 	vip4, vip6       = "203.0.113.10", "2001:db8:2::10"
@@ -46,7 +46,8 @@ func serverOf(f frame.Frame) int {
 	return 0
 }
 
-// A talk is a client and the virtual address that it talks to. Its methods build frames from the client.
+// A talk is a client and the virtual address that it talks to. Its methods build frames from the
+// client.
 type talk struct{ client, virtual netip.AddrPort }
 
 // from parses the ends of a talk: "192.0.2.7:40000", "203.0.113.10:80".
@@ -103,8 +104,8 @@ func (k talk) icmp(typ, code uint8, rest ...byte) frame.Frame {
 	return k.whole(proto, k.summed(proto, b, 2))
 }
 
-// icmpError is what a router tells the VIP about a packet that went back to the client: the packet too big message, of
-// which each family has one.
+// icmpError is what a router tells the VIP about a packet that went back to the client: the packet
+// too big message, of which each family has one.
 func (k talk) icmpError(proto frame.Proto) frame.Frame { return k.icmpErrorQuoting(proto, 20) }
 
 // icmpErrorQuoting is one that quotes n bytes of the transport segment.
@@ -166,7 +167,8 @@ func (k talk) whole(proto frame.Proto, segment []byte) frame.Frame {
 	return frame.Frame{Buf: b, Wire: int32(len(b))}
 }
 
-// changed returns a copy of a frame with the bytes at off replaced and the checksum of an IPv4 header put right.
+// changed returns a copy of a frame with the bytes at off replaced and the checksum of an IPv4
+// header put right.
 func changed(f frame.Frame, off int, with ...byte) frame.Frame {
 	f = clone(f)
 	copy(f.Buf[off:], with)
@@ -249,7 +251,8 @@ func (r *rig) set(change func(s *forwarder.Settings)) {
 	})
 }
 
-// service describes a virtual service by what ipvsadm would print: "TCP 203.0.113.10:80". Port 0 is all ports.
+// service describes a virtual service by what ipvsadm would print: "TCP 203.0.113.10:80". Port 0 is
+// all ports.
 func service(text, sched string, change ...func(*forwarder.Service)) forwarder.Service {
 	proto, rest, _ := strings.Cut(text, " ")
 	at := netip.MustParseAddrPort(rest)
@@ -279,8 +282,8 @@ func weight(n int32) func(*forwarder.Destination) {
 	return func(d *forwarder.Destination) { d.Weight = n }
 }
 
-// serve adds a service with realservers of these numbers, the first added last so that it heads the list, and tells
-// where they are.
+// serve adds a service with realservers of these numbers, the first added last so that it heads the
+// list, and tells where they are.
 func (r *rig) serve(s forwarder.Service, servers ...int) forwarder.ServiceKey {
 	r.Helper()
 	r.update(func(tx *forwarder.Tx) error {

@@ -22,8 +22,8 @@ func spoilt(f frame.Frame) frame.Frame {
 	return f
 }
 
-// TestBadChecksumsAreNotAnswered: as a host, the director answers only what arrived intact, as far as it can be told; what
-// goes on to a realserver is the realserver's to judge.
+// TestBadChecksumsAreNotAnswered: as a host, the director answers only what arrived intact, as far
+// as it can be told; what goes on to a realserver is the realserver's to judge.
 func TestBadChecksumsAreNotAnswered(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -12,8 +12,8 @@ import (
 // ErrRange is what errors about numbers that are out of range wrap. It is an ErrInvalid.
 var ErrRange = fmt.Errorf("out of range: %w", ErrInvalid)
 
-// A Range is the numbers that a setting may have, both ends included. All doors check with the same ones: the configuration
-// file, the control socket, ipvsadm, and the engine itself.
+// A Range is the numbers that a setting may have, both ends included. All doors check with the same
+// ones: the configuration file, the control socket, ipvsadm, and the engine itself.
 type Range struct{ Low, High int64 }
 
 // Check returns an error about the setting called name if n is not in the range.
@@ -131,8 +131,9 @@ func thresholds(err error) error {
 	return fmt.Errorf("%w: %w", err, ErrThresholds)
 }
 
-// Prune removes from a plan what Tx.Apply would refuse: services and destinations with values that make no sense. Such settings are
-// replaced by the given ones. It returns an error for each thing, in the plan's order.
+// Prune removes from a plan what Tx.Apply would refuse: services and destinations with values that
+// make no sense. Such settings are replaced by the given ones. It returns an error for each thing,
+// in the plan's order.
 func (p *Plan) Prune(settings Settings) (removed []error) {
 	if err := p.Settings.Check(); err != nil {
 		removed = append(removed, fmt.Errorf("settings: %w", err))
@@ -158,8 +159,9 @@ func (p *Plan) Prune(settings Settings) (removed []error) {
 	return removed
 }
 
-// CheckAddress refuses what no host on a network can have: loopback, multicast, broadcast and unspecified addresses, IPv4
-// written as IPv6, and addresses with a zone. It is for VIPs and realservers. The error wraps ErrInvalid.
+// CheckAddress refuses what no host on a network can have: loopback, multicast, broadcast and
+// unspecified addresses, IPv4 written as IPv6, and addresses with a zone. It is for VIPs and
+// realservers. The error wraps ErrInvalid.
 func CheckAddress(a netip.Addr) error {
 	switch {
 	case !a.IsValid():

@@ -102,7 +102,8 @@ func TestEngineRefuses(t *testing.T) {
 	}
 }
 
-// An address is a VIP or a realserver's, whichever comes first and in one transaction or two; one that was the other may become it.
+// An address is a VIP or a realserver's, whichever comes first and in one transaction or two; one
+// that was the other may become it.
 func TestVIPOrRealserver(t *testing.T) {
 	a, b, rip := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("10.0.0.1")
 	plan := func(vip, rip netip.Addr) forwarder.ServicePlan {

@@ -92,7 +92,8 @@ func (w *Worker) stats() Stats {
 	return s
 }
 
-// probeBuckets is how many buckets of each table Probes looks at: some 50 us of the worker's time at most.
+// probeBuckets is how many buckets of each table Probes looks at: some 50 us of the worker's time
+// at most.
 const probeBuckets = 64
 
 // Probes looks at some buckets of each worker's table, others each time.
@@ -110,7 +111,8 @@ func (e *Engine) Probes() flow.Probes {
 	return sum
 }
 
-// Services lists all services in the order in which they were added, as far as ids were not used again.
+// Services lists all services in the order in which they were added, as far as ids were not used
+// again.
 func (e *Engine) Services() []ServiceInfo {
 	c := e.Control
 	c.mu.Lock()
@@ -143,11 +145,13 @@ func at(c []Counts, i int) Counts {
 	return Counts{}
 }
 
-// listStep is how many slots a worker is kept from its frames for at a time while connections are listed.
+// listStep is how many slots a worker is kept from its frames for at a time while connections are
+// listed.
 const listStep = 4096
 
-// Connections calls fn for every flow and template until fn returns false, in the order of the tables. A table is read
-// in short steps between batches, so that traffic goes on; flows that begin or end meanwhile may or may not be seen.
+// Connections calls fn for every flow and template until fn returns false, in the order of the
+// tables. A table is read in short steps between batches, so that traffic goes on; flows that begin
+// or end meanwhile may or may not be seen.
 func (e *Engine) Connections(fn func(ConnectionInfo) bool) {
 	names := e.names()
 	var page []ConnectionInfo

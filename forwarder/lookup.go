@@ -27,7 +27,8 @@ func (c *Control) Lookup(key ServiceKey) (s Service, ok bool) {
 	return svc.spec, true
 }
 
-// Named returns the services of this name: names are for people, and nothing but the configuration keeps them apart.
+// Named returns the services of this name: names are for people, and nothing but the configuration
+// keeps them apart.
 func (c *Control) Named(name string) (out []Service) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +98,8 @@ func (c *Control) VIPs() []netip.Addr {
 	return out
 }
 
-// Hops lists where realservers live, each place once, in no order. Those of removed ones are not among them.
+// Hops lists where realservers live, each place once, in no order. Those of removed ones are not
+// among them.
 func (c *Control) Hops() []Hop {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// macSet holds the MACs from which no frame may come: the realservers' and our own. Each worker has one, which it changes
-// between two batches: open addressing, at most a quarter full.
+// macSet holds the MACs from which no frame may come: the realservers' and our own. Each worker has
+// one, which it changes between two batches: open addressing, at most a quarter full.
 type macSet struct {
 	mask  uint64
 	slots []uint64 // the MAC with bit 48 set; 0 is empty
@@ -86,8 +86,8 @@ func (s *macSet) add(m frame.MAC) {
 	}
 }
 
-// remove closes the gap that it makes: what was pushed on by the MAC that goes moves back (Knuth, The Art of Computer
-// Programming, volume 3, 6.4, algorithm R).
+// remove closes the gap that it makes: what was pushed on by the MAC that goes moves back (Knuth,
+// The Art of Computer Programming, volume 3, 6.4, algorithm R).
 func (s *macSet) remove(m frame.MAC) {
 	gap := s.find(macWord(m[:]))
 	if s.slots[gap] == 0 {

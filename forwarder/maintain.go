@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Maintain does what is to be done now and then, and should be called once a second: it measures rates, lets destinations
-// that start slowly have more, and ends the patience with those that drain. It never waits for traffic longer than the
-// workers take for a batch. The error is that of a configuration which could not be built, and leaves all as it was.
+// Maintain does what is to be done now and then, and should be called once a second: it measures
+// rates, lets destinations that start slowly have more, and ends the patience with those that
+// drain. It never waits for traffic longer than the workers take for a batch. The error is that of
+// a configuration which could not be built, and leaves all as it was.
 func (e *Engine) Maintain() error {
 	c := e.Control
 	c.mu.Lock()
@@ -41,8 +42,8 @@ func (c *Control) estimate() {
 	}
 }
 
-// Zero has the counters of a service and its destinations shown from zero on, or of all services if key is nil (ipvsadm -Z).
-// Numbers of connections and rates stay.
+// Zero has the counters of a service and its destinations shown from zero on, or of all services if
+// key is nil (ipvsadm -Z). Numbers of connections and rates stay.
 func (e *Engine) Zero(key *ServiceKey) error {
 	c := e.Control
 	c.mu.Lock()
@@ -142,7 +143,8 @@ func (c *Control) touch(svc *serviceState) {
 	c.touchedServices = append(c.touchedServices, svc.id)
 }
 
-// weighs notes the weight that a destination has now, and had before: a drain begins or ends, a slow start begins.
+// weighs notes the weight that a destination has now, and had before: a drain begins or ends, a
+// slow start begins.
 func (c *Control) weighs(d *destState, before int32) {
 	switch {
 	case d.spec.Weight == 0 && before != 0:

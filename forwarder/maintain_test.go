@@ -40,7 +40,8 @@ func TestRates(t *testing.T) {
 	if got := s.Destinations[0].Rates; got.FlowsPerSecond != 5 || got.PacketsPerSecond != 10 {
 		t.Errorf("destination: %+v, want half of %+v", got, want)
 	}
-	// When nothing comes any more the average falls by a quarter every two seconds, and then to nothing.
+	// When nothing comes any more the average falls by a quarter every two seconds, and then to
+	// nothing.
 	r.pass(2)
 	if got := r.Services()[0].Rates.PacketsPerSecond; got != 15 {
 		t.Errorf("two seconds later %d packets a second, want 15", got)

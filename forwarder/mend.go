@@ -9,16 +9,17 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A worker's table and counters are files of a tmpfs that it has mapped. If somebody cuts such a file, which needs root or our own
-// user, the next access to what is missing is a fault (SIGBUS), and would end the process. A worker that runs takes it as a
-// panic, puts memory of the process in the place of the file, and goes on. That costs the frames nothing.
+// A worker's table and counters are files of a tmpfs that it has mapped. If somebody cuts such a
+// file, which needs root or our own user, the next access to what is missing is a fault (SIGBUS),
+// and would end the process. A worker that runs takes it as a panic, puts memory of the process in
+// the place of the file, and goes on. That costs the frames nothing.
 
 // ErrCut is wrapped by StateError after a file was cut under a running worker.
 var ErrCut = errors.New("another process truncated a file of the connection table")
 
-// mend puts empty memory in the place of a file that was cut while n frames were being processed, before which so many had been
-// counted as forwarded; fault is what was recovered.
-// Frames that were decided are sent. Those that were not are counted as TableLost. Any other panic goes on.
+// mend puts empty memory in the place of a file that was cut while n frames were being processed,
+// before which so many had been counted as forwarded; fault is what was recovered. Frames that were
+// decided are sent. Those that were not are counted as TableLost. Any other panic goes on.
 func (w *Worker) mend(fault any, n int, forwarded uint64, sink Sink) error {
 	given := w.given
 	if err := w.renew(fault); err != nil {
@@ -38,7 +39,8 @@ func (w *Worker) mend(fault any, n int, forwarded uint64, sink Sink) error {
 			sent++
 		}
 	}
-	// What has no verdict yet, and of that what goes out: Process counts frames of known flows some at a time.
+	// What has no verdict yet, and of that what goes out: Process counts frames of known flows some
+	// at a time.
 	left := min(w.given-min(w.given, w.decided()), uint64(n))
 	counted := w.verdicts[Forwarded] - min(w.verdicts[Forwarded], forwarded)
 	more := min(sent-min(sent, counted), left)
@@ -71,7 +73,8 @@ func (w *Worker) renew(fault any) error {
 	return nil
 }
 
-// attempt runs fn, and reports whether it came to its end: it did not if a file turned out to have been cut, and is to be run again.
+// attempt runs fn, and reports whether it came to its end: it did not if a file turned out to have
+// been cut, and is to be run again.
 func (w *Worker) attempt(fn func()) (done bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -106,8 +109,9 @@ func (w *Worker) decided() (n uint64) {
 // balance has given agree with the counters.
 func (w *Worker) balance() { w.given = w.decided() }
 
-// recount counts the connections of all destinations anew, after a table was lost with those that it had. All workers stand
-// still meanwhile, as each sees only its own: some 20 ms for a million flows. c.mu is held.
+// recount counts the connections of all destinations anew, after a table was lost with those that
+// it had. All workers stand still meanwhile, as each sees only its own: some 20 ms for a million
+// flows. c.mu is held.
 func (c *Control) recount() {
 	sums := make([][]carried, len(c.workers))
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -172,8 +176,8 @@ func (c *carried) count(e *flow.Entry) {
 	}
 }
 
-// mended is what is to be done after files were cut: the numbers of connections are counted anew, and no other process may take
-// over what is left. c.mu is held.
+// mended is what is to be done after files were cut: the numbers of connections are counted anew,
+// and no other process may take over what is left. c.mu is held.
 func (c *Control) mended() {
 	cut := uint32(0)
 	for _, w := range c.workers {

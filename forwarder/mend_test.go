@@ -22,9 +22,10 @@ func (r *rig) eventually(what string, cond func() bool) {
 	}
 }
 
-// TestFileCut: a file that is cut under two running workers ends nothing. The worker whose file it is begins anew, in memory of the
-// process; the other one keeps its flows; each frame has its verdict; all numbers of connections are those of the tables; and no
-// other process believes what is left.
+// TestFileCut: a file that is cut under two running workers ends nothing. The worker whose file it
+// is begins anew, in memory of the process; the other one keeps its flows; each frame has its
+// verdict; all numbers of connections are those of the tables; and no other process believes what
+// is left.
 func TestFileCut(t *testing.T) {
 	for _, c := range []struct {
 		file  string
@@ -110,7 +111,8 @@ func (s *cuttingSource) Next(batch []frame.Frame) (n int, now int64, err error) 
 	return s.sliceSource.Next(batch[:2])
 }
 
-// TestCutInBatch: frames in work when the table goes are counted as lost, once each; those after them begin their flows anew.
+// TestCutInBatch: frames in work when the table goes are counted as lost, once each; those after
+// them begin their flows anew.
 func TestCutInBatch(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	r := start(t, keeping(dir))

@@ -9,8 +9,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A million persistent clients, each with a connection and a template, must fit into 64 bytes an entry, and each must come
-// back to its realserver.
+// A million persistent clients, each with a connection and a template, must fit into 64 bytes an
+// entry, and each must come back to its realserver.
 func TestMillionPersistentClients(t *testing.T) {
 	const clients = 1_000_000
 	r := start(t, func(c *forwarder.Config) { c.Flows = 2 * clients; c.Exact = false })
@@ -29,7 +29,8 @@ func TestMillionPersistentClients(t *testing.T) {
 				b := batch[i].Data()
 				copy(b, clean.Data())
 				id := from + i
-				// The source address and port are new: the checksum of the header is corrected by what was added (RFC 1624).
+				// The source address and port are new: the checksum of the header is corrected by
+				// what was added (RFC 1624).
 				a := netip.AddrFrom4([4]byte{11, byte(id >> 16), byte(id >> 8), byte(id)}).As4()
 				copy(b[26:30], a[:])
 				b[24], b[25] = 0, 0

@@ -14,11 +14,11 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// The model is a director as one would write it in an afternoon: a map of flows that is searched from end to end, counts
-// that are made by counting, timeouts that are looked at each time.
+// The model is a director as one would write it in an afternoon: a map of flows that is searched
+// from end to end, counts that are made by counting, timeouts that are looked at each time.
 
-// modelState is what a TCP segment of a client makes of a flow, as far as a director of direct routing gets to see. What
-// is not here leaves the state as it is.
+// modelState is what a TCP segment of a client makes of a flow, as far as a director of direct
+// routing gets to see. What is not here leaves the state as it is.
 var modelState = map[string]map[string]string{
 	"SYN": {"NONE": "SYN_RECV", "FIN_WAIT": "SYN_RECV"}, // from TIME_WAIT and CLOSE the flow begins anew
 	"ACK": {"SYN_RECV": "ESTABLISHED"},
@@ -72,7 +72,8 @@ type model struct {
 	datagrams map[modelDatagram]*modelPieces
 }
 
-// modelDatagram tells datagrams apart whose fragments come. Ports do not: only the first fragment has them.
+// modelDatagram tells datagrams apart whose fragments come. Ports do not: only the first fragment
+// has them.
 type modelDatagram struct {
 	client netip.Addr
 	id     uint16
@@ -86,8 +87,8 @@ type modelPieces struct {
 	until   int64
 }
 
-// fragment returns the realservers that go out when a fragment comes: its own, and those of the fragments before it that
-// waited for the first.
+// fragment returns the realservers that go out when a fragment comes: its own, and those of the
+// fragments before it that waited for the first.
 func (m *model) fragment(s *modelService, talk talk, id uint16, piece int) (out []int) {
 	k := modelDatagram{talk.client.Addr(), id}
 	d := m.datagrams[k]
@@ -120,7 +121,8 @@ func (m *model) fragment(s *modelService, talk talk, id uint16, piece int) (out 
 	return slices.Repeat([]int{d.server}, 1+waiting)
 }
 
-// problem returns the realserver that an ICMP error about a flow goes to, 0 for none. It leaves no trace.
+// problem returns the realserver that an ICMP error about a flow goes to, 0 for none. It leaves no
+// trace.
 func (m *model) problem(k modelKey) int {
 	if f := m.flows[k]; f != nil {
 		return f.server
@@ -200,8 +202,8 @@ func engineList(r *rig) (lines []string) {
 	return lines
 }
 
-// TestModel lets packets and fragments of a few clients, ICMP errors about them, time and changes of weight come in any order, and compares the engine with the
-// model after each.
+// TestModel lets packets and fragments of a few clients, ICMP errors about them, time and changes
+// of weight come in any order, and compares the engine with the model after each.
 func TestModel(t *testing.T) {
 	kinds := []struct {
 		service forwarder.Service

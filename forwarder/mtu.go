@@ -6,10 +6,11 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// tooBig decides about a packet that is longer than the MTU of its destination's leg, as ensure_mtu_is_adequate
-// (net/netfilter/ipvs/ip_vs_xmit.c) does: a super-frame whose segments fit goes on, since the device or the kernel cuts it;
-// to one that must not be fragmented the VIP answers with the MTU that it may have (RFC 1191, 4; RFC 8201). What may be
-// fragmented the kernel would fragment: the director changes no packet, and counts it.
+// tooBig decides about a packet that is longer than the MTU of its destination's leg, as
+// ensure_mtu_is_adequate (net/netfilter/ipvs/ip_vs_xmit.c) does: a super-frame whose segments fit
+// goes on, since the device or the kernel cuts it; to one that must not be fragmented the VIP
+// answers with the MTU that it may have (RFC 1191, 4; RFC 8201). What may be fragmented the kernel
+// would fragment: the director changes no packet, and counts it.
 func (w *Worker) tooBig(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Verdict {
 	v := d.fits(f, p)
 	switch {
@@ -43,8 +44,8 @@ const (
 	gsoTCP6     = 4    // VIRTIO_NET_HDR_GSO_TCPV6
 )
 
-// segmentLen is the length of the longest IP packet that a super-frame is cut into, in bytes; 0 if the frame is none, or
-// if its headers do not tell.
+// segmentLen is the length of the longest IP packet that a super-frame is cut into, in bytes; 0 if
+// the frame is none, or if its headers do not tell.
 func segmentLen(f *frame.Frame, p *frame.Packet) uint32 {
 	if f.Head < vnetGSOSize+2 || p.L4 == 0 {
 		return 0

@@ -15,7 +15,8 @@ import (
 // df forbids an IPv4 packet to be fragmented.
 func df(f frame.Frame) frame.Frame { return changed(f, 20, 0x40|f.Buf[20]) }
 
-// super puts a virtio_net_hdr before a frame: one of segments of size bytes of payload, of a kind of linux/virtio_net.h.
+// super puts a virtio_net_hdr before a frame: one of segments of size bytes of payload, of a kind
+// of linux/virtio_net.h.
 func super(f frame.Frame, kind byte, size uint16) frame.Frame {
 	h := make([]byte, 10, 10+len(f.Buf))
 	h[0], h[1] = 1, kind
@@ -24,8 +25,8 @@ func super(f frame.Frame, kind byte, size uint16) frame.Frame {
 	return f
 }
 
-// TestMTU: a packet goes on if it fits, at the limit too, whatever the other legs take. Of a super-frame it is the segments
-// that have to fit.
+// TestMTU: a packet goes on if it fits, at the limit too, whatever the other legs take. Of a
+// super-frame it is the segments that have to fit.
 func TestMTU(t *testing.T) {
 	const tcp4, udp4, tcp6, ecn = 1, 3, 4, 0x80
 	options := func(f frame.Frame) frame.Frame { // a TCP header of 32 bytes, twelve of which were data
@@ -101,8 +102,8 @@ func padded(f frame.Frame, n int) frame.Frame {
 	return f
 }
 
-// TestMTUAnswer: the sender is told which length passes, and about which of its packets; the flow lives on, and takes the
-// packet that the sender makes of it then.
+// TestMTUAnswer: the sender is told which length passes, and about which of its packets; the flow
+// lives on, and takes the packet that the sender makes of it then.
 func TestMTUAnswer(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -147,7 +148,8 @@ func df4(f frame.Frame) frame.Frame {
 	return f
 }
 
-// TestMTURate: these answers are limited in rate together with all others; the packets are counted nevertheless.
+// TestMTURate: these answers are limited in rate together with all others; the packets are counted
+// nevertheless.
 func TestMTURate(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -163,8 +165,8 @@ func TestMTURate(t *testing.T) {
 	}
 }
 
-// TestMTUFragments: a fragment that is longer than the MTU is answered if it is the first of its datagram, and counted if
-// it is not, also if it waited for the first.
+// TestMTUFragments: a fragment that is longer than the MTU is answered if it is the first of its
+// datagram, and counted if it is not, also if it waited for the first.
 func TestMTUFragments(t *testing.T) {
 	r := start(t)
 	someServices(r)

@@ -12,19 +12,22 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// The file "names" says what the numbers stand for that flows have: VIPs and groups, services, destinations. It is a head
-// and records, each with a checksum. A record is written before any flow can have its number, and a later one replaces an
-// earlier one of the same number; so a file that ends in the midst of a record lacks nothing.
+// The file "names" says what the numbers stand for that flows have: VIPs and groups, services,
+// destinations. It is a head and records, each with a checksum. A record is written before any flow
+// can have its number, and a later one replaces an earlier one of the same number; so a file that
+// ends in the midst of a record lacks nothing.
 
 const (
 	namesMagic   = "shunt names\n\000\000\000\000"
 	namesVersion = 1
 
-	// maxDestID bounds the ids of destinations that another process can take over, so that a damaged file asks for little memory.
+	// maxDestID bounds the ids of destinations that another process can take over, so that a
+	// damaged file asks for little memory.
 	maxDestID = maxCounted
 )
 
-// namesHead is the head of the file, numbers in the machine's order: only processes of the same machine read it.
+// namesHead is the head of the file, numbers in the machine's order: only processes of the same
+// machine read it.
 type namesHead struct {
 	Magic      [16]byte
 	Version    uint32
@@ -54,7 +57,8 @@ type names struct {
 	dests    []destName // by id
 }
 
-// vipName is what the number of a VIP stands for: an address, or a group if addr is zero, or nothing if the group is too.
+// vipName is what the number of a VIP stands for: an address, or a group if addr is zero, or
+// nothing if the group is too.
 type vipName struct {
 	addr  frame.Addr
 	group ServiceKey
@@ -75,7 +79,8 @@ const (
 	destRecord
 )
 
-// appendRecord appends a record: its length and checksum, its type, the number, and what it stands for.
+// appendRecord appends a record: its length and checksum, its type, the number, and what it stands
+// for.
 func appendRecord(b []byte, typ byte, id uint32, what func([]byte) []byte) []byte {
 	start := len(b)
 	b = append(b, make([]byte, 8)...)
@@ -159,7 +164,8 @@ func (r *reader) key() (k ServiceKey) {
 	return k
 }
 
-// parseNames reads a file of names. What comes behind a damaged record is not read, and rest is how much that is.
+// parseNames reads a file of names. What comes behind a damaged record is not read, and rest is how
+// much that is.
 func parseNames(b []byte) (n names, rest int, err error) {
 	if len(b) < namesHeadSize {
 		return n, 0, errors.New("the header is missing")

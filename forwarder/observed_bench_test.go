@@ -12,9 +12,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// BenchmarkObserved measures a worker at a million flows with nobody looking, and with everything asked that a scrape, the status
-// page and `shunt top` ask together, twenty times a second, which is more than ten times as often. The two must not differ by
-// more than two runs of one do.
+// BenchmarkObserved measures a worker at a million flows with nobody looking, and with everything
+// asked that a scrape, the status page and `shunt top` ask together, twenty times a second, which
+// is more than ten times as often. The two must not differ by more than two runs of one do.
 func BenchmarkObserved(b *testing.B) {
 	for _, looked := range []struct {
 		name string

@@ -24,8 +24,8 @@ func (s *snapshot) leads(e *flow.Entry) bool {
 	return d.available && !(s.settings.ExpireQuiescentTemplate && d.weight == 0)
 }
 
-// template finds or makes the persistence template of a client, and the destination that it leads to
-// (ip_vs_sched_persist, net/netfilter/ipvs/ip_vs_core.c).
+// template finds or makes the persistence template of a client, and the destination that it leads
+// to (ip_vs_sched_persist, net/netfilter/ipvs/ip_vs_core.c).
 func (w *Worker) template(s *snapshot, svc *service, k *flow.Key, p *frame.Packet, now int64) (dest uint32, template flow.ID, v Verdict) {
 	t := w.table
 	tk := svc.templateKey(k)

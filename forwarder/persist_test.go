@@ -13,8 +13,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// modelTemplates is persistence as one would write it in an afternoon: for each service and client, where it went and
-// until when it stays there.
+// modelTemplates is persistence as one would write it in an afternoon: for each service and client,
+// where it went and until when it stays there.
 type modelTemplates struct {
 	now       int64
 	templates map[string]*modelTemplate
@@ -33,8 +33,9 @@ func (m *modelTemplates) expire() {
 	}
 }
 
-// TestPersistenceModel lets datagrams of many clients come, each from a port of its own, so that each asks anew where its
-// client belongs. A flow is shorter than a template here; TestTemplateOutlived has the others.
+// TestPersistenceModel lets datagrams of many clients come, each from a port of its own, so that
+// each asks anew where its client belongs. A flow is shorter than a template here;
+// TestTemplateOutlived has the others.
 func TestPersistenceModel(t *testing.T) {
 	const stay = 100 * time.Second
 	rapid.Check(t, func(t *rapid.T) {
@@ -123,8 +124,9 @@ func TestPersistentFamilies(t *testing.T) {
 	}
 }
 
-// TestPersistentState: a template is listed as such, is counted at its realserver, and is "assured" once a connection of
-// it was established. Its flows begin again at the same realserver, though conn_reuse_mode would move others.
+// TestPersistentState: a template is listed as such, is counted at its realserver, and is "assured"
+// once a connection of it was established. Its flows begin again at the same realserver, though
+// conn_reuse_mode would move others.
 func TestPersistentState(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr", func(s *forwarder.Service) { s.Persistence = time.Minute })
@@ -176,8 +178,8 @@ func TestMarksApart(t *testing.T) {
 	}
 }
 
-// TestSCTPState: an association is established, and its template with it, by the client's cookie; an ABORT that comes in
-// the same packet ends it.
+// TestSCTPState: an association is established, and its template with it, by the client's cookie;
+// an ABORT that comes in the same packet ends it.
 func TestSCTPState(t *testing.T) {
 	r := start(t)
 	r.serve(service("SCTP "+vip4+":9", "rr", func(s *forwarder.Service) { s.Persistence = time.Minute }), 1)
@@ -229,8 +231,8 @@ func TestTemplateOutlived(t *testing.T) {
 	r.goesTo(talk4(42000, 80).tcp(frame.SYN), 2)
 }
 
-// TestTemplateOfGone: a client whose realserver was removed gets another, and its new flows stay there when the old one
-// comes back. The flow that it had still finds the old one.
+// TestTemplateOfGone: a client whose realserver was removed gets another, and its new flows stay
+// there when the old one comes back. The flow that it had still finds the old one.
 func TestTemplateOfGone(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr", func(s *forwarder.Service) { s.Persistence = time.Minute })

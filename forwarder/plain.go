@@ -7,9 +7,10 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// This file is the short way of a plain frame (frame.Glance) of a known flow. Every step of it looks whether all is as
-// usual, before anything is changed, and leaves the frame to the long way if not; so it decides nothing that read, decide
-// and forward would decide otherwise. What begins a flow takes another: see begin.
+// This file is the short way of a plain frame (frame.Glance) of a known flow. Every step of it
+// looks whether all is as usual, before anything is changed, and leaves the frame to the long way
+// if not; so it decides nothing that read, decide and forward would decide otherwise. What begins a
+// flow takes another: see begin.
 
 // plain is what glance has found of a frame.
 type plain struct {
@@ -17,11 +18,12 @@ type plain struct {
 	frame frame.Plain
 }
 
-// headerCache is how many Ethernet headers are remembered: there are as many as neighbours that send to us, mostly one.
+// headerCache is how many Ethernet headers are remembered: there are as many as neighbours that
+// send to us, mostly one.
 const headerCache = 8
 
-// A header is an Ethernet header that passed all checks, and where that frame came from. A frame that begins with the same
-// bytes passes them too. Those of the zero value are no frame's.
+// A header is an Ethernet header that passed all checks, and where that frame came from. A frame
+// that begins with the same bytes passes them too. Those of the zero value are no frame's.
 type header struct {
 	first, last uint64 // its first and its last eight bytes, which overlap
 	from        uint64
@@ -33,7 +35,8 @@ type octets [4]uint64
 func (o *octets) add(n uint8)      { o[n>>6] |= 1 << (n & 63) }
 func (o *octets) has(n uint8) bool { return o[n>>6]>>(n&63)&1 != 0 }
 
-// oddOctets are those with which the addresses begin that badSource or isVIP find among those of IPv4.
+// oddOctets are those with which the addresses begin that badSource or isVIP find among those of
+// IPv4.
 func oddOctets(vips []vipSlot) (o octets) {
 	for n := range 256 {
 		if n == 0 || n == 127 || n >= 224 {
@@ -102,14 +105,15 @@ func (w *Worker) pass(s *snapshot, f *frame.Frame, b []byte) bool {
 	return leg.AnyMAC || macWord(b[0:6]) == macWord(leg.MAC[:]) && !wrongVLAN(leg, f, &frame.Packet{})
 }
 
-// unfold writes the key of the flow of the frame in place i, of IPv4, as all but the short way of known flows needs it.
+// unfold writes the key of the flow of the frame in place i, of IPv4, as all but the short way of
+// known flows needs it.
 func (w *Worker) unfold(i int) {
 	w.keys[i].Client = frame.AddrFrom4(w.plain[i].frame.Src)
 	w.unfold6(i)
 }
 
-// usual sends the plain frame in place i, which is of flow e in slot id and does not try to begin it again, on if all is as
-// usual, and reports whether it did.
+// usual sends the plain frame in place i, which is of flow e in slot id and does not try to begin
+// it again, on if all is as usual, and reports whether it did.
 func (w *Worker) usual(s *snapshot, i int, f *frame.Frame, q *frame.Plain, id flow.ID, e *flow.Entry) bool {
 	d := &s.dests[e.Dest]
 	if !d.available || !d.resolved || uint32(q.Len) > d.mtu {

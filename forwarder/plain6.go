@@ -7,8 +7,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// glance6 is glance for IPv6: it reads the frame in place i if it is plain and to a VIP, and reports whether it is. The key of
-// its flow is in place i then, but for what q.key has of it too: see unfold6.
+// glance6 is glance for IPv6: it reads the frame in place i if it is plain and to a VIP, and
+// reports whether it is. The key of its flow is in place i then, but for what q.key has of it too:
+// see unfold6.
 func (w *Worker) glance6(s *snapshot, i int, f *frame.Frame) bool {
 	q := &w.plain[i]
 	b := frame.Glance6(f, &q.frame)

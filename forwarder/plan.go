@@ -17,7 +17,8 @@ type Leg struct {
 	MAC  frame.MAC
 	VLAN uint16 // 0: untagged
 	TPID uint16 // of the VLAN's tags; 0 is 0x8100 (802.1Q), and 0x88a8 is 802.1ad
-	// MTU is the length of the longest IP packet that leaves by the leg, in bytes; 0 is no limit, or not known.
+	// MTU is the length of the longest IP packet that leaves by the leg, in bytes; 0 is no limit,
+	// or not known.
 	MTU uint32
 	// AnyMAC takes frames to any MAC: for captures, which were made at another host.
 	AnyMAC bool
@@ -49,8 +50,8 @@ type Service struct {
 	Mark uint32
 	// V6 is the family of a group's realservers; of others it follows from the address.
 	V6 bool
-	// Matches are what the service answers for. One match of one port or of all ports is what ipvsadm -t, -u and
-	// --sctp-service make; several have one persistence together.
+	// Matches are what the service answers for. One match of one port or of all ports is what
+	// ipvsadm -t, -u and --sctp-service make; several have one persistence together.
 	Matches []Match
 
 	Scheduler string
@@ -58,10 +59,12 @@ type Service struct {
 
 	// Persistence is the time for which a client stays with its realserver, 0 for none.
 	Persistence time.Duration
-	// MaskBits is the length of the prefix of client addresses that share a template; 0 means a whole address.
+	// MaskBits is the length of the prefix of client addresses that share a template; 0 means a
+	// whole address.
 	MaskBits int
-	// SlowStart is the time over which a realserver that comes (back) gets its share of new flows, growing from little to all,
-	// with the schedulers that heed it: see scheduler.Destination. 0 is at once.
+	// SlowStart is the time over which a realserver that comes (back) gets its share of new flows,
+	// growing from little to all, with the schedulers that heed it: see scheduler.Destination. 0 is
+	// at once.
 	SlowStart time.Duration
 	// OnePacket schedules each UDP datagram afresh.
 	OnePacket bool
@@ -118,8 +121,8 @@ type Destination struct {
 	Upper  int32 // thresholds, 0 for none
 	Lower  int32
 	Leg    frame.Leg // where it lives
-	// Drain is how long flows may go on after Weight became 0; from then on they are treated as those of a realserver that
-	// was removed (GonePolicy). 0 is for as long as they like.
+	// Drain is how long flows may go on after Weight became 0; from then on they are treated as
+	// those of a realserver that was removed (GonePolicy). 0 is for as long as they like.
 	Drain time.Duration
 	// Restore is the weight that it had before Weight became 0, for who gives it back; nothing here
 	// looks at it.
@@ -129,8 +132,9 @@ type Destination struct {
 // SourcePolicy decides the source MAC of forwarded frames.
 type SourcePolicy uint8
 
-// The policies. Auto preserves the client's (or its gateway's) MAC if the frame leaves by another leg than it came in
-// by, and uses the leg's own if by the same, where a learning switch would be misled.
+// The policies. Auto preserves the client's (or its gateway's) MAC if the frame leaves by another
+// leg than it came in by, and uses the leg's own if by the same, where a learning switch would be
+// misled.
 const (
 	SourceAuto SourcePolicy = iota
 	SourcePreserve
@@ -168,8 +172,9 @@ type Settings struct {
 	// RefuseWhenFull drops new flows when the table is full, instead of ending the one that has
 	// proved least.
 	RefuseWhenFull bool
-	// StrayICMP sends an ICMP error about a flow that is not known to the realserver that the client's template or a scheduler
-	// by hash names for it, without making a flow; the kernel drops it. ScheduleICMP comes before it.
+	// StrayICMP sends an ICMP error about a flow that is not known to the realserver that the
+	// client's template or a scheduler by hash names for it, without making a flow; the kernel
+	// drops it. ScheduleICMP comes before it.
 	StrayICMP bool
 	// StrictRST has a TCP segment end a connection only if its sequence number fits what the client
 	// has sent before: one with RST or FIN, or without flags; and an SCTP packet only with the
@@ -184,7 +189,8 @@ func DefaultSettings() Settings {
 	return Settings{ConnReuseMode: 1, AmDroprate: 10, StrayICMP: true, StrictRST: true}
 }
 
-// A ServicePlan is a service with its realservers, in the order in which they are added: first to last.
+// A ServicePlan is a service with its realservers, in the order in which they are added: first to
+// last.
 type ServicePlan struct {
 	Service
 	Destinations []Destination

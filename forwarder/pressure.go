@@ -6,10 +6,10 @@ import (
 	"shunt/forwarder/flow"
 )
 
-// pressure is the kernel's defence against floods, net.ipv4.vs.drop_entry, drop_packet and secure_tcp
-// (update_defense_level, ip_vs_ctl.c; ip_vs_random_dropentry, ip_vs_conn.c). Where the kernel looks at free memory,
-// which says nothing about a table of fixed size, modes 1 and 2 look at the table: they act while less than an eighth of
-// it is free.
+// pressure is the kernel's defence against floods, net.ipv4.vs.drop_entry, drop_packet and
+// secure_tcp (update_defense_level, ip_vs_ctl.c; ip_vs_random_dropentry, ip_vs_conn.c). Where the
+// kernel looks at free memory, which says nothing about a table of fixed size, modes 1 and 2 look
+// at the table: they act while less than an eighth of it is free.
 type pressure struct {
 	next    int64 // when the next look is due, in nanoseconds
 	rate    int   // of every rate new flows one is dropped; 0 is none
@@ -122,7 +122,8 @@ func (p *pressure) drops(w *Worker, id flow.ID, e *flow.Entry) bool {
 	return false
 }
 
-// chance is true once in as many calls as the connection has packets, and one more: the fewer, the likelier.
+// chance is true once in as many calls as the connection has packets, and one more: the fewer, the
+// likelier.
 func (p *pressure) chance(packets uint32) bool {
 	p.random = p.random*6364136223846793005 + 1442695040888963407
 	return uint32(p.random>>33)%(packets+1) == 0

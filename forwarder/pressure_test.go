@@ -24,7 +24,8 @@ func web(t *testing.T, set func(*forwarder.Settings), change ...func(*forwarder.
 	return r
 }
 
-// TestDropPacket: in mode 3 one of each am_droprate new flows is refused; frames of flows that are known are not.
+// TestDropPacket: in mode 3 one of each am_droprate new flows is refused; frames of flows that are
+// known are not.
 func TestDropPacket(t *testing.T) {
 	r := web(t, func(s *forwarder.Settings) { s.DropPacket, s.AmDroprate = 3, 10 })
 	dropped := 0
@@ -45,7 +46,8 @@ func TestDropPacket(t *testing.T) {
 	}
 }
 
-// TestDropPacketWhenFull: in modes 1 and 2 that begins when less than an eighth of the table is free, and ends with it.
+// TestDropPacketWhenFull: in modes 1 and 2 that begins when less than an eighth of the table is
+// free, and ends with it.
 func TestDropPacketWhenFull(t *testing.T) {
 	for mode := 1; mode <= 2; mode++ {
 		r := web(t, func(s *forwarder.Settings) { s.DropPacket = mode })
@@ -70,7 +72,8 @@ func TestDropPacketWhenFull(t *testing.T) {
 	}
 }
 
-// TestSecureTCP: a flow is in another state until its handshake is over, which shows that the other table is in use.
+// TestSecureTCP: a flow is in another state until its handshake is over, which shows that the other
+// table is in use.
 func TestSecureTCP(t *testing.T) {
 	r := web(t, func(s *forwarder.Settings) { s.SecureTCP = 3 })
 	k := talk4(40000, 80)
@@ -88,8 +91,8 @@ func TestSecureTCP(t *testing.T) {
 	}
 }
 
-// TestDropEntry: embryonic connections end well before their time, all within a round of the table; others stay while
-// they are in use, and those with many packets even if they are not.
+// TestDropEntry: embryonic connections end well before their time, all within a round of the table;
+// others stay while they are in use, and those with many packets even if they are not.
 func TestDropEntry(t *testing.T) {
 	r := web(t, func(s *forwarder.Settings) { s.DropEntry = 3 })
 	const flows = 200
@@ -153,7 +156,8 @@ func TestDropEntryWhenFull(t *testing.T) {
 	}
 }
 
-// TestDropEntryOfTemplates: of the templates those end that nothing depends on and that never had a connection.
+// TestDropEntryOfTemplates: of the templates those end that nothing depends on and that never had a
+// connection.
 func TestDropEntryOfTemplates(t *testing.T) {
 	r := web(t, func(s *forwarder.Settings) { s.DropEntry = 3 }, func(s *forwarder.Service) { s.Persistence = 10 * time.Minute })
 	r.give(talk4(40000, 80).tcp(frame.SYN), talk4(40000, 80).tcp(frame.ACK), talk4(40000, 80).tcp(frame.RST)) // over in 10 s
@@ -169,7 +173,8 @@ func TestDropEntryOfTemplates(t *testing.T) {
 	}
 }
 
-// TestSweepUnderTraffic: flows end although the worker has no pause, and end soon, one part of the table after the other.
+// TestSweepUnderTraffic: flows end although the worker has no pause, and end soon, one part of the
+// table after the other.
 func TestSweepUnderTraffic(t *testing.T) {
 	r := start(t, func(c *forwarder.Config) { c.Exact, c.Flows = false, 100_000 })
 	someServices(r)

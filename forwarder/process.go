@@ -5,20 +5,22 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Process is the whole path of a frame, for a batch of up to BatchSize of them: it decides where each goes, writes the
-// destination MAC into those that go on, and returns them, with the director's own answers among them, for a Sink.
-// What it returns is valid until the frames of the batch are given back to their Source, or until the next call. Copies
-// of fragments that came in earlier batches may be among it, behind the first fragment of their datagram.
+// Process is the whole path of a frame, for a batch of up to BatchSize of them: it decides where
+// each goes, writes the destination MAC into those that go on, and returns them, with the
+// director's own answers among them, for a Sink. What it returns is valid until the frames of the
+// batch are given back to their Source, or until the next call. Copies of fragments that came in
+// earlier batches may be among it, behind the first fragment of their datagram.
 //
-// now is the time of the batch in nanoseconds, not before that of any earlier batch. Process takes no lock, reads no
-// clock and allocates nothing.
+// now is the time of the batch in nanoseconds, not before that of any earlier batch. Process takes
+// no lock, reads no clock and allocates nothing.
 //
 // The frames of the batch themselves are changed: where all go on, what is returned is the batch.
 //
-// The work is done in steps, some frames at a time: reading frames and having the connection table's lines fetched where their
-// flows may be; finding the slots there and having them fetched; deciding, in order. What is fetched in one step is looked at
-// after a step for other frames, so that the memory has time to answer. Plain frames of known flows take the shortest way
-// through all of it, and those of new flows one that is not much longer: see glance, usual and begin.
+// The work is done in steps, some frames at a time: reading frames and having the connection
+// table's lines fetched where their flows may be; finding the slots there and having them fetched;
+// deciding, in order. What is fetched in one step is looked at after a step for other frames, so
+// that the memory has time to answer. Plain frames of known flows take the shortest way through all
+// of it, and those of new flows one that is not much longer: see glance, usual and begin.
 func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	s, t := w.snap, w.table
 	if w.exact {
@@ -53,10 +55,12 @@ func (w *Worker) Process(batch []frame.Frame, now int64) []frame.Frame {
 	return w.out
 }
 
-// stride is how many frames take a step together: enough for the memory to have answered when those before are looked at again.
+// stride is how many frames take a step together: enough for the memory to have answered when those
+// before are looked at again.
 const stride = 16
 
-// readSome reads the frames of a batch from place at on, and has the lines fetched where their flows are looked for first.
+// readSome reads the frames of a batch from place at on, and has the lines fetched where their
+// flows are looked for first.
 func (w *Worker) readSome(s *snapshot, batch []frame.Frame, at int) {
 	if len(s.vips.four) > nearVIPs {
 		w.touched += s.vips.touch(batch[at:min(at+stride, len(batch))])
@@ -91,7 +95,8 @@ func (w *Worker) readSome(s *snapshot, batch []frame.Frame, at int) {
 	w.table.Fetch(&w.search, at, min(at+stride, len(batch)))
 }
 
-// findSecond looks for the flows of frames from to to-1 that were not where they are looked for first.
+// findSecond looks for the flows of frames from to to-1 that were not where they are looked for
+// first.
 func (w *Worker) findSecond(from, to int) {
 	w.table.FindSecond(&w.search, from, to)
 	w.table.FetchClients(&w.search, from, to, w.six)
@@ -146,8 +151,8 @@ const (
 // held is the verdict of a fragment that waits for the first of its datagram: none yet.
 const held = NumVerdicts
 
-// read parses a frame and turns it away if it is not for a service of ours; otherwise it returns Forwarded (so far), and
-// the packet and the key of its flow are in place i.
+// read parses a frame and turns it away if it is not for a service of ours; otherwise it returns
+// Forwarded (so far), and the packet and the key of its flow are in place i.
 func (w *Worker) read(s *snapshot, i int, f *frame.Frame) Verdict {
 	p := &w.packets[i]
 	switch frame.Parse(f, p) {
@@ -203,8 +208,8 @@ func (w *Worker) read(s *snapshot, i int, f *frame.Frame) Verdict {
 	if kind == 0 {
 		return isICMP
 	}
-	// Field by field: Parse has just written the words of the address one by one, and a read of both at once would
-	// have to wait until they have left the store buffer.
+	// Field by field: Parse has just written the words of the address one by one, and a read of
+	// both at once would have to wait until they have left the store buffer.
 	k := &w.keys[i]
 	k.Client.Hi, k.Client.Lo = p.Src.Hi, p.Src.Lo
 	k.VIP, k.ClientPort, k.VirtualPort, k.Kind = vip, p.SrcPort, p.DstPort, kind
@@ -217,8 +222,9 @@ func (s *snapshot) isVIP(a frame.Addr) bool {
 	return ok
 }
 
-// wrongVLAN reports whether the frame is of another VLAN than the leg's. One that has a second tag within is of a network
-// within the VLAN, which the leg is not in; one of VLAN 0 has a priority, and is of none (IEEE 802.1Q, 9.6).
+// wrongVLAN reports whether the frame is of another VLAN than the leg's. One that has a second tag
+// within is of a network within the VLAN, which the leg is not in; one of VLAN 0 has a priority,
+// and is of none (IEEE 802.1Q, 9.6).
 func wrongVLAN(leg *Leg, f *frame.Frame, p *frame.Packet) bool {
 	vlan := f.TCI & 0xfff
 	if f.TPID == 0 {
@@ -227,8 +233,8 @@ func wrongVLAN(leg *Leg, f *frame.Frame, p *frame.Packet) bool {
 	return vlan != leg.VLAN || p.VLANs != 0 || vlan != 0 && f.TPID != leg.tpid()
 }
 
-// badSource reports whether nobody may send from the source address: a group, the broadcast, the unspecified or a
-// loopback address (RFC 1812, 5.3.7; RFC 4291, 2.5).
+// badSource reports whether nobody may send from the source address: a group, the broadcast, the
+// unspecified or a loopback address (RFC 1812, 5.3.7; RFC 4291, 2.5).
 func badSource(p *frame.Packet) bool {
 	if a := p.Src; a.Is4() {
 		v := a.V4()
@@ -247,8 +253,8 @@ func (w *Worker) decide(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	if id != flow.None {
 		e := t.Entry(id)
 		if opensConnection(p) && w.reuse(s, e) {
-			// The client begins again from the same port: as in the kernel, the old flow still counts while the new
-			// one is scheduled, and ends then.
+			// The client begins again from the same port: as in the kernel, the old flow still
+			// counts while the new one is scheduled, and ends then.
 			return w.newFlow(s, i, f, now, id)
 		}
 		if d := &s.dests[e.Dest]; !d.available {
@@ -259,7 +265,8 @@ func (w *Worker) decide(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	return w.newFlow(s, i, f, now, flow.None)
 }
 
-// forward counts the frame to its flow, moves the flow's state and sends the frame to its realserver.
+// forward counts the frame to its flow, moves the flow's state and sends the frame to its
+// realserver.
 func (w *Worker) forward(s *snapshot, id flow.ID, e *flow.Entry, f *frame.Frame, p *frame.Packet) Verdict {
 	d := &s.dests[e.Dest]
 	w.count(e.Dest, d, p)
@@ -304,7 +311,8 @@ func (w *Worker) send(s *snapshot, d *dest, f *frame.Frame, p *frame.Packet) Ver
 	return Forwarded
 }
 
-// put has a frame of the batch sent, and returns it as it will be. As long as all of them are, they stay where they are.
+// put has a frame of the batch sent, and returns it as it will be. As long as all of them are, they
+// stay where they are.
 func (w *Worker) put(f *frame.Frame) *frame.Frame {
 	if n := w.straight; uint(n) < uint(len(w.batch)) && f == &w.batch[n] {
 		w.straight++
@@ -323,7 +331,8 @@ func (w *Worker) add(f frame.Frame) *frame.Frame {
 	return &w.out[len(w.out)-1]
 }
 
-// retag gives the frame the VLAN tag of the leg it leaves by; the priority stays (IEEE 802.1Q, 6.9).
+// retag gives the frame the VLAN tag of the leg it leaves by; the priority stays (IEEE 802.1Q,
+// 6.9).
 func retag(in, out *Leg, f *frame.Frame) {
 	if in.AnyMAC {
 		return // a capture: the tags stay as they were

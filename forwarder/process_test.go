@@ -11,7 +11,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// traffic is a frame of every kind that is forwarded, in an order in which the later ones find their flows.
+// traffic is a frame of every kind that is forwarded, in an order in which the later ones find
+// their flows.
 func traffic() map[string][]frame.Frame {
 	options := talk6(40001, 80).tcp(frame.ACK, 1, 2, 3)
 	padded := talk4(40000, 53).udp()
@@ -31,8 +32,8 @@ func traffic() map[string][]frame.Frame {
 	}
 }
 
-// TestOnlyMACsChange: whatever is forwarded goes out as it came in but for its MACs, by whichever leg, and its source MAC
-// is the one that the policy says.
+// TestOnlyMACsChange: whatever is forwarded goes out as it came in but for its MACs, by whichever
+// leg, and its source MAC is the one that the policy says.
 func TestOnlyMACsChange(t *testing.T) {
 	own := map[forwarder.SourcePolicy][2]bool{ // for each policy: is the source the leg's with one leg, with two?
 		forwarder.SourceAuto: {true, false}, forwarder.SourcePreserve: {false, false}, forwarder.SourceOwn: {true, true},
@@ -90,7 +91,8 @@ func checkForwarded(t *testing.T, r *rig, i int, in frame.Frame, leg frame.Leg, 
 	}
 }
 
-// TestAnyFlowUnchanged says the same of any payload and any bytes in the headers that mean nothing to a director.
+// TestAnyFlowUnchanged says the same of any payload and any bytes in the headers that mean nothing
+// to a director.
 func TestAnyFlowUnchanged(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -108,7 +110,8 @@ func TestAnyFlowUnchanged(t *testing.T) {
 	})
 }
 
-// TestRetag: a forwarded frame has the VLAN of the leg by which it goes, and the priority with which it came.
+// TestRetag: a forwarded frame has the VLAN of the leg by which it goes, and the priority with
+// which it came.
 func TestRetag(t *testing.T) {
 	for _, c := range []struct {
 		name              string
@@ -146,7 +149,8 @@ func TestRetag(t *testing.T) {
 	}
 }
 
-// TestSetLeg: when an interface gets another MAC, frames go out with it, and only those that are sent to it come in.
+// TestSetLeg: when an interface gets another MAC, frames go out with it, and only those that are
+// sent to it come in.
 func TestSetLeg(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -163,8 +167,8 @@ func TestSetLeg(t *testing.T) {
 	}
 }
 
-// TestBatchIsInOrder: the frames of a batch are decided in order, so that a SYN opens the flow for the ACK behind it; a
-// frame of each of several flows goes where that flow's first went.
+// TestBatchIsInOrder: the frames of a batch are decided in order, so that a SYN opens the flow for
+// the ACK behind it; a frame of each of several flows goes where that flow's first went.
 func TestBatchIsInOrder(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2, 3)
@@ -192,8 +196,8 @@ func TestBatchIsInOrder(t *testing.T) {
 	}
 }
 
-// TestPortMatches: of the services that claim a port the most particular has it; a range and several matches work, and
-// so do the data ports of an FTP service.
+// TestPortMatches: of the services that claim a port the most particular has it; a range and
+// several matches work, and so do the data ports of an FTP service.
 func TestPortMatches(t *testing.T) {
 	r := start(t)
 	long := func(s *forwarder.Service) { s.Persistence = 100 * 1e9 }

@@ -6,13 +6,16 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A datagram in fragments to a port without a service is refused when it is whole and its checksum is right, as by a kernel that has
-// put it together. What is kept of it until then is what the answer quotes.
+// A datagram in fragments to a port without a service is refused when it is whole and its checksum
+// is right, as by a kernel that has put it together. What is kept of it until then is what the
+// answer quotes.
 
-// refusalsKept is how many such datagrams a worker remembers; the oldest gets no answer if there are more.
+// refusalsKept is how many such datagrams a worker remembers; the oldest gets no answer if there
+// are more.
 const refusalsKept = 16
 
-// A refusal is the beginning of a datagram: its first fragment without what makes it one. It holds no pointer.
+// A refusal is the beginning of a datagram: its first fragment without what makes it one. It holds
+// no pointer.
 type refusal struct {
 	owner    uint16 // the datagram's place in the table
 	in       frame.Leg
@@ -79,7 +82,8 @@ func (w *Worker) answerRefused(s *snapshot, g *datagram) {
 	}
 }
 
-// wholeSum reports whether the checksum of a datagram is right whose parts were added up, and whose transport header is l4.
+// wholeSum reports whether the checksum of a datagram is right whose parts were added up, and whose
+// transport header is l4.
 func wholeSum(p *frame.Packet, l4 []byte, g *datagram) bool {
 	if p.Proto == frame.UDP {
 		if uint32(binary.BigEndian.Uint16(l4[4:])) != g.total {
@@ -109,5 +113,6 @@ func (g *datagram) addUp(f *frame.Frame, p *frame.Packet, length uint32) {
 	g.sum = frame.Fold(frame.Sum(f.Data()[end-length:end], uint64(g.sum)))
 }
 
-// refusing reports whether the rest of a datagram is added up: it may be refused, or is going to be.
+// refusing reports whether the rest of a datagram is added up: it may be refused, or is going to
+// be.
 func (g *datagram) refusing() bool { return !g.decided || g.refusal != 0 }

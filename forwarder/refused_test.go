@@ -14,8 +14,8 @@ import (
 // orders are those in which three fragments may come.
 var orders = [][3]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
 
-// TestRefusedInFragments: a datagram to a port without a service is refused once, when its last fragment has come, as it is in one
-// piece; one that is damaged or not whole is not.
+// TestRefusedInFragments: a datagram to a port without a service is refused once, when its last
+// fragment has come, as it is in one piece; one that is damaged or not whole is not.
 func TestRefusedInFragments(t *testing.T) {
 	for _, k := range []talk{talk4(40000, 54), talk6(40000, 54)} {
 		for _, proto := range []frame.Proto{frame.UDP, frame.TCP} {
@@ -72,7 +72,8 @@ func TestRefusedInFragments(t *testing.T) {
 	}
 }
 
-// sameAnswer compares the answer to a datagram in fragments with that to the whole: a quotation ends where the first fragment ends.
+// sameAnswer compares the answer to a datagram in fragments with that to the whole: a quotation
+// ends where the first fragment ends.
 func sameAnswer(t *testing.T, got, want, whole *frame.Frame, first int) {
 	t.Helper()
 	var p, q frame.Packet
@@ -107,7 +108,8 @@ func sameAnswer(t *testing.T, got, want, whole *frame.Frame, first int) {
 	}
 }
 
-// TestRefusedMany: more datagrams than are remembered cost nothing but answers, and the latest get theirs.
+// TestRefusedMany: more datagrams than are remembered cost nothing but answers, and the latest get
+// theirs.
 func TestRefusedMany(t *testing.T) {
 	const n = 40
 	r := start(t)

@@ -67,7 +67,8 @@ func drawChange(t *rapid.T) (string, change) {
 	}
 }
 
-// drawTransaction draws some steps; most begin with ones that make a later failure have something to undo.
+// drawTransaction draws some steps; most begin with ones that make a later failure have something
+// to undo.
 func drawTransaction(t *rapid.T) (string, func(tx *forwarder.Tx) error) {
 	var names []string
 	var steps []change
@@ -95,8 +96,9 @@ func (r *rig) all() string {
 	return fmt.Sprintf("%+v\n%+v\n%s", r.Services(), r.Settings(), strings.Join(lines, "\n"))
 }
 
-// TestRollback runs two engines side by side, of which one also suffers transactions that fail. Nothing may ever tell
-// them apart: neither what they list, nor where they send the flows that come.
+// TestRollback runs two engines side by side, of which one also suffers transactions that fail.
+// Nothing may ever tell them apart: neither what they list, nor where they send the flows that
+// come.
 func TestRollback(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := newRig(t), newRig(t)
@@ -154,7 +156,8 @@ func TestRollback(t *testing.T) {
 	})
 }
 
-// TestRollbackOfOverload: a realserver that is overloaded stays so when a transaction fails that would have freed it.
+// TestRollbackOfOverload: a realserver that is overloaded stays so when a transaction fails that
+// would have freed it.
 func TestRollbackOfOverload(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr")
@@ -179,7 +182,8 @@ func TestRollbackOfOverload(t *testing.T) {
 	r.expect(talk4(3, 80).tcp(frame.SYN), forwarder.Forwarded)
 }
 
-// TestRollbackKeepsCycle: wrr begins its cycle anew with each change, and so must not see one that failed.
+// TestRollbackKeepsCycle: wrr begins its cycle anew with each change, and so must not see one that
+// failed.
 func TestRollbackKeepsCycle(t *testing.T) {
 	s := service("TCP "+vip4+":80", "wrr")
 	for name, change := range map[string]func(*forwarder.Tx) error{
@@ -215,8 +219,8 @@ func TestRollbackKeepsCycle(t *testing.T) {
 	}
 }
 
-// TestUnseenBeforeCommit: a transaction that is under way has no effect on the frames that come meanwhile, not even by
-// thresholds, which realservers share with the datapath.
+// TestUnseenBeforeCommit: a transaction that is under way has no effect on the frames that come
+// meanwhile, not even by thresholds, which realservers share with the datapath.
 func TestUnseenBeforeCommit(t *testing.T) {
 	r := start(t)
 	s := service("TCP "+vip4+":80", "rr")
@@ -236,7 +240,8 @@ func TestUnseenBeforeCommit(t *testing.T) {
 	}
 }
 
-// expectRunning gives a frame that has to go on, without asking the engine's control plane, which a transaction holds.
+// expectRunning gives a frame that has to go on, without asking the engine's control plane, which a
+// transaction holds.
 func (r *rig) expectRunning(f frame.Frame) {
 	r.Helper()
 	if out := r.give(f); len(out) != 1 || serverOf(out[0]) == 0 {
@@ -244,8 +249,8 @@ func (r *rig) expectRunning(f frame.Frame) {
 	}
 }
 
-// TestCommitFails: what only shows when all of a transaction is known, more realservers than a Maglev table has places,
-// undoes it too, with all that other services went through.
+// TestCommitFails: what only shows when all of a transaction is known, more realservers than a
+// Maglev table has places, undoes it too, with all that other services went through.
 func TestCommitFails(t *testing.T) {
 	r := start(t)
 	web := service("TCP "+vip4+":80", "rr")

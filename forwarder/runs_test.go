@@ -61,7 +61,8 @@ func TestRunsAgainstBytes(t *testing.T) {
 	})
 }
 
-// TestManyRuns: a datagram in more runs than are told apart still arrives as a whole, and its end is known.
+// TestManyRuns: a datagram in more runs than are told apart still arrives as a whole, and its end
+// is known.
 func TestManyRuns(t *testing.T) {
 	var g datagram
 	const parts = 40

@@ -10,7 +10,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// largePlan has services of ten realservers each: each with a VIP of its own, each realserver with a RIP of its own.
+// largePlan has services of ten realservers each: each with a VIP of its own, each realserver with
+// a RIP of its own.
 func largePlan(services int) forwarder.Plan {
 	p := forwarder.Plan{Settings: forwarder.DefaultSettings()}
 	for i := range services {
@@ -55,7 +56,8 @@ func startLarge(b *testing.B, change ...func(*forwarder.Config)) *rig {
 	return r
 }
 
-// BenchmarkLoad10000 is the time in which the engine takes over 10,000 services with ten realservers each.
+// BenchmarkLoad10000 is the time in which the engine takes over 10,000 services with ten
+// realservers each.
 func BenchmarkLoad10000(b *testing.B) {
 	p := largePlan(10000)
 	n := neighbours(&p)
@@ -116,7 +118,8 @@ func BenchmarkEdit10000(b *testing.B) {
 	})
 }
 
-// BenchmarkProcess10000 is the time of a frame of a known flow, each batch to other services, beside the same with one service.
+// BenchmarkProcess10000 is the time of a frame of a known flow, each batch to other services,
+// beside the same with one service.
 func BenchmarkProcess10000(b *testing.B) {
 	for _, services := range []int{1, 10000} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {

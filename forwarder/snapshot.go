@@ -8,10 +8,11 @@ import (
 	"shunt/scheduler"
 )
 
-// A snapshot is all that the datapath reads of the configuration. Control makes one for each transaction, and each worker adopts
-// it between two batches: it takes over what is flat, and keeps services and destinations in arrays of its own, in which only
-// the edits of the transaction are carried out. Ids of services, destinations and VIPs keep their meaning from one snapshot to
-// the next, as long as a flow may refer to them.
+// A snapshot is all that the datapath reads of the configuration. Control makes one for each
+// transaction, and each worker adopts it between two batches: it takes over what is flat, and keeps
+// services and destinations in arrays of its own, in which only the edits of the transaction are
+// carried out. Ids of services, destinations and VIPs keep their meaning from one snapshot to the
+// next, as long as a flow may refer to them.
 type snapshot struct {
 	vips     vipTable
 	ports    portTable

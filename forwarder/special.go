@@ -14,9 +14,9 @@ func (w *Worker) decideSpecial(s *snapshot, i int, f *frame.Frame, now int64) Ve
 	return w.icmp(s, i, f, now)
 }
 
-// icmp sends an error about a flow to the realserver of that flow, and answers echo requests (ip_vs_in_icmp,
-// net/netfilter/ipvs/ip_vs_core.c). As in the kernel's direct routing the checksum of the message is left to the
-// realserver to judge, and the flow's timer is not re-armed.
+// icmp sends an error about a flow to the realserver of that flow, and answers echo requests
+// (ip_vs_in_icmp, net/netfilter/ipvs/ip_vs_core.c). As in the kernel's direct routing the checksum
+// of the message is left to the realserver to judge, and the flow's timer is not re-armed.
 func (w *Worker) icmp(s *snapshot, i int, f *frame.Frame, now int64) Verdict {
 	p, k := &w.packets[i], &w.keys[i]
 	var inner frame.Packet

@@ -16,8 +16,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// stopwatch is a Source of single frames that nobody is interested in, which notes how long it was not asked for the next one:
-// by the clock, in which the machine's other work has its part, and by the processor time of the worker's thread.
+// stopwatch is a Source of single frames that nobody is interested in, which notes how long it was
+// not asked for the next one: by the clock, in which the machine's other work has its part, and by
+// the processor time of the worker's thread.
 type stopwatch struct {
 	reel      *reel
 	end       atomic.Bool
@@ -48,8 +49,9 @@ func (s *stopwatch) Next(b []frame.Frame) (int, int64, error) {
 
 func (s *stopwatch) Send([]frame.Frame) forwarder.Lost { return forwarder.Lost{} }
 
-// BenchmarkStall10000 is how long a worker does not forward while 10,000 services with ten realservers each come, change and go:
-// the longest such time of each run, of which the median and the longest are told. ns/op is the whole change.
+// BenchmarkStall10000 is how long a worker does not forward while 10,000 services with ten
+// realservers each come, change and go: the longest such time of each run, of which the median and
+// the longest are told. ns/op is the whole change.
 func BenchmarkStall10000(b *testing.B) {
 	plans := [2]forwarder.Plan{largePlan(10000), largePlan(10000)}
 	for i := range plans[1].Services {

@@ -15,11 +15,12 @@ import (
 	"shunt/forwarder/flow"
 )
 
-// State says where an engine keeps what the next process is to take over: connection tables, counters, and whom their
-// numbers mean.
+// State says where an engine keeps what the next process is to take over: connection tables,
+// counters, and whom their numbers mean.
 type State struct {
-	// Dir is a directory of this engine's own, on a tmpfs, as the workers write to its files with each frame. Nobody else may be
-	// able to change names in it. Only one engine may use it at a time. It is the caller's to close, after the engine.
+	// Dir is a directory of this engine's own, on a tmpfs, as the workers write to its files with
+	// each frame. Nobody else may be able to change names in it. Only one engine may use it at a
+	// time. It is the caller's to close, after the engine.
 	Dir *os.Root
 	// Boot says during which run of the machine Now and the times of frames are meaningful
 	// (/proc/sys/kernel/random/boot_id with CLOCK_MONOTONIC).
@@ -70,7 +71,8 @@ const namesFile, zerosFile = "names", "zeros"
 func tableFile(i int) string { return "table." + strconv.Itoa(i) }
 func countFile(i int) string { return "counts." + strconv.Itoa(i) }
 
-// openState opens and locks the directory, and reads what is there. Why nothing can be taken over is afresh.
+// openState opens and locks the directory, and reads what is there. Why nothing can be taken over
+// is afresh.
 func openState(c *Config) (s *state, afresh string, err error) {
 	fail := func(err error) (*state, string, error) {
 		if s != nil {
@@ -149,14 +151,16 @@ func (s *state) clear() error {
 	return nil
 }
 
-// spoil makes sure that the next process takes nothing over, and gives the memory of the files back.
+// spoil makes sure that the next process takes nothing over, and gives the memory of the files
+// back.
 func (s *state) spoil() {
 	if err := s.clear(); err != nil && s.file != nil {
 		_ = s.file.Truncate(0)
 	}
 }
 
-// disown makes sure that the next process takes nothing over, while this one goes on with its tables.
+// disown makes sure that the next process takes nothing over, while this one goes on with its
+// tables.
 func (s *state) disown() {
 	if err := s.dir.Remove(namesFile); err != nil && s.file != nil {
 		_ = s.file.Truncate(0)
@@ -252,7 +256,8 @@ func (s *state) readNames() ([]byte, error) {
 // errLink is wrapped by errors about what is no file of our own.
 var errLink = errors.New("not a regular file, or a link")
 
-// openPlain opens a file of the directory if it is an ordinary one with one name: through a link we would write to another.
+// openPlain opens a file of the directory if it is an ordinary one with one name: through a link we
+// would write to another.
 func openPlain(dir *os.Root, name string, flags int) (*os.File, error) {
 	if info, err := dir.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w (%v)", filepath.Join(dir.Name(), name), errLink, info.Mode())
@@ -271,8 +276,9 @@ func openPlain(dir *os.Root, name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// write notes in the file what the numbers stand for that the next snapshot has for the first time. It is called before
-// any worker has it. If the file cannot be written, the next process must not believe it, and it is spoilt.
+// write notes in the file what the numbers stand for that the next snapshot has for the first time.
+// It is called before any worker has it. If the file cannot be written, the next process must not
+// believe it, and it is spoilt.
 func (s *state) write(c *Control, fresh []uint32, anew []uint16) {
 	if s == nil || s.failed != nil {
 		return
@@ -398,7 +404,8 @@ func (s *state) note(write func()) {
 	write()
 }
 
-// StateError tells why the next process will not be able to take over what this one has; nil if it will.
+// StateError tells why the next process will not be able to take over what this one has; nil if it
+// will.
 func (e *Engine) StateError() error {
 	e.Control.mu.Lock()
 	defer e.Control.mu.Unlock()

@@ -1,16 +1,18 @@
 package forwarder
 
-// A client whose SYN is not answered repeats it. So repeated SYNs of flows that never came further tell that their realserver may be
-// gone. A worker notes which, at no cost to other frames; who asks for Suspects has to find out.
+// A client whose SYN is not answered repeats it. So repeated SYNs of flows that never came further
+// tell that their realserver may be gone. A worker notes which, at no cost to other frames; who
+// asks for Suspects has to find out.
 
-// suspects are destinations plus one, each in the place that its number gives; of two in one place the last stays.
+// suspects are destinations plus one, each in the place that its number gives; of two in one place
+// the last stays.
 type suspects [64]uint32
 
 func (s *suspects) note(dest uint32) { s[dest%uint32(len(s))] = dest + 1 }
 
-// Suspects lists where realservers live that clients had to repeat a SYN to since the last call, each once, though not all of them if
-// they are many. They may be well: the answer may have been lost, or the client has never sent the rest. It may be called from any
-// goroutine.
+// Suspects lists where realservers live that clients had to repeat a SYN to since the last call,
+// each once, though not all of them if they are many. They may be well: the answer may have been
+// lost, or the client has never sent the rest. It may be called from any goroutine.
 func (c *Control) Suspects() (out []Hop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

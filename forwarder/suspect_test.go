@@ -8,7 +8,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A SYN that comes again tells where a realserver may be gone, once; what else comes again does not.
+// A SYN that comes again tells where a realserver may be gone, once; what else comes again does
+// not.
 func TestSuspects(t *testing.T) {
 	r := start(t)
 	r.serve(service("TCP "+vip4+":80", "rr"), 1, 2)

@@ -11,7 +11,8 @@ import (
 
 // keep decides about an entry that was taken over, and counts it. See flow.Resume.
 func (s *state) keep(k *flow.Key, e *flow.Entry) bool {
-	// A flow that has had no packet was about to begin when the process ended, and it is not sure with which destination.
+	// A flow that has had no packet was about to begin when the process ended, and it is not sure
+	// with which destination.
 	if !k.Kind.IsTemplate() && e.Packets == 0 || !s.names.fits(k, e.Dest) {
 		return false
 	}
@@ -19,8 +20,9 @@ func (s *state) keep(k *flow.Key, e *flow.Entry) bool {
 	return true
 }
 
-// restore makes the control plane know what was taken over: numbers go on to mean what they meant; destinations are
-// there as removed ones, so that those which the configuration has are taken up again with their flows.
+// restore makes the control plane know what was taken over: numbers go on to mean what they meant;
+// destinations are there as removed ones, so that those which the configuration has are taken up
+// again with their flows.
 func (s *state) restore(c *Control) error {
 	c.vipAddrs = make([]frame.Addr, len(s.names.vips))
 	for id, v := range s.names.vips {
@@ -75,7 +77,8 @@ func (s *state) restore(c *Control) error {
 	return nil
 }
 
-// reserveFor makes sure that the tables have memory for flows to a VIP. Where the files have no room it is the process's own.
+// reserveFor makes sure that the tables have memory for flows to a VIP. Where the files have no
+// room it is the process's own.
 func (c *Control) reserveFor(vip frame.Addr) error {
 	if vip.Is4() || c.v6 {
 		return nil
@@ -110,7 +113,8 @@ func (k ServiceKey) service() Service {
 	return s
 }
 
-// freeService finds an id for a service: the one that it had in the process before, or one that is nobody's.
+// freeService finds an id for a service: the one that it had in the process before, or one that is
+// nobody's.
 func (c *Control) freeService(key ServiceKey) int {
 	if k, ok := c.kept[key]; ok {
 		return int(k.id)

@@ -8,8 +8,9 @@ import (
 	"shunt/forwarder"
 )
 
-// BenchmarkTakeover makes an engine that takes over a million connections, and has the configuration in force: the time
-// for which a restart forwards nothing, but for what the rings and ARP take.
+// BenchmarkTakeover makes an engine that takes over a million connections, and has the
+// configuration in force: the time for which a restart forwards nothing, but for what the rings and
+// ARP take.
 func BenchmarkTakeover(b *testing.B) {
 	base := "/dev/shm" // a tmpfs, as /run should be
 	if _, err := os.Stat(base); err != nil {

@@ -51,7 +51,8 @@ func crash(t testing.TB, dir string) string {
 	return to
 }
 
-// everything is what the director of these tests serves: some of everything. The order of its parts may differ.
+// everything is what the director of these tests serves: some of everything. The order of its parts
+// may differ.
 func everything(backwards bool, servers ...int) forwarder.Plan {
 	services := []forwarder.Service{
 		service("TCP "+vip4+":80", "rr"),
@@ -117,8 +118,8 @@ func (r *rig) where(frames []frame.Frame) (out []frame.MAC) {
 	return out
 }
 
-// TestTakeover: an engine that takes over what another left, by its end or by being killed, goes on as if nothing had been,
-// whatever the order of its configuration.
+// TestTakeover: an engine that takes over what another left, by its end or by being killed, goes on
+// as if nothing had been, whatever the order of its configuration.
 func TestTakeover(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	a := start(t, keeping(dir))
@@ -180,8 +181,8 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-// A takeover may change the realservers: flows of those that are gone are treated as if they had been removed while it ran,
-// and taken up when they come back.
+// A takeover may change the realservers: flows of those that are gone are treated as if they had
+// been removed while it ran, and taken up when they come back.
 func TestTakeoverOfOtherConfiguration(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	a := start(t, keeping(dir))
@@ -258,7 +259,8 @@ func TestStateIsLocked(t *testing.T) {
 	}
 }
 
-// TestStateLinks: what stands in the place of a file and leads to another is replaced, and the other stays as it is.
+// TestStateLinks: what stands in the place of a file and leads to another is replaced, and the
+// other stays as it is.
 func TestStateLinks(t *testing.T) {
 	whole := filepath.Join(t.TempDir(), "state")
 	a := start(t, keeping(whole))
@@ -431,7 +433,8 @@ func TestTakeoverOfDamage(t *testing.T) {
 	}
 }
 
-// The same is true of any file of names: TestTakeoverOfDamage changes few, since most changes are found by a checksum.
+// The same is true of any file of names: TestTakeoverOfDamage changes few, since most changes are
+// found by a checksum.
 func FuzzNames(f *testing.F) {
 	dir := filepath.Join(f.TempDir(), "state")
 	a := newRig(f, keeping(dir))

@@ -12,7 +12,8 @@ import (
 	"shunt/scheduler"
 )
 
-// A Tx is a transaction in progress: see Control.Update. It is valid until the function that it was given to returns.
+// A Tx is a transaction in progress: see Control.Update. It is valid until the function that it was
+// given to returns.
 type Tx struct {
 	c    *Control
 	undo []func()
@@ -105,9 +106,8 @@ func checkService(s *Service) error {
 	return nil
 }
 
-// number gives the service's addresses, and the group that it may be, their numbers, and returns the
-// former, one for each match. Numbers are never taken back, as
-// flows may refer to them.
+// number gives the service's addresses, and the group that it may be, their numbers, and returns
+// the former, one for each match. Numbers are never taken back, as flows may refer to them.
 func (tx *Tx) number(s *Service) (vips []uint16, err error) {
 	c := tx.c
 	next := func(a frame.Addr) (uint16, error) {
@@ -150,15 +150,16 @@ func (tx *Tx) service(key ServiceKey) (*serviceState, error) {
 	return svc, nil
 }
 
-// save makes the present state of a service come back if the transaction fails. It is called before a service changes.
+// save makes the present state of a service come back if the transaction fails. It is called before
+// a service changes.
 func (tx *Tx) save(svc *serviceState) {
 	tx.c.touchedServices = append(tx.c.touchedServices, svc.id)
 	old := *svc
 	tx.undo = append(tx.undo, func() { *svc = old; svc.index = nil })
 }
 
-// EditService changes the scheduler, its options and the persistence of a service (ipvsadm -E), or the matches of a
-// group. Another scheduler starts anew; the same goes on.
+// EditService changes the scheduler, its options and the persistence of a service (ipvsadm -E), or
+// the matches of a group. Another scheduler starts anew; the same goes on.
 func (tx *Tx) EditService(s Service) error {
 	key := s.Key()
 	svc, err := tx.service(key)
@@ -285,8 +286,9 @@ func checkDest(key ServiceKey, s *Service, d Destination) error {
 	return nil
 }
 
-// AddDestination adds a realserver to a service (ipvsadm -a), at the head of its list as the kernel does. One that was
-// removed and still has flows, or had some not long ago, is taken up again with them.
+// AddDestination adds a realserver to a service (ipvsadm -a), at the head of its list as the kernel
+// does. One that was removed and still has flows, or had some not long ago, is taken up again with
+// them.
 func (tx *Tx) AddDestination(key ServiceKey, d Destination) error {
 	svc, err := tx.service(key)
 	if err != nil {
@@ -350,7 +352,8 @@ func (tx *Tx) place(state *destState, d Destination) {
 	}
 }
 
-// EditDestination changes weight, thresholds or leg of a realserver (ipvsadm -e); it keeps its place in the list.
+// EditDestination changes weight, thresholds or leg of a realserver (ipvsadm -e); it keeps its
+// place in the list.
 func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
 	svc, err := tx.service(key)
 	if err != nil {
@@ -371,13 +374,15 @@ func (tx *Tx) EditDestination(key ServiceKey, d Destination) error {
 		state.lastWeight = d.Weight
 	}
 	tx.c.weighs(state, old.spec.Weight)
-	// The kernel tells the scheduler of every edit, whether it changes the weight or not: wrr starts its cycle anew.
+	// The kernel tells the scheduler of every edit, whether it changes the weight or not: wrr
+	// starts its cycle anew.
 	svc.changes = append(svc.changes, scheduler.Change{Op: scheduler.Edit, ID: state.id, Old: old.spec.Weight, Weight: d.Weight})
 	svc.dirty = true
 	return nil
 }
 
-// DeleteDestination removes a realserver from a service (ipvsadm -d). Its flows live on: see GonePolicy.
+// DeleteDestination removes a realserver from a service (ipvsadm -d). Its flows live on: see
+// GonePolicy.
 func (tx *Tx) DeleteDestination(key ServiceKey, d Destination) error {
 	svc, err := tx.service(key)
 	if err != nil {
@@ -415,8 +420,9 @@ func (tx *Tx) SetSettings(s Settings) error {
 	return nil
 }
 
-// Apply makes services and destinations as a plan wants them, by the smallest changes: what the plan does not name is
-// removed, what is there keeps its place in its list, what is new is added in the plan's order.
+// Apply makes services and destinations as a plan wants them, by the smallest changes: what the
+// plan does not name is removed, what is there keeps its place in its list, what is new is added in
+// the plan's order.
 func (tx *Tx) Apply(p Plan) error {
 	wanted := map[ServiceKey]bool{}
 	for i := range p.Services {

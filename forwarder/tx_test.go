@@ -39,7 +39,8 @@ func numbers(s forwarder.ServiceInfo) (n []int) {
 	return n
 }
 
-// TestTransactions goes through what a transaction can do, and sees that it is done and nothing else.
+// TestTransactions goes through what a transaction can do, and sees that it is done and nothing
+// else.
 func TestTransactions(t *testing.T) {
 	r := start(t)
 	web, dns := service("TCP "+vip4+":80", "wrr"), service("UDP "+vip4+":53", "rr")
@@ -116,7 +117,8 @@ func TestEditMatches(t *testing.T) {
 	r.expect(talk4(40003, 80).tcp(frame.SYN), forwarder.NoService)
 }
 
-// badTransactions are changes to a service with realservers 1 and 2 that have to fail, and the error.
+// badTransactions are changes to a service with realservers 1 and 2 that have to fail, and the
+// error.
 var badTransactions = []struct {
 	name string
 	fn   func(tx *forwarder.Tx, s forwarder.Service) error
@@ -201,8 +203,8 @@ func addServer(change func(*forwarder.Destination)) func(*forwarder.Tx, forwarde
 	}
 }
 
-// TestFailedTransactions: each error is told and can be told apart, and everything is as it was before, though much else
-// was done in the same transaction ahead of it.
+// TestFailedTransactions: each error is told and can be told apart, and everything is as it was
+// before, though much else was done in the same transaction ahead of it.
 func TestFailedTransactions(t *testing.T) {
 	for _, c := range badTransactions {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package forwarder
 
-// A Verdict says what became of a frame. Each frame that a Source lends gets exactly one, and each has one counter.
+// A Verdict says what became of a frame. Each frame that a Source lends gets exactly one, and each
+// has one counter.
 type Verdict uint8
 
 // The verdicts. Those up to Echoed are not losses.

@@ -20,8 +20,8 @@ type verdictCase struct {
 	frame  frame.Frame
 }
 
-// someServices is the director of the verdict table: TCP, UDP and SCTP of both families, and one service without
-// realservers.
+// someServices is the director of the verdict table: TCP, UDP and SCTP of both families, and one
+// service without realservers.
 func someServices(r *rig) {
 	for _, vip := range []string{vip4, "[" + vip6 + "]"} {
 		r.serve(service("TCP "+vip+":80", "rr"), 1, 2)
@@ -271,8 +271,8 @@ func TestVerdictNames(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: answers are among the frames that a Sink is given, but were never counted as forwarded. A lost one
-// must not be taken from there.
+// TestLostAnswers: answers are among the frames that a Sink is given, but were never counted as
+// forwarded. A lost one must not be taken from there.
 func TestLostAnswers(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -288,8 +288,8 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestEveryFrameIsCounted: whatever bytes come, each frame gets exactly one verdict. A frame that is none at all but for
-// its addresses is spoilt at every byte in turn.
+// TestEveryFrameIsCounted: whatever bytes come, each frame gets exactly one verdict. A frame that
+// is none at all but for its addresses is spoilt at every byte in turn.
 func TestEveryFrameIsCounted(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -320,7 +320,8 @@ func TestFTPData(t *testing.T) {
 	r.expect(talk4(20, 80).tcp(frame.SYN), forwarder.NoFlow)
 }
 
-// TestSloppy: with sloppy_tcp and sloppy_sctp a director takes up flows in their midst, as after a failover.
+// TestSloppy: with sloppy_tcp and sloppy_sctp a director takes up flows in their midst, as after a
+// failover.
 func TestSloppy(t *testing.T) {
 	r := start(t)
 	someServices(r)
@@ -348,8 +349,8 @@ func TestScheduleICMP(t *testing.T) {
 	}
 }
 
-// TestStrayICMP: an error about a flow that is not known goes where the flow itself would have gone, if that can be told, and
-// leaves nothing behind.
+// TestStrayICMP: an error about a flow that is not known goes where the flow itself would have
+// gone, if that can be told, and leaves nothing behind.
 func TestStrayICMP(t *testing.T) {
 	port := func(s *forwarder.Service) { s.Options.Flags = scheduler.Port }
 	persistent := func(s *forwarder.Service) { s.Persistence = time.Minute }
@@ -437,7 +438,8 @@ func TestStrayICMP(t *testing.T) {
 // bytesOf is the length of the datagram of one byte that a talk sends, without Ethernet.
 func (r *rig) bytesOf(k talk) int { return len(k.udp(1).Buf) - 14 }
 
-// TestVLANInCapture: the tags of a capture are those of another host's legs, so they neither matter nor change.
+// TestVLANInCapture: the tags of a capture are those of another host's legs, so they neither matter
+// nor change.
 func TestVLANInCapture(t *testing.T) {
 	r := start(t, func(c *forwarder.Config) { c.Legs[0].AnyMAC = true })
 	someServices(r)

@@ -8,7 +8,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// vipTable finds the number of a VIP: open addressing over flat slots, at most half full, of each family by itself.
+// vipTable finds the number of a VIP: open addressing over flat slots, at most half full, of each
+// family by itself.
 type vipTable struct {
 	four  []uint64 // of IPv4: the address, and below it 1 + number; 0 is an empty slot
 	shift uint8    // what takes a hash to a place among them
@@ -124,8 +125,9 @@ func (t *portTable) find(vip uint16, kind flow.Kind, port uint16) (service uint1
 	return 0, false
 }
 
-// claim is a match before overlaps are resolved. A lower rank wins; that is the order in which the kernel looks
-// (__ip_vs_service_find in ip_vs_ctl.c): marks, the exact port, an FTP service for its data ports, all ports.
+// claim is a match before overlaps are resolved. A lower rank wins; that is the order in which the
+// kernel looks (__ip_vs_service_find in ip_vs_ctl.c): marks, the exact port, an FTP service for its
+// data ports, all ports.
 type claim struct {
 	slot        int // 4*VIP + kind
 	first, last uint16
@@ -141,7 +143,8 @@ const (
 	rankAll
 )
 
-// newPortTable resolves overlapping claims into spans. vips is one more than the highest number of a VIP.
+// newPortTable resolves overlapping claims into spans. vips is one more than the highest number of
+// a VIP.
 func newPortTable(claims []claim, vips int) portTable {
 	slots := vips * 4
 	t := portTable{start: make([]uint32, slots+2), spans: make([]span, 0, len(claims))}
@@ -154,8 +157,8 @@ func newPortTable(claims []claim, vips int) portTable {
 	return t
 }
 
-// sortClaims sorts claims by their slots, and returns where those of each slot begin. There may be tens of thousands, and they
-// are sorted each time a service comes or goes: so they are counted.
+// sortClaims sorts claims by their slots, and returns where those of each slot begin. There may be
+// tens of thousands, and they are sorted each time a service comes or goes: so they are counted.
 func sortClaims(claims []claim, slots int) (sorted []claim, first []uint32) {
 	first = make([]uint32, slots+1)
 	for i := range claims {
@@ -174,7 +177,8 @@ func sortClaims(claims []claim, slots int) (sorted []claim, first []uint32) {
 	return sorted, first
 }
 
-// appendSpans walks the ports at which anything begins or ends, and keeps the best claim between each two.
+// appendSpans walks the ports at which anything begins or ends, and keeps the best claim between
+// each two.
 func appendSpans(spans []span, claims []claim) []span {
 	if len(claims) == 0 {
 		return spans

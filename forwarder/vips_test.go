@@ -7,8 +7,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// TestVIPTable compares the table with a map, for any number of VIPs of both families, with addresses beside each other, and one
-// that is all zeros.
+// TestVIPTable compares the table with a map, for any number of VIPs of both families, with
+// addresses beside each other, and one that is all zeros.
 func TestVIPTable(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	address := func() frame.Addr {

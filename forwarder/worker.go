@@ -16,15 +16,16 @@ import (
 	"shunt/scheduler"
 )
 
-// BatchSize is the number of frames that a worker takes at a time: enough to share the cost of a system call, few
-// enough for the cache.
+// BatchSize is the number of frames that a worker takes at a time: enough to share the cost of a
+// system call, few enough for the cache.
 const BatchSize = flow.Batch
 
-// sweepBudget is how many groups of the table's slots a worker looks through between two batches at most.
+// sweepBudget is how many groups of the table's slots a worker looks through between two batches at
+// most.
 const sweepBudget = 32
 
-// Counts are a service's or a destination's totals since it was made: flows scheduled, packets and bytes (of IP)
-// forwarded, as IPVS counts them.
+// Counts are a service's or a destination's totals since it was made: flows scheduled, packets and
+// bytes (of IP) forwarded, as IPVS counts them.
 type Counts struct {
 	Flows, Packets, Bytes uint64
 }
@@ -40,8 +41,8 @@ func (c Counts) minus(o Counts) Counts {
 	return Counts{c.Flows - o.Flows, c.Packets - o.Packets, c.Bytes - o.Bytes}
 }
 
-// A Worker carries frames from one Source to one Sink, with a connection table of its own. Process and Run belong to
-// one goroutine; Do may be called from any.
+// A Worker carries frames from one Source to one Sink, with a connection table of its own. Process
+// and Run belong to one goroutine; Do may be called from any.
 type Worker struct {
 	index int
 	table *flow.Table
@@ -101,8 +102,8 @@ type letter struct {
 	done chan struct{}
 }
 
-// newWorker makes a worker, with the table that st has for it, if st is not nil. A worker that comes with an error is to be
-// closed nevertheless.
+// newWorker makes a worker, with the table that st has for it, if st is not nil. A worker that
+// comes with an error is to be closed nevertheless.
 func newWorker(index int, cfg Config, snap *snapshot, st *state) (*Worker, error) {
 	own := *snap
 	own.guard = newMACSet() // each worker has its own
@@ -142,9 +143,10 @@ func (w *Worker) close() error {
 	return errors.Join(err, w.counters.close())
 }
 
-// Do runs fn while the worker is between two batches, and returns when it has run. fn may read and change all that
-// belongs to the worker. It must not call Do, and should be short: no frame is forwarded meanwhile. If a file of the worker is
-// cut meanwhile, fn is run once more from its beginning: what it changes outside of the worker has to bear that.
+// Do runs fn while the worker is between two batches, and returns when it has run. fn may read and
+// change all that belongs to the worker. It must not call Do, and should be short: no frame is
+// forwarded meanwhile. If a file of the worker is cut meanwhile, fn is run once more from its
+// beginning: what it changes outside of the worker has to bear that.
 func (w *Worker) Do(fn func()) {
 	w.mailMu.Lock()
 	defer w.mailMu.Unlock()
@@ -156,7 +158,8 @@ func (w *Worker) Do(fn func()) {
 				(*wake)()
 			}
 		}
-		// Nobody runs the worker: it is ours. Otherwise Run opens the letter, or hands the lock over at its end.
+		// Nobody runs the worker: it is ours. Otherwise Run opens the letter, or hands the lock
+		// over at its end.
 		if w.runMu.TryLock() {
 			w.openMail()
 			w.runMu.Unlock()
@@ -180,8 +183,8 @@ func (w *Worker) openMail() {
 // A Waker is a Source whose Next can be ended from another goroutine.
 type Waker interface{ Wake() }
 
-// Run carries frames from src to sink until ctx is done or src ends (io.EOF), which is no error. The caller keeps src
-// and sink and closes them afterwards.
+// Run carries frames from src to sink until ctx is done or src ends (io.EOF), which is no error.
+// The caller keeps src and sink and closes them afterwards.
 func (w *Worker) Run(ctx context.Context, src Source, sink Sink) error {
 	w.runMu.Lock()
 	defer w.runMu.Unlock()
@@ -207,7 +210,8 @@ func (w *Worker) Run(ctx context.Context, src Source, sink Sink) error {
 	}
 }
 
-// carry is Run until it ends, or until a file of the worker turns out to have been cut: then it reports that it wants to go on.
+// carry is Run until it ends, or until a file of the worker turns out to have been cut: then it
+// reports that it wants to go on.
 func (w *Worker) carry(ctx context.Context, src Source, sink Sink, batch []frame.Frame) (again bool, err error) {
 	var n int            // frames that are being processed
 	var forwarded uint64 // what had been counted before them
@@ -252,8 +256,9 @@ func (w *Worker) idle(now int64) {
 	w.pressed.advance(w, now)
 }
 
-// lost moves frames that the sink did not take from the forwarded to the lost ones. Answers, which were never counted as
-// forwarded, may be among them; a Sink does not say which it lost, so it is taken to have lost of the forwarded ones first.
+// lost moves frames that the sink did not take from the forwarded to the lost ones. Answers, which
+// were never counted as forwarded, may be among them; a Sink does not say which it lost, so it is
+// taken to have lost of the forwarded ones first.
 func (w *Worker) lost(l Lost, forwarded uint64) {
 	if l == (Lost{}) {
 		return

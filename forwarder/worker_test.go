@@ -17,8 +17,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// An endless source lends the same frames again and again, as they first were. While paused it waits to be woken, as a
-// ring does that has no frames.
+// An endless source lends the same frames again and again, as they first were. While paused it
+// waits to be woken, as a ring does that has no frames.
 type endless struct {
 	*reel
 	now    int64
@@ -69,7 +69,8 @@ func (s *countingSink) Send(batch []frame.Frame) forwarder.Lost {
 	return forwarder.Lost{}
 }
 
-// running runs all workers of an engine over sources and sinks made for each, and returns how to stop them.
+// running runs all workers of an engine over sources and sinks made for each, and returns how to
+// stop them.
 func (r *rig) running(t *testing.T, src func(worker int) forwarder.Source, sink func(worker int) forwarder.Sink) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -86,8 +87,8 @@ func (r *rig) running(t *testing.T, src func(worker int) forwarder.Source, sink 
 	}
 }
 
-// TestRun: a source that ends ends the worker without an error, one that fails with its error, and what they lent along
-// with it is carried all the same.
+// TestRun: a source that ends ends the worker without an error, one that fails with its error, and
+// what they lent along with it is carried all the same.
 func TestRun(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	broken := errors.New("broken")
@@ -133,7 +134,8 @@ func (s *failingSource) Next(batch []frame.Frame) (n int, now int64, err error) 
 	return n, now, nil
 }
 
-// TestShutdown: a worker ends when its context does, whether frames come or its source waits for some.
+// TestShutdown: a worker ends when its context does, whether frames come or its source waits for
+// some.
 func TestShutdown(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	for _, paused := range []bool{false, true} {
@@ -150,8 +152,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestDoRunsOnce: whether the worker runs, waits, starts or ends meanwhile, a function that it is given runs exactly once,
-// alone, before Do returns.
+// TestDoRunsOnce: whether the worker runs, waits, starts or ends meanwhile, a function that it is
+// given runs exactly once, alone, before Do returns.
 func TestDoRunsOnce(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	r := start(t)
@@ -194,8 +196,9 @@ func TestDoRunsOnce(t *testing.T) {
 	}
 }
 
-// TestTransactionsAreWhole: while traffic runs, transactions move two services from one realserver to the other and back.
-// Each datagram is scheduled afresh, and those of one batch, of both services, must all go to the same.
+// TestTransactionsAreWhole: while traffic runs, transactions move two services from one realserver
+// to the other and back. Each datagram is scheduled afresh, and those of one batch, of both
+// services, must all go to the same.
 func TestTransactionsAreWhole(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	r := start(t, func(c *forwarder.Config) { c.Workers = 2 })
@@ -242,8 +245,8 @@ func TestTransactionsAreWhole(t *testing.T) {
 	}
 }
 
-// TestEverythingAtOnce: several workers carry traffic while everything that may be asked or changed is, by several
-// goroutines. The race detector looks on; afterwards the counts have to add up.
+// TestEverythingAtOnce: several workers carry traffic while everything that may be asked or changed
+// is, by several goroutines. The race detector looks on; afterwards the counts have to add up.
 func TestEverythingAtOnce(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	const workers = 3

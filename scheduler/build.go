@@ -97,7 +97,8 @@ type cell struct {
 // full is the Ramp of a destination that is not slowly starting.
 const full = 1000
 
-// A pool is the list of destinations as the schedulers walk it. It is immutable, so that all workers share it.
+// A pool is the list of destinations as the schedulers walk it. It is immutable, so that all
+// workers share it.
 type pool []cell
 
 func newPool(list []Destination) pool {

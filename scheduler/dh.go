@@ -1,7 +1,8 @@
 package scheduler
 
-// dh chooses by a hash of the virtual address, from a table that the destinations fill in turn whatever their weight.
-// If the one that is hit cannot take the flow, nobody does. Source: net/netfilter/ipvs/ip_vs_dh.c.
+// dh chooses by a hash of the virtual address, from a table that the destinations fill in turn
+// whatever their weight. If the one that is hit cannot take the flow, nobody does. Source:
+// net/netfilter/ipvs/ip_vs_dh.c.
 type dh struct {
 	stateless
 	pool

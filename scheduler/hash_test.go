@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestHashesAgainstKernel builds the tables of sh, dh and mh as the kernel's loops over list pointers do, for random
-// lists and weights, and compares lookups of random clients.
+// TestHashesAgainstKernel builds the tables of sh, dh and mh as the kernel's loops over list
+// pointers do, for random lists and weights, and compares lookups of random clients.
 func TestHashesAgainstKernel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var list []Destination

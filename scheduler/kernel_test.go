@@ -9,7 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// naive chooses as the kernel's walk over the list does, for the schedulers that look for the least of something.
+// naive chooses as the kernel's walk over the list does, for the schedulers that look for the least
+// of something.
 func naive(name string, list []Destination) int {
 	best := None
 	over := func(i int) int64 { return overhead(list[i].Load) }
@@ -46,8 +47,8 @@ func naive(name string, list []Destination) int {
 	return best
 }
 
-// TestAgainstWalk gives random connections, endings, edits and outages to the schedulers that remember runs, and compares
-// every choice with a walk over the whole list.
+// TestAgainstWalk gives random connections, endings, edits and outages to the schedulers that
+// remember runs, and compares every choice with a walk over the whole list.
 func TestAgainstWalk(t *testing.T) {
 	for _, name := range []string{"lc", "wlc", "sed", "nq", "fo", "ovf"} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +145,8 @@ func walkAgainst(t *rapid.T, name string) {
 	}
 }
 
-// The order of the kernel's wrr is its own, but over a cycle each has exactly as many turns as its weight says.
+// The order of the kernel's wrr is its own, but over a cycle each has exactly as many turns as its
+// weight says.
 func TestWRRProportion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 20).Draw(t, "realservers")

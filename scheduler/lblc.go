@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// lblc, locality-based least connections, keeps to one destination for each virtual address, and leaves it for wlc's choice
-// when it has more active connections than its weight while another has less than half. Overload by threshold does not
-// make it leave. It is of use for transparent caches, where virtual addresses are many. Source:
-// net/netfilter/ipvs/ip_vs_lblc.c.
+// lblc, locality-based least connections, keeps to one destination for each virtual address, and
+// leaves it for wlc's choice when it has more active connections than its weight while another has
+// less than half. Overload by threshold does not make it leave. It is of use for transparent
+// caches, where virtual addresses are many. Source: net/netfilter/ipvs/ip_vs_lblc.c.
 type lblc struct {
 	ranked
 	cache localities
@@ -51,8 +51,8 @@ func (s *lblc) Schedule(r *Request) int {
 	return i
 }
 
-// strained reports whether destination i has more active connections than its weight while another has less than
-// half (is_overloaded).
+// strained reports whether destination i has more active connections than its weight while another
+// has less than half (is_overloaded).
 func (r *ranked) strained(i int) bool {
 	if r.pool[i].load.Active() <= r.pool[i].weight {
 		return false
@@ -65,8 +65,9 @@ func (r *ranked) strained(i int) bool {
 	return false
 }
 
-// localitySlots is the size of the cache (IP_VS_LBLC_TAB_SIZE). Where the kernel keeps chains and sweeps what is old, two
-// addresses that meet in one slot take it from each other, once it is not fresh any more.
+// localitySlots is the size of the cache (IP_VS_LBLC_TAB_SIZE). Where the kernel keeps chains and
+// sweeps what is old, two addresses that meet in one slot take it from each other, once it is not
+// fresh any more.
 const localitySlots = 1024
 
 // defaultExpiration is lblc_expiration and lblcr_expiration of net.ipv4.vs.
@@ -94,8 +95,8 @@ func newLocalities(opt Options) localities {
 	return c
 }
 
-// get returns the entry of the request's virtual address, empty if there is none: of four neighbouring slots that of
-// the address, or a free one, or the one that was unused for longest.
+// get returns the entry of the request's virtual address, empty if there is none: of four
+// neighbouring slots that of the address, or a free one, or the one that was unused for longest.
 func (c *localities) get(r *Request) *locality {
 	h := r.Now
 	at := fold(r.Virtual) * 0x61c88647 >> 22

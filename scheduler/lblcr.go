@@ -2,17 +2,18 @@ package scheduler
 
 import "net/netip"
 
-// lblcr is lblc with replication: each virtual address has a set of destinations, which wlc's choice joins when the
-// least loaded of them has too many connections, and which the most loaded leaves when the set was the same for a day.
-// Source: net/netfilter/ipvs/ip_vs_lblcr.c.
+// lblcr is lblc with replication: each virtual address has a set of destinations, which wlc's
+// choice joins when the least loaded of them has too many connections, and which the most loaded
+// leaves when the set was the same for a day. Source: net/netfilter/ipvs/ip_vs_lblcr.c.
 type lblcr struct {
 	ranked
 	expiration int64
 	sets       map[netip.Addr]*replicas
 }
 
-// replicas is the set of one virtual address. The kernel keeps it as a list, newest first, which decides between equals:
-// here each member has the number of its joining, and the highest number wins.
+// replicas is the set of one virtual address. The kernel keeps it as a list, newest first, which
+// decides between equals: here each member has the number of its joining, and the highest number
+// wins.
 type replicas struct {
 	joined   []uint32 // by place in the pool; 0 is no member
 	away     map[uint32]uint32
@@ -121,7 +122,8 @@ func (m *replicas) changed(i int, now int64) {
 	}
 }
 
-// leastOf returns the member of the set with the least overhead for its weight (ip_vs_dest_set_min).
+// leastOf returns the member of the set with the least overhead for its weight
+// (ip_vs_dest_set_min).
 func (s *lblcr) leastOf(m *replicas) int {
 	best, cost, weight := None, int64(0), int64(0)
 	for j := range m.runs {
@@ -134,8 +136,8 @@ func (s *lblcr) leastOf(m *replicas) int {
 	return best
 }
 
-// before reports whether the first of two members comes before the second: by less cost for its weight, or because it
-// joined later.
+// before reports whether the first of two members comes before the second: by less cost for its
+// weight, or because it joined later.
 func before(cost1, weight1 int64, joined1 uint32, cost2, weight2 int64, joined2 uint32) bool {
 	a, b := cost1*weight2, cost2*weight1
 	return a < b || a == b && joined1 > joined2
@@ -162,7 +164,8 @@ func (s *lblcr) refreshSet(m *replicas, n *run) {
 	}
 }
 
-// mostOf returns the member of the set with the greatest overhead for its weight (ip_vs_dest_set_max).
+// mostOf returns the member of the set with the greatest overhead for its weight
+// (ip_vs_dest_set_max).
 func (s *lblcr) mostOf(m *replicas) int {
 	best, cost, weight := None, int64(0), int64(0)
 	for i, number := range m.joined {

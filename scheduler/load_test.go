@@ -64,7 +64,8 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestThresholdsOfConnections: a change of either threshold looks at the connections that there are.
+// TestThresholdsOfConnections: a change of either threshold looks at the connections that there
+// are.
 func TestThresholdsOfConnections(t *testing.T) {
 	for _, c := range []struct {
 		conns, upper, lower int32

@@ -5,7 +5,8 @@ import (
 	"math/bits"
 )
 
-// mhTableSize is the size of the table that the kernel has by default (CONFIG_IP_VS_MH_TAB_INDEX=12).
+// mhTableSize is the size of the table that the kernel has by default
+// (CONFIG_IP_VS_MH_TAB_INDEX=12).
 const mhTableSize = 4093
 
 // Keys of the two hashes (ip_vs_mh_state_alloc).
@@ -14,10 +15,10 @@ const (
 	mhKey2 = 2654446892
 )
 
-// mh is Maglev hashing of the client's address, and of its port if asked to: a table in which each destination has its
-// share by weight, and of which little changes when one goes. Weights are the last that were not 0, so that draining a
-// destination does not move the others' clients. Source: net/netfilter/ipvs/ip_vs_mh.c; Eisenbud and others, Maglev,
-// NSDI 2016.
+// mh is Maglev hashing of the client's address, and of its port if asked to: a table in which each
+// destination has its share by weight, and of which little changes when one goes. Weights are the
+// last that were not 0, so that draining a destination does not move the others' clients. Source:
+// net/netfilter/ipvs/ip_vs_mh.c; Eisenbud and others, Maglev, NSDI 2016.
 type mh struct {
 	stateless
 	pool
@@ -52,7 +53,8 @@ func prime(n int) bool {
 func (*mh) Name() string      { return "mh" }
 func (s *mh) Fork() Scheduler { return s }
 
-// maglev fills the table, or returns nil if there is nobody to fill it with (ip_vs_mh_permutate, ip_vs_mh_populate).
+// maglev fills the table, or returns nil if there is nobody to fill it with (ip_vs_mh_permutate,
+// ip_vs_mh_populate).
 func maglev(list []Destination, size uint32) []int32 {
 	type picker struct {
 		at, skip uint32

@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The models are the kernel's code, literally: a list of pointers, a cursor that points into it, passes over the list.
+// The models are the kernel's code, literally: a list of pointers, a cursor that points into it,
+// passes over the list.
 
 type node struct {
 	id     uint32

@@ -1,7 +1,7 @@
 package scheduler
 
-// nq, "never queue", chooses the first destination in the list without active connections, whatever its weight, and if
-// there is none as sed does. Source: net/netfilter/ipvs/ip_vs_nq.c.
+// nq, "never queue", chooses the first destination in the list without active connections, whatever
+// its weight, and if there is none as sed does. Source: net/netfilter/ipvs/ip_vs_nq.c.
 type nq struct {
 	stateless
 	ranked

@@ -1,7 +1,7 @@
 package scheduler
 
-// rr is round robin: the next usable destination after the last one chosen. Weights only matter if 0. Source:
-// net/netfilter/ipvs/ip_vs_rr.c.
+// rr is round robin: the next usable destination after the last one chosen. Weights only matter if
+// 0. Source: net/netfilter/ipvs/ip_vs_rr.c.
 type rr struct {
 	pool
 	changes []Change

@@ -2,10 +2,10 @@ package scheduler
 
 import "sync/atomic"
 
-// The schedulers that look for the least of something would have to look at every destination for every flow. They cut
-// the list into runs instead, remember what each run has to offer, and look at a run again only when a Load in it has
-// changed: between two flows only a few have. What they choose is what a walk over the whole list would: the first in the
-// list of the best.
+// The schedulers that look for the least of something would have to look at every destination for
+// every flow. They cut the list into runs instead, remember what each run has to offer, and look at
+// a run again only when a Load in it has changed: between two flows only a few have. What they
+// choose is what a walk over the whole list would: the first in the list of the best.
 
 // runLength is how many destinations share a note of their changes.
 const runLength = 32

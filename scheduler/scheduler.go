@@ -61,11 +61,13 @@ const (
 // Options of a scheduler. The zero value has the kernel's defaults.
 type Options struct {
 	Flags Flags
-	// TableSize is the size of mh's table: 0 for the kernel's 4093, or a prime from 251 to 131071 such as 65537.
+	// TableSize is the size of mh's table: 0 for the kernel's 4093, or a prime from 251 to 131071
+	// such as 65537.
 	TableSize int
 	// Seed of twos' random numbers; equal seeds give equal choices.
 	Seed uint64
-	// Expiration is the idle time of lblc's and lblcr's entries in nanoseconds; 0 for the kernel's 24 hours.
+	// Expiration is the idle time of lblc's and lblcr's entries in nanoseconds; 0 for the kernel's
+	// 24 hours.
 	Expiration int64
 }
 

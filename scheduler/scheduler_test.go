@@ -32,7 +32,8 @@ func built(t testing.TB, name string, opt Options, servers ...server) (Scheduler
 	return s, list
 }
 
-// The sequences are those of the reference implementation of the kernel's rules; traces of a real kernel confirm them.
+// The sequences are those of the reference implementation of the kernel's rules; traces of a real
+// kernel confirm them.
 func TestSequences(t *testing.T) {
 	for _, c := range []struct {
 		scheduler string
@@ -68,7 +69,8 @@ func TestSequences(t *testing.T) {
 
 var client = Request{Client: netip.MustParseAddr("192.0.2.1"), Virtual: netip.MustParseAddr("203.0.113.10"), ClientPort: 40000}
 
-// sequence asks n times, without counting the flows, and names the servers by the order of their ids.
+// sequence asks n times, without counting the flows, and names the servers by the order of their
+// ids.
 func sequence(s Scheduler, list []Destination, n int) string {
 	var b strings.Builder
 	for range n {
@@ -337,8 +339,8 @@ func TestLBLC(t *testing.T) {
 	}
 }
 
-// BenchmarkSchedule measures a decision and what a director does between two: the chosen one gets a connection, and one
-// that was opened earlier ends.
+// BenchmarkSchedule measures a decision and what a director does between two: the chosen one gets a
+// connection, and one that was opened earlier ends.
 func BenchmarkSchedule(b *testing.B) {
 	for _, n := range Names() {
 		for _, size := range []int{10, 100, 1000} {

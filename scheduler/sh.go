@@ -1,8 +1,8 @@
 package scheduler
 
-// sh chooses by a hash of the client's address, and of its port if asked to, from a table that the destinations fill by
-// their weights; one of weight 0 still takes one place in each round, and the clients that hit it have no destination.
-// Source: net/netfilter/ipvs/ip_vs_sh.c.
+// sh chooses by a hash of the client's address, and of its port if asked to, from a table that the
+// destinations fill by their weights; one of weight 0 still takes one place in each round, and the
+// clients that hit it have no destination. Source: net/netfilter/ipvs/ip_vs_sh.c.
 type sh struct {
 	stateless
 	pool
@@ -44,8 +44,8 @@ func (s *sh) Schedule(r *Request) int {
 	if s.flags&Fallback == 0 {
 		return None
 	}
-	// The search starts at twice the hash, not behind it: ip_vs_sh_get_fallback adds the hash to the offset, and
-	// ip_vs_sh_hashkey adds it again.
+	// The search starts at twice the hash, not behind it: ip_vs_sh_get_fallback adds the hash to
+	// the offset, and ip_vs_sh_hashkey adds it again.
 	for off := range uint32(hashSize) {
 		if i := int(s.table[(h+(off+h)%hashSize)%hashSize]); s.usable(i) {
 			return i

@@ -1,7 +1,8 @@
 package scheduler
 
-// twos takes two destinations at random, by their weights, and of them the one with less overhead for its weight.
-// Source: net/netfilter/ipvs/ip_vs_twos.c; Mitzenmacher, The Power of Two Choices, 1996.
+// twos takes two destinations at random, by their weights, and of them the one with less overhead
+// for its weight. Source: net/netfilter/ipvs/ip_vs_twos.c; Mitzenmacher, The Power of Two Choices,
+// 1996.
 type twos struct {
 	ranked
 	random uint64

@@ -1,10 +1,12 @@
 package scheduler
 
-// wrr is weighted round robin by a level that sinks from the highest weight to the lowest: each pass over the list gives
-// a turn to all whose weight reaches the level. Source: net/netfilter/ipvs/ip_vs_wrr.c.
+// wrr is weighted round robin by a level that sinks from the highest weight to the lowest: each
+// pass over the list gives a turn to all whose weight reaches the level. Source:
+// net/netfilter/ipvs/ip_vs_wrr.c.
 //
-// Each change of the list puts the cursor before the head again but keeps the level, so that a service that was built
-// server by server begins with a pass at level 1: every server has one turn before the first descent.
+// Each change of the list puts the cursor before the head again but keeps the level, so that a
+// service that was built server by server begins with a pass at level 1: every server has one turn
+// before the first descent.
 type wrr struct {
 	pool
 	weights []int32 // of the pool, for fast passes
@@ -29,8 +31,8 @@ func (*wrr) Name() string            { return "wrr" }
 func (s *wrr) follow(steps []Change) { s.changes = steps }
 func (s *wrr) Fork() Scheduler       { c := *s; return &c }
 
-// levels returns the greatest common divisor of the positive weights (1 if there is none), which is the step from level
-// to level, and the highest level.
+// levels returns the greatest common divisor of the positive weights (1 if there is none), which is
+// the step from level to level, and the highest level.
 func levels(weights []int32) (step, greatest int64) {
 	var top int64
 	for _, w := range weights {
@@ -82,7 +84,8 @@ func (s *wrr) Schedule(*Request) int {
 	}
 }
 
-// sink lowers the level by one step, or by as many as lead to a pass that can find somebody, which comes to the same.
+// sink lowers the level by one step, or by as many as lead to a pass that can find somebody, which
+// comes to the same.
 func (s *wrr) sink() {
 	s.level -= s.step
 	if s.level <= s.step {
@@ -103,7 +106,8 @@ func (s *wrr) sink() {
 	}
 }
 
-// Take goes through the changes one by one, as each of them sets cursor and level (ip_vs_wrr_dest_changed).
+// Take goes through the changes one by one, as each of them sets cursor and level
+// (ip_vs_wrr_dest_changed).
 func (s *wrr) Take(prev Scheduler) {
 	weights := map[uint32]int32{}
 	if old, ok := prev.(*wrr); ok {

@@ -1,5 +1,6 @@
-// Package afpacket has the least that the wire benchmarks need of AF_PACKET: rings to send from and to receive into, in
-// the plainest form. It shares no code with forwarder/ring, which it helps to measure.
+// Package afpacket has the least that the wire benchmarks need of AF_PACKET: rings to send from and
+// to receive into, in the plainest form. It shares no code with forwarder/ring, which it helps to
+// measure.
 package afpacket
 
 import (
@@ -23,8 +24,8 @@ const (
 	rxTimeout = 1 // ms, the shortest there is
 )
 
-// Open opens a packet socket on an interface that receives protocol (0: nothing). It skips the qdisc on sending, and does
-// not see what others send.
+// Open opens a packet socket on an interface that receives protocol (0: nothing). It skips the
+// qdisc on sending, and does not see what others send.
 func Open(name string, protocol uint16) (int, error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
@@ -87,8 +88,8 @@ func NewSender(name string) (*Sender, error) {
 	return s, nil
 }
 
-// Slot returns the memory for the next frame, of any length up to 1514 bytes; Commit must follow. It waits for the kernel
-// while the ring is full.
+// Slot returns the memory for the next frame, of any length up to 1514 bytes; Commit must follow.
+// It waits for the kernel while the ring is full.
 func (s *Sender) Slot() []byte {
 	for load(s.mem, s.at) != unix.TP_STATUS_AVAILABLE {
 		s.kick(0)

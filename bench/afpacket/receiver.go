@@ -53,7 +53,8 @@ func NewReceiver(name string) (*Receiver, error) {
 	return r, Bind(fd, ifi.Index, unix.ETH_P_ALL)
 }
 
-// Block waits for a block and calls each with its frames, which it may change; done then gives the block back.
+// Block waits for a block and calls each with its frames, which it may change; done then gives the
+// block back.
 func (r *Receiver) Block(each func([]byte) error, done func() error) error {
 	base := r.at * rxBlock
 	for load(r.mem, base+blockStatus)&unix.TP_STATUS_USER == 0 {

@@ -21,7 +21,8 @@ type mmsghdr struct {
 	len uint32
 }
 
-// A Queue gathers frames for one sendmmsg. It copies nothing: what is queued must stay as it is until Flush.
+// A Queue gathers frames for one sendmmsg. It copies nothing: what is queued must stay as it is
+// until Flush.
 type Queue struct {
 	fd   int
 	n    int

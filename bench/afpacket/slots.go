@@ -18,7 +18,8 @@ const (
 	maxHeld  = 32
 )
 
-// Slots is a receive ring (TPACKET_V2) for super-frames, whose slots are taken and given back in order.
+// Slots is a receive ring (TPACKET_V2) for super-frames, whose slots are taken and given back in
+// order.
 type Slots struct {
 	mem  []byte
 	at   int // the slot to be taken next

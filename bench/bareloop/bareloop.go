@@ -1,6 +1,6 @@
-// Package bareloop is the least that a forwarder over AF_PACKET must do: frames in by a TPACKET_V3 ring, one fixed MAC,
-// frames out by sendmmsg, poll in between. It has no table, no answers and no offloads. What a director costs is told as
-// a multiple of what this costs.
+// Package bareloop is the least that a forwarder over AF_PACKET must do: frames in by a TPACKET_V3
+// ring, one fixed MAC, frames out by sendmmsg, poll in between. It has no table, no answers and no
+// offloads. What a director costs is told as a multiple of what this costs.
 package bareloop
 
 import (
@@ -13,7 +13,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Run forwards what comes to vip, an IPv4 address, on interface in to mac by interface out. It ends with an error only.
+// Run forwards what comes to vip, an IPv4 address, on interface in to mac by interface out. It ends
+// with an error only.
 func Run(in, out string, vip netip.Addr, mac frame.MAC) error {
 	rx, err := afpacket.NewReceiver(in)
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// RunOffloads is Run for frames with a virtio_net_hdr, so that real TCP with the offloads of its interface passes: each
-// super-frame is copied into a slot by the kernel, and out of it by the kernel again.
+// RunOffloads is Run for frames with a virtio_net_hdr, so that real TCP with the offloads of its
+// interface passes: each super-frame is copied into a slot by the kernel, and out of it by the
+// kernel again.
 func RunOffloads(in, out string, vip netip.Addr, mac frame.MAC) error {
 	rx, err := afpacket.NewSlots(in)
 	if err != nil {

@@ -20,9 +20,10 @@ type Result struct {
 // patience is how long a probe is waited for, beyond its millisecond.
 const patience = 20 * time.Millisecond
 
-// Run sends a frame each interval by packet socket tx, n in all, and waits for each on packet socket rx before the next is
-// due. mark is where in the frame a number of four bytes is put, by which it is known again. The sockets may be of
-// different network namespaces. The caller should be locked to its thread, on a processor other than the forwarder's.
+// Run sends a frame each interval by packet socket tx, n in all, and waits for each on packet
+// socket rx before the next is due. mark is where in the frame a number of four bytes is put, by
+// which it is known again. The sockets may be of different network namespaces. The caller should be
+// locked to its thread, on a processor other than the forwarder's.
 func Run(tx, rx int, frame []byte, mark, n int, interval time.Duration) (Result, error) {
 	took := make([]time.Duration, 0, n)
 	buf := make([]byte, 2048)
@@ -67,8 +68,8 @@ func summary(took []time.Duration, sent int) Result {
 	return r
 }
 
-// Percentile returns the smallest of the sorted values that at least p percent of them do not exceed (the nearest rank). p
-// is above 0 and at most 100; there must be a value.
+// Percentile returns the smallest of the sorted values that at least p percent of them do not
+// exceed (the nearest rank). p is above 0 and at most 100; there must be a value.
 func Percentile[T any](sorted []T, p float64) T {
 	rank := int(p/100*float64(len(sorted)) + 0.999999999)
 	return sorted[min(max(rank, 1), len(sorted))-1]

@@ -13,10 +13,12 @@ import (
 	"shunt/internal/replaybench"
 )
 
-// What two workers do to each other, and how long the garbage collector stops one, is partly the machine's: its processors may be two
-// halves of one, and slow to wake each other. So both are measured without the engine too, in the same rounds.
+// What two workers do to each other, and how long the garbage collector stops one, is partly the
+// machine's: its processors may be two halves of one, and slow to wake each other. So both are
+// measured without the engine too, in the same rounds.
 
-// apart is a process of its own with one worker. Two of them have nothing in common but the machine.
+// apart is a process of its own with one worker. Two of them have nothing in common but the
+// machine.
 type apart struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -55,7 +57,8 @@ func (a *apart) Run(frames uint64) (c replaybench.Cost, err error) {
 
 func (a *apart) close() error { return errors.Join(a.in.Close(), a.cmd.Wait()) }
 
-// serveApart is what such a process does: it runs so many frames as each line says, and tells what they cost, until there are no more lines.
+// serveApart is what such a process does: it runs so many frames as each line says, and tells what
+// they cost, until there are no more lines.
 func serveApart(flows int, in io.Reader, out io.Writer) error {
 	r, err := replaybench.NewRig(replaybench.Setup{Realservers: 16, Flows: max(flows, 1024)})
 	if err != nil {

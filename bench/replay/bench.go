@@ -91,8 +91,8 @@ func (b *bench) add(measure, name string, x float64, l *replaybench.Lender) {
 	b.entrants = append(b.entrants, entrant{measure, name, x, l})
 }
 
-// prepare makes all entrants. The largest table comes first, so that the process holds nothing else when its memory is
-// measured.
+// prepare makes all entrants. The largest table comes first, so that the process holds nothing else
+// when its memory is measured.
 func (b *bench) prepare() error {
 	sizes := []struct {
 		name  string
@@ -163,7 +163,8 @@ func (b *bench) prepareNew() error {
 	return nil
 }
 
-// growth looks for a pause that a table makes while it fills, as one whose memory the kernel gives when it is first touched would.
+// growth looks for a pause that a table makes while it fills, as one whose memory the kernel gives
+// when it is first touched would.
 func (b *bench) growth() error {
 	r, err := replaybench.NewRig(replaybench.Setup{Realservers: 16, Flows: max(b.unit, 1024)})
 	if err != nil {
@@ -195,13 +196,14 @@ func (b *bench) round() error {
 	return b.growth()
 }
 
-// slicesOfRound is in how many turns one worker alone and two beside each other share a round: on a machine whose speed changes
-// from one moment to the next, both are to have the same.
+// slicesOfRound is in how many turns one worker alone and two beside each other share a round: on a
+// machine whose speed changes from one moment to the next, both are to have the same.
 const slicesOfRound = 20
 
-// scaling compares one worker alone with two beside each other. CPU time is what counts: what else runs on the machine takes
-// time of day from both, but only what they do to each other (caches, memory, locks) makes a frame cost more CPU. The time of
-// day is told besides, which means something on a machine that has nothing else to do.
+// scaling compares one worker alone with two beside each other. CPU time is what counts: what else
+// runs on the machine takes time of day from both, but only what they do to each other (caches,
+// memory, locks) makes a frame cost more CPU. The time of day is told besides, which means
+// something on a machine that has nothing else to do.
 func (b *bench) scaling(name string, pair ...runner) error {
 	var alone, beside [2]replaybench.Cost
 	for n := range slicesOfRound {
@@ -234,8 +236,8 @@ type runner interface {
 	Run(frames uint64) (replaybench.Cost, error)
 }
 
-// pauses has the garbage collector run again and again beside ten million flows with traffic, and then beside a worker that only
-// counts.
+// pauses has the garbage collector run again and again beside ten million flows with traffic, and
+// then beside a worker that only counts.
 func (b *bench) pauses() error {
 	longest, typical, err := stopped(func() error { _, err := b.ten.Run(10_000); return err })
 	if err != nil {
@@ -255,8 +257,8 @@ func (b *bench) pauses() error {
 	return nil
 }
 
-// stopped asks the runtime for the longest time that the collector stopped everybody while something was done again and again, and for the
-// median, in us.
+// stopped asks the runtime for the longest time that the collector stopped everybody while
+// something was done again and again, and for the median, in us.
 func stopped(work func() error) (longest, typical float64, err error) {
 	done := make(chan struct{})
 	go func() {

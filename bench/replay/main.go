@@ -1,5 +1,5 @@
-// Command replay measures what a frame costs a worker, without wires. `make bench-replay` runs it: it writes a table of
-// results, plots and CPU profiles.
+// Command replay measures what a frame costs a worker, without wires. `make bench-replay` runs it:
+// it writes a table of results, plots and CPU profiles.
 package main
 
 import (

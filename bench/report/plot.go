@@ -11,8 +11,8 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// Bars writes one bar chart for each measure: a bar for each competitor's median, with its runs as dots. The files are
-// called after name and the measure, and are PNG and SVG.
+// Bars writes one bar chart for each measure: a bar for each competitor's median, with its runs as
+// dots. The files are called after name and the measure, and are PNG and SVG.
 func (r *Report) Bars(dir, name string) error {
 	for _, m := range r.measures() {
 		p := plot.New()

@@ -1,4 +1,5 @@
-// Package report holds what the benchmarks found, and writes it as a table of Markdown, as JSON and as plots.
+// Package report holds what the benchmarks found, and writes it as a table of Markdown, as JSON and
+// as plots.
 package report
 
 import (

@@ -1,4 +1,5 @@
-// Command shuntbench measures shunt on the wire. `make bench-wire` and `make bench-dr` run it; its parts can be used alone:
+// Command shuntbench measures shunt on the wire. `make bench-wire` and `make bench-dr` run it; its
+// parts can be used alone:
 //
 //	shuntbench wire      --shunt bin/shunt --out bench/results    # everybody, in turns
 //	shuntbench attack    --shunt bin/shunt --out bench/results    # real clients beside forged frames
@@ -136,7 +137,8 @@ func drCommand() *cobra.Command {
 	return c
 }
 
-// prepare has this program run where it may make networks, and before others. The function that it returns undoes the latter.
+// prepare has this program run where it may make networks, and before others. The function that it
+// returns undoes the latter.
 func prepare(opt *wire.Options) (end func(), err error) {
 	if err := netlab.Privileged(); err != nil {
 		return nil, err
@@ -155,8 +157,9 @@ func prepare(opt *wire.Options) (end func(), err error) {
 // favoured marks the process that runs before all others.
 const favoured = "SHUNTBENCH_FAVOURED"
 
-// first runs this program again with the highest priority, if it may have it: what else runs on the machine disturbs the
-// figures less then. All that it starts, whoever is measured, has the same priority.
+// first runs this program again with the highest priority, if it may have it: what else runs on the
+// machine disturbs the figures less then. All that it starts, whoever is measured, has the same
+// priority.
 func first() error {
 	if os.Getenv(favoured) != "" || unix.Setpriority(unix.PRIO_PROCESS, 0, -20) != nil {
 		return nil
@@ -168,7 +171,8 @@ func first() error {
 	return unix.Exec(exe, os.Args, append(os.Environ(), favoured+"=1"))
 }
 
-// session sets the priority of all that this session runs, beside other sessions (sched(7), autogroups).
+// session sets the priority of all that this session runs, beside other sessions (sched(7),
+// autogroups).
 func session(nice string) { _ = os.WriteFile("/proc/self/autogroup", []byte(nice), 0o644) }
 
 func genCommand() *cobra.Command {

@@ -7,7 +7,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// TestAttacks: each frame is what its attack says, and whole: a director that drops it for a wrong checksum would withstand anything.
+// TestAttacks: each frame is what its attack says, and whole: a director that drops it for a wrong
+// checksum would withstand anything.
 func TestAttacks(t *testing.T) {
 	for _, a := range Attacks(Target{VIP: netip.MustParseAddr("192.0.2.100"), Victim: netip.MustParseAddr("198.51.100.1"), Ports: [2]uint16{2000, 2009}}) {
 		seen := map[frame.Tuple]bool{}

@@ -17,8 +17,8 @@ type Stream interface {
 	Length() int
 }
 
-// Send sends frames on an interface for a time, at rate frames a second or, with rate 0, as fast as it can. It returns how
-// many the kernel has taken. The caller should be locked to its thread.
+// Send sends frames on an interface for a time, at rate frames a second or, with rate 0, as fast as
+// it can. It returns how many the kernel has taken. The caller should be locked to its thread.
 func Send(name string, f Stream, rate float64, d time.Duration) (uint64, error) {
 	s, err := afpacket.NewSender(name)
 	if err != nil {

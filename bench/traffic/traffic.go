@@ -1,5 +1,5 @@
-// Package traffic makes the frames of the wire benchmarks: TCP segments of many clients to one VIP, with valid checksums,
-// and a generator that sends them from a TX ring at a given rate.
+// Package traffic makes the frames of the wire benchmarks: TCP segments of many clients to one VIP,
+// with valid checksums, and a generator that sends them from a TX ring at a given rate.
 package traffic
 
 import (
@@ -25,8 +25,8 @@ type Spec struct {
 	Seed     uint64
 }
 
-// Default is what the benchmarks send where nothing else is said: the shortest frames, 60,000 flows in turn, each of which
-// began with a SYN.
+// Default is what the benchmarks send where nothing else is said: the shortest frames, 60,000 flows
+// in turn, each of which began with a SYN.
 func Default() Spec {
 	return Spec{
 		Src: frame.MAC{2, 0, 0, 0, 0, 1}, Dst: frame.MAC{2, 0, 0, 0, 0, 2},
@@ -42,7 +42,8 @@ const (
 	maxFrame = 1514
 	portsPer = 4096
 	firstSrc = 1024
-	// sequence is the length of the list of flows that is gone through again and again where flows do not take turns.
+	// sequence is the length of the list of flows that is gone through again and again where flows
+	// do not take turns.
 	sequence = 1 << 18
 
 	flagSYN = 0x02
@@ -65,12 +66,13 @@ func (s *Spec) check() error {
 	return nil
 }
 
-// Frames writes one frame after the other. Its first Flows frames are one SYN of each flow, in order, so that all are known;
-// the mix follows. It is used by one goroutine.
+// Frames writes one frame after the other. Its first Flows frames are one SYN of each flow, in
+// order, so that all are known; the mix follows. It is used by one goroutine.
 type Frames struct {
 	spec     Spec
 	template []byte
-	// What differs from flow to flow, made beforehand: a generator must be faster than what it measures.
+	// What differs from flow to flow, made beforehand: a generator must be faster than what it
+	// measures.
 	flows []flow
 	order []uint32 // nil: in turn
 	syns  uint64   // of 1<<32

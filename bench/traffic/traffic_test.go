@@ -40,7 +40,8 @@ func TestFramesAreValid(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Of a valid segment gopacket's sum, which includes the field itself, is zero; of one without the field it is the field.
+			// Of a valid segment gopacket's sum, which includes the field itself, is zero; of one
+			// without the field it is the field.
 			if got != 0 && got != want {
 				t.Fatalf("TCP checksum %#x, gopacket has %#x", want, got)
 			}

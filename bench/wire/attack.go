@@ -60,7 +60,8 @@ func (l *lab) localPorts(p [2]uint16) error {
 	return l.client.Sysctl("net.ipv4.ip_local_port_range", fmt.Sprint(p[0], " ", p[1]))
 }
 
-// closeTimeout is a little more than how long a director remembers a connection that a RST has closed.
+// closeTimeout is a little more than how long a director remembers a connection that a RST has
+// closed.
 const closeTimeout = 11 * time.Second
 
 // RunAttack lets real clients and one attacker after the other at the director, with a table that

@@ -153,7 +153,8 @@ func (l *drLab) bytes() (uint64, error) {
 	return sum, nil
 }
 
-// download fetches pages for d, each over a connection of its own. It returns how many came; none may fail.
+// download fetches pages for d, each over a connection of its own. It returns how many came; none
+// may fail.
 func (l *drLab) download(ctx context.Context, d time.Duration) (int64, error) {
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,

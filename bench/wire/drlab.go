@@ -15,8 +15,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// drLab is a client, a director and some realservers behind a switch. The realservers reach the client by the switch (direct
-// routing) or by the director (NAT).
+// drLab is a client, a director and some realservers behind a switch. The realservers reach the
+// client by the switch (direct routing) or by the director (NAT).
 //
 //	client c0 --- eth0 director eth1 --- switch --- r0 of each realserver
 //	       c1 -----------------------------'
@@ -91,8 +91,8 @@ func (l *drLab) build(n int, direct bool, page int) (err error) {
 	return l.announce()
 }
 
-// announce has the switch learn where the client's second interface is, by a frame of its own: otherwise each answer would go to
-// every port, the director's too.
+// announce has the switch learn where the client's second interface is, by a frame of its own:
+// otherwise each answer would go to every port, the director's too.
 func (l *drLab) announce() error {
 	return l.client.Do(func() error {
 		fd, err := afpacket.Open("c1", 0)
@@ -179,7 +179,8 @@ func (l *drLab) nat(nft string) error {
 	return nil
 }
 
-// drConfig is shunt's, with n realservers. It does not spin: looking for frames is no cost of a request.
+// drConfig is shunt's, with n realservers. It does not spin: looking for frames is no cost of a
+// request.
 func drConfig(socket string, n int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "legs:\n  - interface: eth0\n  - interface: eth1\ncontrol: {socket: %s}\nlog: {level: warn, format: text}\n"+

@@ -24,14 +24,16 @@ type Flood struct {
 	Known     uint64 // lost, by the forwarder's own account
 }
 
-// Silent is how many frames were lost without anybody's word. Frames that are not the generator's may make it negative.
+// Silent is how many frames were lost without anybody's word. Frames that are not the generator's
+// may make it negative.
 func (f Flood) Silent() int64 { return int64(f.Sent) - int64(f.Got) - int64(f.Known) }
 
 // Lost is how many were lost at all.
 func (f Flood) Lost() int64 { return int64(f.Sent) - int64(f.Got) }
 
 const (
-	// warm is how long frames come before they are counted: every flow is known by then, and every cache warm.
+	// warm is how long frames come before they are counted: every flow is known by then, and every
+	// cache warm.
 	warm = 700 * time.Millisecond
 	// drainTime is how long frames may be under way after the sender has ended.
 	drainTime = 400 * time.Millisecond
@@ -40,8 +42,9 @@ const (
 // errStalled says that a window saw no frames at all, which tells nothing of a forwarder.
 var errStalled = errors.New("the machine is too busy")
 
-// flood has the generator send for a window and a little longer, at rate frames a second, 0: at full speed. A window in which
-// nothing went or came because the machine had other things to do is done again, a few times.
+// flood has the generator send for a window and a little longer, at rate frames a second, 0: at
+// full speed. A window in which nothing went or came because the machine had other things to do is
+// done again, a few times.
 func (l *lab) flood(self string, r *running, rate int, window time.Duration) (f Flood, err error) {
 	for range 5 {
 		if f, err = l.floodOnce(self, r, rate, window); !errors.Is(err, errStalled) {

@@ -1,5 +1,5 @@
-// Package wire compares forwarders over the wire: shunt, the bare loop and every peer that is installed, in one laboratory
-// of network namespaces, in turns.
+// Package wire compares forwarders over the wire: shunt, the bare loop and every peer that is
+// installed, in one laboratory of network namespaces, in turns.
 package wire
 
 import (
@@ -18,8 +18,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// Names and addresses of the laboratory: a client, a director with two arms, a realserver, and a way home that avoids the
-// director.
+// Names and addresses of the laboratory: a client, a director with two arms, a realserver, and a
+// way home that avoids the director.
 //
 //	client c0 --- eth0 director eth1 --- r0 realserver
 //	       c1 -------------------------- r1
@@ -187,8 +187,9 @@ func onCPU(cpu int, fn func() error) error {
 	return <-done
 }
 
-// cpuTime is what a process has used so far, in seconds of user and system time. The kernel scales the two such that
-// their sum is what the scheduler measured, which is exact to the nanosecond, but for the ticks of 10 ms it is told in.
+// cpuTime is what a process has used so far, in seconds of user and system time. The kernel scales
+// the two such that their sum is what the scheduler measured, which is exact to the nanosecond, but
+// for the ticks of 10 ms it is told in.
 func cpuTime(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -3,9 +3,10 @@ package wire
 // losslessSteps is how often the range in which the highest rate lies is halved.
 const losslessSteps = 5
 
-// highest finds the highest rate at which a forwarder loses nothing, as RFC 2544 (section 26.1) defines throughput, by halving
-// the range between none and the sender's full speed. If nothing is lost at full speed that is the answer, and it tells of the
-// sender. The trials are seconds long, not the minute that RFC 2544 asks for, and one frame in 100,000 is not taken for a loss: the
+// highest finds the highest rate at which a forwarder loses nothing, as RFC 2544 (section 26.1)
+// defines throughput, by halving the range between none and the sender's full speed. If nothing is
+// lost at full speed that is the answer, and it tells of the sender. The trials are seconds long,
+// not the minute that RFC 2544 asks for, and one frame in 100,000 is not taken for a loss: the
 // machines of such benches have other things to do.
 func highest(try func(rate int) (Flood, error)) (float64, error) {
 	f, err := try(0)

@@ -82,7 +82,8 @@ func peers(opt Options, dir string) ([]peer, error) {
 	}...), nil
 }
 
-// shuntConfig has the settings that everybody has: all defaults but the socket, unless others are asked for.
+// shuntConfig has the settings that everybody has: all defaults but the socket, unless others are
+// asked for.
 func shuntConfig(socket, ring string) string {
 	if ring == "" {
 		ring = "{}"
@@ -149,7 +150,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// launch starts p in the director. cpu overrides the processor it is held on, where -1 lets it use both.
+// launch starts p in the director. cpu overrides the processor it is held on, where -1 lets it use
+// both.
 func (l *lab) launch(p peer, cpu int) (*running, error) {
 	r := &running{peer: p, lab: l, out: &tail{}, died: make(chan error, 1)}
 	if p.rules != "" {

@@ -70,8 +70,8 @@ const (
 
 const steady = 100_000
 
-// Run measures, and returns what was found. A run in which frames were lost without being accounted for is thrown away and
-// noted.
+// Run measures, and returns what was found. A run in which frames were lost without being accounted
+// for is thrown away and noted.
 func Run(ctx context.Context, opt Options) (*report.Report, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
@@ -221,8 +221,9 @@ func floods(opt Options, l *lab, run *running, r *report.Report, note func(strin
 		if rate == 0 {
 			r.Add(lostFull, "% of the frames", run.name, 100*float64(max(f.Lost(), 0))/float64(f.Sent))
 		}
-		// Who keeps no account loses silently, and its frames are counted as they came; but what it spent on a frame that
-		// came is too much by what it spent on those that did not. So those runs do not count either.
+		// Who keeps no account loses silently, and its frames are counted as they came; but what it
+		// spent on a frame that came is too much by what it spent on those that did not. So those
+		// runs do not count either.
 		if s := f.Silent(); s > int64(f.Sent/1000) {
 			note("%s: %d of %d frames were lost silently: the run does not count (%.0f a second came through, at %.0f ns of CPU each)",
 				name, s, f.Sent, f.Forwarded, f.CPU)

@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The whole bench for a moment, with what needs nothing to be installed. What it measured is not looked at: other
-// processes may run beside a test. That it measured is.
+// The whole bench for a moment, with what needs nothing to be installed. What it measured is not
+// looked at: other processes may run beside a test. That it measured is.
 func TestSmoke(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Log("one processor: the sender and the forwarder cannot have one each")

@@ -10,10 +10,12 @@ import (
 	"time"
 )
 
-// dialPatience bounds a connection's beginning, and what a page takes: a few retransmissions on a machine that has much else to do.
+// dialPatience bounds a connection's beginning, and what a page takes: a few retransmissions on a
+// machine that has much else to do.
 const dialPatience = 30 * time.Second
 
-// upload is the bit rate, in Gbit/s, of one TCP connection of the client, with the offloads of its interface, for d.
+// upload is the bit rate, in Gbit/s, of one TCP connection of the client, with the offloads of its
+// interface, for d.
 func (l *lab) upload(d time.Duration) (float64, error) {
 	ln, err := l.realHost.Listen("tcp", vip+":80")
 	if err != nil {
@@ -79,8 +81,8 @@ const (
 	parallel = 8
 )
 
-// connections is how many connections a second are opened, served one small page and closed, for d. One that fails fails
-// the run.
+// connections is how many connections a second are opened, served one small page and closed, for d.
+// One that fails fails the run.
 func (l *lab) connections(d time.Duration) (float64, error) {
 	ln, err := l.realHost.Listen("tcp", vip+":80")
 	if err != nil {

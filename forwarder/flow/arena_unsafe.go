@@ -12,8 +12,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// arena is the table's memory: one mapping, seen as the arrays that it holds. All but the IPv6 part is there from the start, see
-// mapArena; the IPv6 part of a table that sees IPv4 only costs nothing.
+// arena is the table's memory: one mapping, seen as the arrays that it holds. All but the IPv6 part
+// is there from the start, see mapArena; the IPv6 part of a table that sees IPv4 only costs
+// nothing.
 type arena struct {
 	at   layout
 	mem  []byte
@@ -24,7 +25,8 @@ type arena struct {
 	ext  []frame.Addr
 }
 
-// bucketSize is what the loops in prefetch_amd64.s count on; neither of the arrays can have a length below 0.
+// bucketSize is what the loops in prefetch_amd64.s count on; neither of the arrays can have a
+// length below 0.
 const bucketSize = 576
 
 var (
@@ -56,12 +58,13 @@ func (h *header) sum() uint64 {
 	return crc64.Checksum(b, crc64.MakeTable(crc64.ECMA))
 }
 
-// mapArena maps memory for the given number of buckets: of f, which it makes as long as need be, or anonymous if f is nil.
-// Close it by unmap.
+// mapArena maps memory for the given number of buckets: of f, which it makes as long as need be, or
+// anonymous if f is nil. Close it by unmap.
 //
-// The pages are had from the kernel here. Hashing spreads even a few flows over all of them, and a batch of frames each of which
-// was the first to touch a huge page would wait until 64 of them are found and cleared, which takes ten milliseconds and more; and
-// a tmpfs that is full when a page is first touched ends the process by SIGBUS. Those of IPv6 are left out until reserveIPv6.
+// The pages are had from the kernel here. Hashing spreads even a few flows over all of them, and a
+// batch of frames each of which was the first to touch a huge page would wait until 64 of them are
+// found and cleared, which takes ten milliseconds and more; and a tmpfs that is full when a page is
+// first touched ends the process by SIGBUS. Those of IPv6 are left out until reserveIPv6.
 func mapArena(buckets int, f *os.File) (*arena, error) {
 	l := layoutOf(buckets)
 	flags, fd := unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE, -1
@@ -75,7 +78,8 @@ func mapArena(buckets int, f *os.File) (*arena, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d MiB for the connection table: %w", l.size>>20, err)
 	}
-	// Random lookups miss the TLB less with huge pages. Not every kernel has them, or for every file, and nothing depends on it.
+	// Random lookups miss the TLB less with huge pages. Not every kernel has them, or for every
+	// file, and nothing depends on it.
 	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
 	if f != nil {
 		if err := allocate(f, 0, l.ext); err != nil {
@@ -84,8 +88,9 @@ func mapArena(buckets int, f *os.File) (*arena, error) {
 	}
 	populate(mem[:l.ext])
 	if f != nil {
-		// A tmpfs is rarely mounted so that the first advice is enough for it; but it makes huge pages of small ones if told to. Since
-		// Linux 6.1. It takes some 4 ms a MiB, once in the life of a file.
+		// A tmpfs is rarely mounted so that the first advice is enough for it; but it makes huge
+		// pages of small ones if told to. Since Linux 6.1. It takes some 4 ms a MiB, once in the
+		// life of a file.
 		_ = unix.Madvise(mem[:l.ext], unix.MADV_COLLAPSE)
 	}
 	base := unsafe.Pointer(unsafe.SliceData(mem))
@@ -97,14 +102,16 @@ func mapArena(buckets int, f *os.File) (*arena, error) {
 	}, nil
 }
 
-// hugePage is what a huge page's place in a file and in memory are multiples of, and page the same of others.
+// hugePage is what a huge page's place in a file and in memory are multiples of, and page the same
+// of others.
 const (
 	hugePage = 2 << 20
 	page     = 4096
 )
 
-// mapAligned is mmap to an address at which there can be huge pages. The kernel chooses such a one by itself for anonymous memory
-// only, so we take enough address space, and give back what is over at both ends.
+// mapAligned is mmap to an address at which there can be huge pages. The kernel chooses such a one
+// by itself for anonymous memory only, so we take enough address space, and give back what is over
+// at both ends.
 func mapAligned(fd, size, flags int) ([]byte, error) {
 	long := uintptr(size+page-1) &^ (page - 1)
 	start, err := unix.MmapPtr(-1, 0, nil, long+hugePage, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
@@ -125,8 +132,8 @@ func mapAligned(fd, size, flags int) ([]byte, error) {
 	return unsafe.Slice((*byte)(at), size), err
 }
 
-// populate has the kernel give memory its pages, if it is Linux 5.14 or later; else it does when they are touched. What is
-// there already stays as it is.
+// populate has the kernel give memory its pages, if it is Linux 5.14 or later; else it does when
+// they are touched. What is there already stays as it is.
 func populate(mem []byte) { _ = unix.Madvise(mem, unix.MADV_POPULATE_WRITE) }
 
 // allocate has a file's pages made now, or says that there is no room for them.
@@ -138,7 +145,8 @@ func allocate(f *os.File, from, to int) error {
 	return nil
 }
 
-// reserveIPv6 makes sure that there are pages for the IPv6 part. The table may be in use meanwhile, but has no IPv6 flows yet.
+// reserveIPv6 makes sure that there are pages for the IPv6 part. The table may be in use meanwhile,
+// but has no IPv6 flows yet.
 func (a *arena) reserveIPv6() (err error) {
 	if a.file != nil {
 		if err = allocate(a.file, a.at.ext, a.at.size); err != nil {
@@ -153,7 +161,8 @@ func (a *arena) reserveIPv6() (err error) {
 	return err
 }
 
-// own puts empty memory of the process in the place of the file's, from a page on. Addresses stay what they are.
+// own puts empty memory of the process in the place of the file's, from a page on. Addresses stay
+// what they are.
 func (a *arena) own(from int) error {
 	if from >= a.at.size {
 		return nil
@@ -173,7 +182,8 @@ func (a *arena) holds(addr uintptr) bool {
 	return addr >= start && addr-start < uintptr(len(a.mem))
 }
 
-// renew puts empty memory of the process in the place of all there was, with a head that tells of the same table.
+// renew puts empty memory of the process in the place of all there was, with a head that tells of
+// the same table.
 func (a *arena) renew() error {
 	if err := a.own(0); err != nil {
 		return err

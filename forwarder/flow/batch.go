@@ -9,9 +9,10 @@ import (
 // Batch is the largest number of flows that are looked up together.
 const Batch = 64
 
-// A Search is the first part of the lookup of many flows, as Process in shunt/forwarder does it. Memory is slow, but answers many
-// questions at a time; so it is asked for what some flows need long before that is needed, and the caller does other work
-// meanwhile. The steps are Begin for a batch, then Fetch, Find and FindSecond, each for some flows at a time.
+// A Search is the first part of the lookup of many flows, as Process in shunt/forwarder does it.
+// Memory is slow, but answers many questions at a time; so it is asked for what some flows need
+// long before that is needed, and the caller does other work meanwhile. The steps are Begin for a
+// batch, then Fetch, Find and FindSecond, each for some flows at a time.
 type Search struct {
 	Hashes [Batch]Hash // of the flows; 0 for what is none
 	Hints  [Batch]ID   // the answers, for Known and Lookup
@@ -36,17 +37,17 @@ func (t *Table) Search(s *Search, n int) {
 	t.FindSecond(s, 0, n)
 }
 
-// Fetch asks the memory for the lines in which flows from to to-1, whose hashes are there, are looked for first. It does so for
-// some at once because a processor does not go on from a request while it has the address to translate, but can have several
-// addresses translated at a time.
+// Fetch asks the memory for the lines in which flows from to to-1, whose hashes are there, are
+// looked for first. It does so for some at once because a processor does not go on from a request
+// while it has the address to translate, but can have several addresses translated at a time.
 func (t *Table) Fetch(s *Search, from, to int) {
 	if to = min(to, Batch); uint(from) < uint(to) {
 		s.read += t.fetchLines(s.Hashes[from:to])
 	}
 }
 
-// Find looks there for flows from to to-1, gives hints, the slots where they probably are, and asks the memory for these, or for
-// the other line of a flow that is not there.
+// Find looks there for flows from to to-1, gives hints, the slots where they probably are, and asks
+// the memory for these, or for the other line of a flow that is not there.
 func (t *Table) Find(s *Search, from, to int) {
 	to = min(to, Batch)
 	if uint(from) >= uint(to) {
@@ -58,8 +59,8 @@ func (t *Table) Find(s *Search, from, to int) {
 	}
 }
 
-// FindSecond looks in the other line for those of flows from to to-1 that are not where they were looked for first. The hint
-// for a flow that is in neither is None.
+// FindSecond looks in the other line for those of flows from to to-1 that are not where they were
+// looked for first. The hint for a flow that is in neither is None.
 func (t *Table) FindSecond(s *Search, from, to int) {
 	some := s.missed & span(from, to)
 	if some == 0 {
@@ -102,8 +103,9 @@ func span(from, to int) uint64 {
 	return ^uint64(0) << (from & 63) & (^uint64(0) >> (64 - min(to, Batch)))
 }
 
-// FetchClients asks the memory, after FindSecond, for what is compared besides, or written, where the clients are of IPv6: their
-// whole addresses. Bit i of six is set for those flows; only flows from to to-1 count.
+// FetchClients asks the memory, after FindSecond, for what is compared besides, or written, where
+// the clients are of IPv6: their whole addresses. Bit i of six is set for those flows; only flows
+// from to to-1 count.
 func (t *Table) FetchClients(s *Search, from, to int, six uint64) {
 	if six &= span(from, to); six != 0 {
 		s.read += t.fetchClients(s, six)
@@ -130,7 +132,8 @@ func (t *Table) Absent(s *Search, i int) (spot ID, certainly bool) {
 	return None, false
 }
 
-// marks has a bit set for each bucket that has changed since the last Search, and for others that share the bit.
+// marks has a bit set for each bucket that has changed since the last Search, and for others that
+// share the bit.
 type marks [64]uint64
 
 func (t *Table) mark(b uint64)           { t.marks[b>>6%64] |= 1 << (b & 63) }
@@ -145,8 +148,8 @@ func (t *Table) touch(ids []ID) (sum uint64) {
 	return sum
 }
 
-// lookFirst is findFirst without help from the processor: it gives the hints of these hashes by their first buckets, and a bit
-// for each that is not there.
+// lookFirst is findFirst without help from the processor: it gives the hints of these hashes by
+// their first buckets, and a bit for each that is not there.
 func (t *Table) lookFirst(hashes []Hash, hints []ID) (missed uint64) {
 	for i, h := range hashes {
 		b := t.first(h)
@@ -160,8 +163,8 @@ func (t *Table) lookFirst(hashes []Hash, hints []ID) (missed uint64) {
 	return missed
 }
 
-// lookSecond is findSecond without help from the processor: it gives the hints of the flows whose bits are set by their second
-// buckets, and a bit for each that is not there.
+// lookSecond is findSecond without help from the processor: it gives the hints of the flows whose
+// bits are set by their second buckets, and a bit for each that is not there.
 func (t *Table) lookSecond(s *Search, set uint64) (absent uint64) {
 	for ; set != 0; set &= set - 1 {
 		i := bits.TrailingZeros64(set) & (Batch - 1)
@@ -176,14 +179,15 @@ func (t *Table) lookSecond(s *Search, set uint64) (absent uint64) {
 	return absent
 }
 
-// match has a bit set for each slot of a bucket whose tag is that of a hash; slot tells of which. Neither has a branch:
-// which slot it is nobody can foretell.
+// match has a bit set for each slot of a bucket whose tag is that of a hash; slot tells of which.
+// Neither has a branch: which slot it is nobody can foretell.
 func match(l *line, h Hash) uint64 {
 	want := uint64(tagOf(h)) * lanes
 	return zeroLanes(l.tags[0]^want)>>3 | zeroLanes(l.tags[1]^want)>>2 | zeroLanes(l.tags[2]^want)>>1 | zeroLanes(l.tags[3]^want)
 }
 
-// slot is the slot of the lowest bit of a match in bucket b, which has one: bit 16*n+12+w is lane n of word w.
+// slot is the slot of the lowest bit of a match in bucket b, which has one: bit 16*n+12+w is lane n
+// of word w.
 func slot(b, match uint64) ID {
 	at := uint64(bits.TrailingZeros64(match))
 	return ID(b*bucketSlots + at&3*4 + at>>4)
@@ -202,8 +206,9 @@ func (t *Table) Known6(s *Short, client *frame.Addr, hint ID) *Entry {
 	return e
 }
 
-// Known returns the flow of key s if it is in the slot that the hint names and its deadline is still to come, else nil:
-// then only Lookup knows. A pointer to an Entry is valid until the entry is deleted.
+// Known returns the flow of key s if it is in the slot that the hint names and its deadline is
+// still to come, else nil: then only Lookup knows. A pointer to an Entry is valid until the entry
+// is deleted.
 func (t *Table) Known(s *Short, hint ID) *Entry {
 	b := uint64(hint / bucketSlots)
 	if b >= uint64(len(t.all)) {

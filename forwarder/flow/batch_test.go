@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestFindFirst compares what the processor's own instructions find with what plain code does, in a table that is full, so that
-// buckets are in all states, for any number of flows.
+// TestFindFirst compares what the processor's own instructions find with what plain code does, in a
+// table that is full, so that buckets are in all states, for any number of flows.
 func TestFindFirst(t *testing.T) {
 	tab := newTable(t, MinFlows, nil)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -52,7 +52,8 @@ func TestFindFirst(t *testing.T) {
 	}
 }
 
-// TestSteps: whether the steps are taken for all flows at once or for some at a time, in turns, comes to the same.
+// TestSteps: whether the steps are taken for all flows at once or for some at a time, in turns,
+// comes to the same.
 func TestSteps(t *testing.T) {
 	tab := newTable(t, MinFlows, nil)
 	for n := range uint32(MinFlows) {

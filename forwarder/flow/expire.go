@@ -13,19 +13,20 @@ const (
 
 	dueShift = 2 // a due time is a deadline in units of 4 ticks
 
-	// horizon is how far ahead a due time is set at most, a quarter of what 16 bits can tell apart: 18 minutes. A later
-	// deadline is looked at again then. The sweep may be as late.
+	// horizon is how far ahead a due time is set at most, a quarter of what 16 bits can tell apart:
+	// 18 minutes. A later deadline is looked at again then. The sweep may be as late.
 	horizon = 1 << 14
 
-	// rearmed is the timeout of a template from the time on when it ran out while flows depended on it, 60 s
-	// (ip_vs_conn_expire, net/netfilter/ipvs/ip_vs_conn.c).
+	// rearmed is the timeout of a template from the time on when it ran out while flows depended on
+	// it, 60 s (ip_vs_conn_expire, net/netfilter/ipvs/ip_vs_conn.c).
 	rearmed = 60e9>>tickShift + 1
 
 	// groupBuckets buckets share the time at which the sweep must look at them.
 	groupBuckets = 8
 )
 
-// Ticks converts a duration, rounding up so that nothing ends early. Negative durations are 0; the longest is a year.
+// Ticks converts a duration, rounding up so that nothing ends early. Negative durations are 0; the
+// longest is a year.
 func Ticks(d time.Duration) uint32 {
 	const longest = 365 * 24 * time.Hour
 	d = min(max(d, 0), longest)
@@ -43,8 +44,9 @@ func (t *Table) Remaining(id ID) time.Duration {
 	return time.Duration(max(int32(t.Entry(id).deadline-t.now), 0)) << tickShift
 }
 
-// Extend sets the deadline of entry e in slot id to timeout ticks from now. It costs a store unless the deadline comes
-// nearer, because the sweep looks at the deadline again when the old one has come.
+// Extend sets the deadline of entry e in slot id to timeout ticks from now. It costs a store unless
+// the deadline comes nearer, because the sweep looks at the deadline again when the old one has
+// come.
 func (t *Table) Extend(id ID, e *Entry, timeout uint32) {
 	if d := t.now + timeout; int32(d-e.deadline) >= 0 {
 		e.deadline = d
@@ -58,8 +60,9 @@ func (t *Table) bringForward(id ID, e *Entry, deadline uint32) {
 	e.deadline = deadline
 }
 
-// Renew sets the deadline of template e in slot id to its own timeout from now: the one with which it was made, whatever
-// has become of its service since, or 60 s once it has run out while flows depended on it.
+// Renew sets the deadline of template e in slot id to its own timeout from now: the one with which
+// it was made, whatever has become of its service since, or 60 s once it has run out while flows
+// depended on it.
 func (t *Table) Renew(id ID, e *Entry) { t.Extend(id, e, e.Packets) }
 
 // dueAt is the due time for a deadline.
@@ -97,8 +100,8 @@ func (t *Table) lookAt(due uint16) {
 	}
 }
 
-// SetTime moves the time of the table to now, in nanoseconds, without ending anything; a time before the last one
-// changes nothing.
+// SetTime moves the time of the table to now, in nanoseconds, without ending anything; a time
+// before the last one changes nothing.
 func (t *Table) SetTime(now int64) {
 	if now <= t.epoch {
 		return
@@ -112,9 +115,11 @@ func (t *Table) SetTime(now int64) {
 	}
 }
 
-// Advance moves the time to now, in nanoseconds, and ends every flow whose deadline has come by then.
+// Advance moves the time to now, in nanoseconds, and ends every flow whose deadline has come by
+// then.
 func (t *Table) Advance(now int64) {
-	// A jump of more than the horizon is walked in strides, because due times are told apart modulo 2^16.
+	// A jump of more than the horizon is walked in strides, because due times are told apart modulo
+	// 2^16.
 	for {
 		next := now
 		if stride := t.epoch + (int64(t.now)+horizon<<dueShift>>1)<<tickShift; next > stride {
@@ -128,9 +133,10 @@ func (t *Table) Advance(now int64) {
 	}
 }
 
-// Sweep looks for ended flows in at most budget groups of 128 slots (those that need no closer look cost next to
-// nothing), going on where the last call stopped, and reports whether it has been everywhere since the time last
-// changed. A worker calls it with a small budget in every pause; until it has come by, an ended flow is merely not found.
+// Sweep looks for ended flows in at most budget groups of 128 slots (those that need no closer look
+// cost next to nothing), going on where the last call stopped, and reports whether it has been
+// everywhere since the time last changed. A worker calls it with a small budget in every pause;
+// until it has come by, an ended flow is merely not found.
 func (t *Table) Sweep(budget int) (done bool) {
 	if !t.sweeping {
 		if t.roundTo = t.unit(); t.roundTo == t.settled {
@@ -161,7 +167,8 @@ func (t *Table) settle() {
 	}
 }
 
-// sweepGroups is how many groups are swept together, so that the memory is asked for several things at a time, as in Search.
+// sweepGroups is how many groups are swept together, so that the memory is asked for several things
+// at a time, as in Search.
 const sweepGroups = 8
 
 // swept is the scratch of sweepSome.
@@ -170,8 +177,9 @@ type swept struct {
 	due     [sweepGroups * groupBuckets * bucketSlots]ID
 }
 
-// sweepSome goes on to the next groups in which something is due, at most limit, ends what is, and finds when they have to be
-// looked at next. It returns how many groups it found; after the last the cursor is at the end.
+// sweepSome goes on to the next groups in which something is due, at most limit, ends what is, and
+// finds when they have to be looked at next. It returns how many groups it found; after the last
+// the cursor is at the end.
 func (t *Table) sweepSome(limit int) (groups int) {
 	now := uint16(t.now >> dueShift)
 	buckets := t.swept.buckets[:0]
@@ -248,21 +256,24 @@ func (t *Table) sweepLine(b uint32, now uint16, due []ID) []ID {
 	return due
 }
 
-// A template whose time runs out while flows depend on it gets another 60 s, and so on until they are over: in the
-// kernel, where each entry has a timer of its own. Here a sweep ends entries in the order of their slots, maybe some
-// time after their deadlines. What the timers would have done in their order comes out all the same, by two rules:
+// A template whose time runs out while flows depend on it gets another 60 s, and so on until they
+// are over: in the kernel, where each entry has a timer of its own. Here a sweep ends entries in
+// the order of their slots, maybe some time after their deadlines. What the timers would have done
+// in their order comes out all the same, by two rules:
 //
 //   - a flow that ends, whenever that is noticed, prolongs its template to where the timer would have been re-armed
 //     while the flow was alive (prolong, from Delete);
 //   - a template that has run out is looked at when every flow with a deadline up to its own is known to have ended: then
 //     those that still depend on it have outlived it (undecided). The sweep comes by such templates in a second round.
 
-// undecided reports whether e is a template past its deadline of which is not known whether a flow outlived it.
+// undecided reports whether e is a template past its deadline of which is not known whether a flow
+// outlived it.
 func (t *Table) undecided(e *Entry) bool {
 	return e.Control > 0 && e.kind.IsTemplate() && int32(t.settled-e.deadline) < 0
 }
 
-// prolong re-arms a template as often as it ran out before a time at which a flow still depended on it.
+// prolong re-arms a template as often as it ran out before a time at which a flow still depended on
+// it.
 func prolong(e *Entry, until uint32) {
 	if n := int32(until - e.deadline); n > 0 {
 		e.deadline += (uint32(n) + rearmed - 1) / rearmed * rearmed
@@ -270,8 +281,8 @@ func prolong(e *Entry, until uint32) {
 	}
 }
 
-// expire ends an entry whose deadline has passed and reports whether it ended. A template on which flows depend is
-// re-armed instead, or left as it is if nobody can tell yet.
+// expire ends an entry whose deadline has passed and reports whether it ended. A template on which
+// flows depend is re-armed instead, or left as it is if nobody can tell yet.
 func (t *Table) expire(id ID, e *Entry) bool {
 	if e.Control > 0 && e.kind.IsTemplate() {
 		if !t.undecided(e) {

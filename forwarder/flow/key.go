@@ -9,7 +9,8 @@ import (
 // Kind is the protocol of an entry, and whether it is a flow or a persistence template.
 type Kind uint8
 
-// The protocols that a table keeps. AnyProto is that of the templates of a group (a firewall mark in IPVS).
+// The protocols that a table keeps. AnyProto is that of the templates of a group (a firewall mark
+// in IPVS).
 const (
 	TCP Kind = iota + 1
 	UDP
@@ -50,8 +51,8 @@ func (k Kind) String() string {
 	return "?"
 }
 
-// A Key identifies an entry, as (family, protocol, client, client port, VIP, virtual port) does in IPVS. The VIP is a
-// number that stands for an address, or for a mark, and so for the family too.
+// A Key identifies an entry, as (family, protocol, client, client port, VIP, virtual port) does in
+// IPVS. The VIP is a number that stands for an address, or for a mark, and so for the family too.
 type Key struct {
 	Client      frame.Addr // masked in a template
 	VIP         uint16
@@ -60,8 +61,8 @@ type Key struct {
 	Kind        Kind
 }
 
-// A Short is the Key of a flow of IPv4 in the form in which entries hold it, so that it is compared at once. Of one of IPv6 it is all but
-// what the client's address has beyond 32 bits.
+// A Short is the Key of a flow of IPv4 in the form in which entries hold it, so that it is compared
+// at once. Of one of IPv6 it is all but what the client's address has beyond 32 bits.
 type Short struct {
 	ident ident
 	vip   uint16
@@ -105,7 +106,8 @@ func (k *Key) ident() ident { return makeIdent(compact(k.Client), k.ClientPort, 
 // Hash is the keyed hash of a Key; see [Table.Hash].
 type Hash uint64
 
-// Hash returns the hash of k under the table's seed. Without the seed nobody can choose keys that meet in a bucket.
+// Hash returns the hash of k under the table's seed. Without the seed nobody can choose keys that
+// meet in a bucket.
 func (t *Table) Hash(k *Key) Hash {
 	return hash(k, t.seed0, t.seed1)
 }
@@ -125,7 +127,8 @@ func (s *Short) small() uint64 {
 	return uint64(s.vip)<<48 | uint64(s.ident>>32&0xffff)<<32 | uint64(s.ident>>48)<<16 | uint64(s.kind)
 }
 
-// spread makes a secret of a seed, so that a poor one, such as a small number, hashes as well as any (SplitMix64).
+// spread makes a secret of a seed, so that a poor one, such as a small number, hashes as well as
+// any (SplitMix64).
 func spread(z uint64) uint64 {
 	z *= 0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
@@ -138,8 +141,8 @@ func hash(k *Key, seed0, seed1 uint64) Hash {
 	return fold(k.Client.Hi, k.Client.Lo, small, seed0, seed1)
 }
 
-// fold hashes a client's address and the rest of a key by 64x64->128 bit multiplications, two for IPv4 and three for IPv6, each with a
-// secret operand (the construction of wyhash).
+// fold hashes a client's address and the rest of a key by 64x64->128 bit multiplications, two for
+// IPv4 and three for IPv6, each with a secret operand (the construction of wyhash).
 func fold(clientHi, clientLo, small, seed0, seed1 uint64) Hash {
 	hi, lo := bits.Mul64(clientLo^seed0, small^seed1)
 	if clientHi != 0 {
@@ -150,8 +153,8 @@ func fold(clientHi, clientLo, small, seed0, seed1 uint64) Hash {
 	return Hash(hi ^ lo)
 }
 
-// compact is what of a client's address fits an entry: all of an IPv4 address, 32 bits of an IPv6 address, whose whole
-// is kept beside.
+// compact is what of a client's address fits an entry: all of an IPv4 address, 32 bits of an IPv6
+// address, whose whole is kept beside.
 func compact(a frame.Addr) uint32 {
 	if a.Is4() {
 		return a.V4()

@@ -16,8 +16,8 @@ func (t *Table) fetchLines(hashes []Hash) uint64 {
 	return 0
 }
 
-// findFirst gives the hints of these hashes by their first buckets, and a bit for each that is not there. It asks the memory for
-// the entries.
+// findFirst gives the hints of these hashes by their first buckets, and a bit for each that is not
+// there. It asks the memory for the entries.
 func (t *Table) findFirst(_ *Search, hashes []Hash, hints []ID) (missed uint64) {
 	if len(hashes) == 0 || len(hints) < len(hashes) {
 		return 0
@@ -25,14 +25,15 @@ func (t *Table) findFirst(_ *Search, hashes []Hash, hints []ID) (missed uint64) 
 	return searchLines(t, &hashes[0], &hints[0], len(hashes))
 }
 
-// fetchSeconds asks the memory for the lines of the second buckets of the hashes whose bits are set.
+// fetchSeconds asks the memory for the lines of the second buckets of the hashes whose bits are
+// set.
 func (t *Table) fetchSeconds(hashes []Hash, set uint64) uint64 {
 	prefetchSeconds(t, &hashes[0], set)
 	return 0
 }
 
-// findSecond gives the hints of the flows whose bits are set by their second buckets, and a bit for each that is not there. It
-// asks the memory for the entries.
+// findSecond gives the hints of the flows whose bits are set by their second buckets, and a bit for
+// each that is not there. It asks the memory for the entries.
 func (t *Table) findSecond(s *Search, set uint64) (absent uint64) {
 	return searchSeconds(t, &s.Hashes[0], &s.Hints[0], set)
 }

@@ -4,8 +4,9 @@ package flow
 
 import "math/bits"
 
-// To ask the memory for something is to read it here: a processor goes on while it waits, as long as there are few instructions
-// in between. What is read means nothing, but has to be used for the reads to happen.
+// To ask the memory for something is to read it here: a processor goes on while it waits, as long
+// as there are few instructions in between. What is read means nothing, but has to be used for the
+// reads to happen.
 
 // fetchLines asks the memory for the lines of the first buckets of these hashes.
 func (t *Table) fetchLines(hashes []Hash) (read uint64) {
@@ -15,15 +16,16 @@ func (t *Table) fetchLines(hashes []Hash) (read uint64) {
 	return read
 }
 
-// findFirst gives the hints of these hashes by their first buckets, and a bit for each that is not there. It asks the memory for
-// the entries.
+// findFirst gives the hints of these hashes by their first buckets, and a bit for each that is not
+// there. It asks the memory for the entries.
 func (t *Table) findFirst(s *Search, hashes []Hash, hints []ID) (missed uint64) {
 	missed = t.lookFirst(hashes, hints)
 	s.read += t.touch(hints)
 	return missed
 }
 
-// fetchSeconds asks the memory for the lines of the second buckets of the hashes whose bits are set.
+// fetchSeconds asks the memory for the lines of the second buckets of the hashes whose bits are
+// set.
 func (t *Table) fetchSeconds(hashes []Hash, set uint64) (read uint64) {
 	for ; set != 0; set &= set - 1 {
 		read += t.all[t.second(hashes[bits.TrailingZeros64(set)])].line.tags[0]
@@ -31,8 +33,8 @@ func (t *Table) fetchSeconds(hashes []Hash, set uint64) (read uint64) {
 	return read
 }
 
-// findSecond gives the hints of the flows whose bits are set by their second buckets, and a bit for each that is not there. It
-// asks the memory for the entries.
+// findSecond gives the hints of the flows whose bits are set by their second buckets, and a bit for
+// each that is not there. It asks the memory for the entries.
 func (t *Table) findSecond(s *Search, set uint64) (absent uint64) {
 	absent = t.lookSecond(s, set)
 	s.read += t.fetchEntries(&s.Hints, set)

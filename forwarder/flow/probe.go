@@ -1,15 +1,15 @@
 package flow
 
-// Probes says how entries lie in a part of a table. A lookup that has no hint reads the line of an entry's first bucket, and
-// that of its second if it is not in the first.
+// Probes says how entries lie in a part of a table. A lookup that has no hint reads the line of an
+// entry's first bucket, and that of its second if it is not in the first.
 type Probes struct {
 	First, Second uint64 // entries in their first, and in their second bucket
 	Buckets       uint64 // looked at
 	Full          uint64 // of these, without a free slot
 }
 
-// Probes looks at n buckets from bucket start on, modulo their number, at most at all of them. It costs some 10 to 100 ns an
-// entry, and like all methods belongs to the worker.
+// Probes looks at n buckets from bucket start on, modulo their number, at most at all of them. It
+// costs some 10 to 100 ns an entry, and like all methods belongs to the worker.
 func (t *Table) Probes(start uint64, n int) (p Probes) {
 	for i := range min(uint64(n), t.buckets) {
 		b := (start + i) % t.buckets

@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// longest is how far ahead a deadline may be, in ticks: a year, and a little for what is rounded up.
+// longest is how far ahead a deadline may be, in ticks: a year, and a little for what is rounded
+// up.
 const longest = int32(365*24*3600e9>>tickShift + 2)
 
 // ErrRefused is wrapped by Resume when the file is none that this process can take over.
@@ -20,14 +21,16 @@ type Resumed struct {
 	Loosened         int // flows whose template was not there: they go on without one
 }
 
-// Resume takes over the table that another process left in c.File, at time now of the clock given to Advance. Its flows,
-// seed, epoch and boot must be those of c, and nobody else may have the file mapped.
+// Resume takes over the table that another process left in c.File, at time now of the clock given
+// to Advance. Its flows, seed, epoch and boot must be those of c, and nobody else may have the file
+// mapped.
 //
-// The other process may have been killed between any two instructions, and the file may have been damaged since: what
-// is in it is believed only as far as it fits together. Each entry is checked, and dropped if it cannot be right or keep
-// returns false; keep is called once for each of the others, may change what of an entry is not its identity, and so can
-// count them. Flows that have run out meanwhile are among them: the next sweeps end them. An error that wraps ErrRefused
-// means that the file is another table's, or none; it was not changed.
+// The other process may have been killed between any two instructions, and the file may have been
+// damaged since: what is in it is believed only as far as it fits together. Each entry is checked,
+// and dropped if it cannot be right or keep returns false; keep is called once for each of the
+// others, may change what of an entry is not its identity, and so can count them. Flows that have
+// run out meanwhile are among them: the next sweeps end them. An error that wraps ErrRefused means
+// that the file is another table's, or none; it was not changed.
 func Resume(c Config, now int64, owner Owner, keep func(*Key, *Entry) bool) (*Table, Resumed, error) {
 	h, err := readHeader(c.File)
 	var info os.FileInfo
@@ -85,7 +88,8 @@ func takeOver(a *arena, now int64, owner Owner, keep func(*Key, *Entry) bool) (*
 	return t, r
 }
 
-// readHeader reads the head of a file before it is mapped: to touch a page that a file has not would end the process.
+// readHeader reads the head of a file before it is mapped: to touch a page that a file has not
+// would end the process.
 func readHeader(f io.ReaderAt) (*header, error) {
 	b := make([]byte, headerBytes)
 	if n, err := f.ReadAt(b, 0); err != nil {
@@ -158,8 +162,9 @@ func (e *Entry) wasProven() bool {
 	return e.kind != UDP && e.open() || e.Packets >= provenPackets && e.proves()
 }
 
-// plausible reports whether an entry can be one that a table made: its numbers are in their ranges, and it is where its
-// key's hash says, by which most damage is found. It also sets right what follows from the rest.
+// plausible reports whether an entry can be one that a table made: its numbers are in their ranges,
+// and it is where its key's hash says, by which most damage is found. It also sets right what
+// follows from the rest.
 func (t *Table) plausible(id ID, tag uint16, k *Key, e *Entry) bool {
 	proto, template := e.kind&^Template, e.kind.IsTemplate()
 	if proto == 0 || proto > AnyProto || proto == AnyProto && !template || e.Flags&^allFlags != 0 {

@@ -24,7 +24,8 @@ type reporter interface {
 	Cleanup(func())
 }
 
-// fileConfig is a table in a file of its own, which is there until the test, or this check of many, has ended.
+// fileConfig is a table in a file of its own, which is there until the test, or this check of many,
+// has ended.
 func fileConfig(t reporter, flows int) Config {
 	f, err := os.CreateTemp("", "flows")
 	if err != nil {
@@ -36,7 +37,8 @@ func fileConfig(t reporter, flows int) Config {
 
 func all(*Key, *Entry) bool { return true }
 
-// TestResumeAgainstOriginal: a table that is taken over goes on as the one that went on in its own process.
+// TestResumeAgainstOriginal: a table that is taken over goes on as the one that went on in its own
+// process.
 func TestResumeAgainstOriginal(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := fileConfig(rt, MinFlows)
@@ -450,8 +452,9 @@ func TestResumeBefore(t *testing.T) {
 	}
 }
 
-// TestLayoutHasVersion: whoever changes what stands in the memory must raise the version, or the next upgrade takes over
-// what it does not understand. If this fails, raise version and write here what the memory is like now.
+// TestLayoutHasVersion: whoever changes what stands in the memory must raise the version, or the
+// next upgrade takes over what it does not understand. If this fails, raise version and write here
+// what the memory is like now.
 func TestLayoutHasVersion(t *testing.T) {
 	var b strings.Builder
 	for _, typ := range []reflect.Type{reflect.TypeFor[header](), reflect.TypeFor[line](), reflect.TypeFor[bucket](), reflect.TypeFor[Entry]()} {
@@ -472,8 +475,8 @@ func TestLayoutHasVersion(t *testing.T) {
 	}
 }
 
-// TestHugePagesPossible: the memory begins where huge pages can, of a file too, or it never gets any; and what was mapped to find
-// such a place is given back.
+// TestHugePagesPossible: the memory begins where huge pages can, of a file too, or it never gets
+// any; and what was mapped to find such a place is given back.
 func TestHugePagesPossible(t *testing.T) {
 	for _, f := range []*os.File{nil, fileConfig(t, MinFlows).File} {
 		before := addressSpace(t)

@@ -8,9 +8,10 @@ import (
 // roomy is how many free slots make a bucket roomy.
 const roomy = 7
 
-// place is the slot for a new flow that may live in these two buckets, or None if both are full: the first while it is
-// roomy, then the emptier one. So a lookup finds 83 of 100 flows of a full table, and nearly all of one that is half full,
-// in the first bucket that it looks at; and a table takes as many flows as if it took the emptier bucket each time.
+// place is the slot for a new flow that may live in these two buckets, or None if both are full:
+// the first while it is roomy, then the emptier one. So a lookup finds 83 of 100 flows of a full
+// table, and nearly all of one that is half full, in the first bucket that it looks at; and a table
+// takes as many flows as if it took the emptier bucket each time.
 func (t *Table) place(b1, b2 uint64) ID {
 	f1 := t.free(b1)
 	if f1 < roomy {

@@ -35,9 +35,10 @@ const (
 	ChunkShutdownComplete = 14
 )
 
-// NextSCTP returns the state of an association after a packet whose first chunk (or the ABORT bundled behind a COOKIE
-// ECHO or COOKIE ACK) has this type, for a director that sees only what clients send: the input-only table of
-// net/netfilter/ipvs/ip_vs_proto_sctp.c. Types that it does not know count as data.
+// NextSCTP returns the state of an association after a packet whose first chunk (or the ABORT
+// bundled behind a COOKIE ECHO or COOKIE ACK) has this type, for a director that sees only what
+// clients send: the input-only table of net/netfilter/ipvs/ip_vs_proto_sctp.c. Types that it does
+// not know count as data.
 func NextSCTP(s State, chunk uint8) State {
 	if s >= sctpStates {
 		return SCTPClosed

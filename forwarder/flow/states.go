@@ -6,7 +6,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// State of a flow. What a number means depends on the protocol; 0 is NONE for TCP and SCTP, and the only state of UDP.
+// State of a flow. What a number means depends on the protocol; 0 is NONE for TCP and SCTP, and the
+// only state of UDP.
 type State uint8
 
 // States of TCP flows, numbered as in the kernel's include/net/ip_vs.h.
@@ -43,8 +44,9 @@ const (
 	sa                 = TCPSynAck
 )
 
-// tcpNext is the state that follows, by event and present state, for a director that sees only what clients send: the
-// input-only column of net/netfilter/ipvs/ip_vs_proto_tcp.c. The second table is the one of secure_tcp.
+// tcpNext is the state that follows, by event and present state, for a director that sees only what
+// clients send: the input-only column of net/netfilter/ipvs/ip_vs_proto_tcp.c. The second table is
+// the one of secure_tcp.
 var tcpNext = [2][tcpEvents][tcpStates]State{{
 	tcpSyn: {sr, es, es, sr, sr, sr, sr, sr, sr, sr, sr},
 	tcpFin: {cl, fw, ss, tw, fw, tw, cl, cw, la, li, tw},
@@ -57,8 +59,8 @@ var tcpNext = [2][tcpEvents][tcpStates]State{{
 	tcpRst: {cl, cl, cl, cl, cl, cl, cl, cl, la, li, cl},
 }}
 
-// NextTCP returns the state of a TCP flow after a segment with these flags. secure selects the table of secure_tcp. A
-// segment without any of SYN, FIN, ACK and RST closes the flow.
+// NextTCP returns the state of a TCP flow after a segment with these flags. secure selects the
+// table of secure_tcp. A segment without any of SYN, FIN, ACK and RST closes the flow.
 func NextTCP(s State, flags uint8, secure bool) State {
 	table := &tcpByFlags[0]
 	if secure {
@@ -126,8 +128,8 @@ func DefaultTimeouts() *Timeouts {
 	return t
 }
 
-// Set changes the timeouts that ipvsadm --set can: of established TCP flows, of TCP flows in FIN_WAIT and of UDP. 0
-// leaves a value as it is.
+// Set changes the timeouts that ipvsadm --set can: of established TCP flows, of TCP flows in
+// FIN_WAIT and of UDP. 0 leaves a value as it is.
 func (t *Timeouts) Set(tcp, tcpFin, udp time.Duration) {
 	if tcp != 0 {
 		t.TCP[TCPEstablished] = Ticks(tcp)
@@ -151,7 +153,8 @@ func (t *Timeouts) Of(k Kind, s State) uint32 {
 	return t.UDP
 }
 
-// IsActive reports whether a flow of kind k in state s counts among the active connections of its destination.
+// IsActive reports whether a flow of kind k in state s counts among the active connections of its
+// destination.
 func IsActive(k Kind, s State) bool {
 	switch k {
 	case TCP:

@@ -20,8 +20,9 @@ const (
 	MinFlows = 1024
 	MaxFlows = 16_000_000
 
-	// fill is the part of the slots, in percent, that a full table uses: two-choice hashing into buckets of 16 finds a
-	// free slot for practically every flow up to there without ever moving one.
+	// fill is the part of the slots, in percent, that a full table uses: two-choice hashing into
+	// buckets of 16 finds a free slot for practically every flow up to there without ever moving
+	// one.
 	fill = 82
 )
 
@@ -45,15 +46,16 @@ type header struct {
 	Count Counters
 }
 
-// bucket is a line and the entries that it tells of. They stand beside each other because they are mostly in one page of 4 KiB
-// then, and a lookup has one address to be translated and not two. Huge pages do not make up for that on a virtual machine whose
-// host has small ones.
+// bucket is a line and the entries that it tells of. They stand beside each other because they are
+// mostly in one page of 4 KiB then, and a lookup has one address to be translated and not two. Huge
+// pages do not make up for that on a virtual machine whose host has small ones.
 type bucket struct {
 	line    line
 	entries [bucketSlots]Entry
 }
 
-// line is one cache line for each bucket: what a lookup and the sweep of timers need to decide where to look closer.
+// line is one cache line for each bucket: what a lookup and the sweep of timers need to decide
+// where to look closer.
 type line struct {
 	tags [4]uint64 // 16 tags of 16 bits of the hash; 0 is a free slot
 	due  [4]uint64 // 16 times at which the sweep looks at the entries again, in units of 4 ticks, modulo 2^16
@@ -85,8 +87,8 @@ const (
 	allFlags = Inactive | V6 | Assured | Invalid | Proven | Sequenced
 )
 
-// An Entry is one flow or template, 32 bytes. Its identity cannot be changed from outside; the rest belongs to the
-// engine. A pointer to an Entry is valid until the entry is deleted.
+// An Entry is one flow or template, 32 bytes. Its identity cannot be changed from outside; the rest
+// belongs to the engine. A pointer to an Entry is valid until the entry is deleted.
 type Entry struct {
 	ident    ident
 	vip      uint16
@@ -104,10 +106,11 @@ type Entry struct {
 // Kind returns the protocol of the entry and whether it is a template.
 func (e *Entry) Kind() Kind { return e.kind }
 
-// An Owner is told of flows that end, so that it can count them out. Its methods must not change the table.
+// An Owner is told of flows that end, so that it can count them out. Its methods must not change
+// the table.
 type Owner interface {
-	// Expire is called when a flow or template ends because its deadline has passed, or because it has to make room
-	// for a new one (evicted).
+	// Expire is called when a flow or template ends because its deadline has passed, or because it
+	// has to make room for a new one (evicted).
 	Expire(id ID, e *Entry, evicted bool)
 }
 
@@ -115,15 +118,17 @@ type Owner interface {
 type Config struct {
 	// Flows is the number of flows and templates that the table holds, MinFlows to MaxFlows.
 	Flows int
-	// Seed keys the hash. A live director takes random numbers, a replay fixed ones. Both zero is not allowed live, but
-	// is a valid seed.
+	// Seed keys the hash. A live director takes random numbers, a replay fixed ones. Both zero is
+	// not allowed live, but is a valid seed.
 	Seed [2]uint64
-	// Epoch is a time, in nanoseconds of the clock given to Advance, that is not after any time that will be given.
+	// Epoch is a time, in nanoseconds of the clock given to Advance, that is not after any time
+	// that will be given.
 	Epoch int64
-	// File is where the table lives, so that another process can take it over: see Resume. It stays open, and is the
-	// caller's to close, after the table. nil is memory of this process.
+	// File is where the table lives, so that another process can take it over: see Resume. It stays
+	// open, and is the caller's to close, after the table. nil is memory of this process.
 	File *os.File
-	// Boot says during which run of the machine the clock given to Advance is meaningful. Only a table in a file needs it.
+	// Boot says during which run of the machine the clock given to Advance is meaningful. Only a
+	// table in a file needs it.
 	Boot [16]byte
 }
 
@@ -212,9 +217,10 @@ func tableOf(a *arena, owner Owner) *Table {
 // Holds reports whether an address is one of the table's memory.
 func (t *Table) Holds(addr uintptr) bool { return t.arena.holds(addr) }
 
-// Replace empties a table whose file was cut while it was in use, which is a fault at the address of what is missing: from now on
-// the table is in the process's own memory. Its flows are lost, and the owner is not told of each. Numbers of flows mean
-// nothing any more. It is to be called by whoever uses the table.
+// Replace empties a table whose file was cut while it was in use, which is a fault at the address
+// of what is missing: from now on the table is in the process's own memory. Its flows are lost, and
+// the owner is not told of each. Numbers of flows mean nothing any more. It is to be called by
+// whoever uses the table.
 func (t *Table) Replace() error {
 	now := t.now
 	if err := t.arena.renew(); err != nil {
@@ -238,7 +244,8 @@ func (t *Table) Len() int { return t.used }
 // Capacity is the number of flows that the table was made for.
 func (t *Table) Capacity() int { return t.capacity }
 
-// MemorySize is the size of the table's memory in bytes, including the part that only IPv6 flows touch.
+// MemorySize is the size of the table's memory in bytes, including the part that only IPv6 flows
+// touch.
 func (t *Table) MemorySize() int {
 	return len(t.arena.mem) + 2*(len(t.dues)+len(t.mins)) + 4*len(t.next)
 }
@@ -249,7 +256,8 @@ func (t *Table) Counters() Counters { return *t.count }
 // Entry returns the entry in slot id, which must be in use.
 func (t *Table) Entry(id ID) *Entry { return &t.all[id/bucketSlots].entries[id%bucketSlots] }
 
-// DestAt is the destination of the entry in slot id, or any number if there is none, or no such slot.
+// DestAt is the destination of the entry in slot id, or any number if there is none, or no such
+// slot.
 func (t *Table) DestAt(id ID) uint32 {
 	if b := uint64(id / bucketSlots); b < uint64(len(t.all)) {
 		return t.all[b].entries[id%bucketSlots].Dest
@@ -314,8 +322,9 @@ func zeroLanes(x uint64) uint64 {
 	return ^((x&low15 + low15) | x | low15)
 }
 
-// Lookup returns the flow of key k, whose hash is h, or None. The hint is the answer of Hint for the same hash, however
-// long ago; None is always a valid hint. A flow whose deadline has passed is ended on the spot and not returned.
+// Lookup returns the flow of key k, whose hash is h, or None. The hint is the answer of Hint for
+// the same hash, however long ago; None is always a valid hint. A flow whose deadline has passed is
+// ended on the spot and not returned.
 func (t *Table) Lookup(k *Key, h Hash, hint ID) ID {
 	c := k.ident()
 	if hint != None && t.is(hint, k, c) {
@@ -367,8 +376,9 @@ func (t *Table) overdue(id ID) ID {
 		if t.settled == t.unit() {
 			return id // ran out in the last 3 ticks
 		}
-		// Rare: a template ran out after the sweep came by, while flows that may be over depend on it. The rest of the
-		// sweep is no more work now than later, and is done once in 4 ticks at most.
+		// Rare: a template ran out after the sweep came by, while flows that may be over depend on
+		// it. The rest of the sweep is no more work now than later, and is done once in 4 ticks at
+		// most.
 		if t.settle(); t.tag(id) == 0 {
 			return None
 		}
@@ -376,10 +386,11 @@ func (t *Table) overdue(id ID) ID {
 	return id
 }
 
-// Put makes a new entry for key k, whose hash is h and which must not be in the table, with a timeout in ticks. When
-// there is no room it ends the entry that has proved least and been silent longest, if evict allows it and it finds one where
-// the new flow may live (see makeRoom); otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag V6; a
-// template remembers its timeout.
+// Put makes a new entry for key k, whose hash is h and which must not be in the table, with a
+// timeout in ticks. When there is no room it ends the entry that has proved least and been silent
+// longest, if evict allows it and it finds one where the new flow may live (see makeRoom);
+// otherwise it returns None. The entry's state is 0 and its other fields are zero but for the flag
+// V6; a template remembers its timeout.
 func (t *Table) Put(k *Key, h Hash, timeout uint32, evict bool) ID {
 	return t.PutAt(None, k, h, timeout, evict)
 }
@@ -424,8 +435,8 @@ func (t *Table) PutAt(spot ID, k *Key, h Hash, timeout uint32, evict bool) ID {
 	return id
 }
 
-// Delete forgets the entry in slot id, which must be in use, without telling the owner. A flow leaves its template; a
-// template must have no flows.
+// Delete forgets the entry in slot id, which must be in use, without telling the owner. A flow
+// leaves its template; a template must have no flows.
 func (t *Table) Delete(id ID) {
 	if t.tag(id) == 0 {
 		return
@@ -453,8 +464,8 @@ func (t *Table) remove(id ID) {
 	t.used--
 }
 
-// Invalidate makes a template unfindable under its key while it lives on for the flows that depend on it: its virtual
-// port becomes 65535, as in ip_vs_check_template (ip_vs_conn.c).
+// Invalidate makes a template unfindable under its key while it lives on for the flows that depend
+// on it: its virtual port becomes 65535, as in ip_vs_check_template (ip_vs_conn.c).
 func (t *Table) Invalidate(id ID) {
 	e := t.Entry(id)
 	e.ident |= 0xffff << 48

@@ -57,7 +57,8 @@ func TestNewRefusesSizes(t *testing.T) {
 	}
 }
 
-// TestAgainstMap compares the table with a map and a list of deadlines, over random operations and random time.
+// TestAgainstMap compares the table with a map and a list of deadlines, over random operations and
+// random time.
 func TestAgainstMap(t *testing.T) {
 	type flow struct {
 		id       ID
@@ -212,7 +213,8 @@ func TestAgainstMap(t *testing.T) {
 	})
 }
 
-// checkDues: the sweep comes by a bucket before anything in it is due, and by a group before any of its buckets is.
+// checkDues: the sweep comes by a bucket before anything in it is due, and by a group before any of
+// its buckets is.
 func checkDues(t interface{ Fatalf(string, ...any) }, tab *Table) {
 	for b, due := range tab.dues {
 		if first := tab.mins[b/groupBuckets]; int16(due-first) < 0 {
@@ -227,7 +229,8 @@ func checkDues(t interface{ Fatalf(string, ...any) }, tab *Table) {
 	}
 }
 
-// TestLateSweep: what comes for longer than the horizon while the sweep lags behind does not keep it from what is overdue.
+// TestLateSweep: what comes for longer than the horizon while the sweep lags behind does not keep
+// it from what is overdue.
 func TestLateSweep(t *testing.T) {
 	o := &fakeOwner{}
 	tab := newTable(t, MinFlows, o)
@@ -267,7 +270,8 @@ func TestAdvanceIsExact(t *testing.T) {
 			}
 			delete(deadline, id)
 		}
-		// Due times are in units of 4 ticks: up to 3 ticks late in being swept, never late in being found.
+		// Due times are in units of 4 ticks: up to 3 ticks late in being swept, never late in being
+		// found.
 		for id, d := range deadline {
 			if d+4 <= now {
 				t.Fatalf("slot %d was due at %d and is still counted at %d", id, d, now)
@@ -482,7 +486,8 @@ func hint(t *Table, h Hash) ID {
 	return s.Hints[0]
 }
 
-// An entry holds 32 bits of a client's IPv6 address beside the whole: clients that have the same 32 bits are told apart.
+// An entry holds 32 bits of a client's IPv6 address beside the whole: clients that have the same 32
+// bits are told apart.
 func TestKnown6(t *testing.T) {
 	tab := newTable(t, 1024, nil)
 	tab.SetTime(0)

@@ -26,7 +26,8 @@ type timer struct {
 	flows    int    // a template's flows
 }
 
-// advance fires all timers up to now. Of a flow and a template that are due at the same time the flow ends first.
+// advance fires all timers up to now. Of a flow and a template that are due at the same time the
+// flow ends first.
 func (m *timers) advance(now uint32) {
 	for {
 		var first *timer
@@ -59,8 +60,9 @@ func (m *timers) end(k Key) {
 	delete(m.flows, k)
 }
 
-// TestTemplatesAgainstTimers: however late and in whatever steps the sweep comes by, and in whichever order it meets the
-// entries, templates end when timers in their order would have ended them.
+// TestTemplatesAgainstTimers: however late and in whatever steps the sweep comes by, and in
+// whichever order it meets the entries, templates end when timers in their order would have ended
+// them.
 func TestTemplatesAgainstTimers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tab, err := New(Config{Flows: MinFlows, Seed: [2]uint64{rapid.Uint64().Draw(t, "s0"), 2}}, &fakeOwner{})
@@ -165,7 +167,8 @@ func TestTemplatesAgainstTimers(t *testing.T) {
 	})
 }
 
-// TestTemplateOutlived is the rule of the kernel, written out: a template of 60 s and two flows, seen only long after.
+// TestTemplateOutlived is the rule of the kernel, written out: a template of 60 s and two flows,
+// seen only long after.
 func TestTemplateOutlived(t *testing.T) {
 	second := func(n uint32) uint32 { return n * rearmed / 60 }
 	for _, c := range []struct {

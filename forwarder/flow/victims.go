@@ -12,8 +12,9 @@ package flow
 //     with it;
 //   - other timeouts, by which silence is told (SetTimeouts).
 //
-// Two things wait for the next scan. An entry that runs out is left to the sweep. A flow that proves
-// itself is still counted in enough: the one that makes room has been silent since before then.
+// Two things wait for the next scan. An entry that runs out is left to the sweep. A flow that
+// proves itself is still counted in enough: the one that makes room has been silent since before
+// then.
 
 // victims are the slots of those that make room next in a bucket, 4 bits each, the next one lowest;
 // above them their number (3 bits), their class (1), and the tick at which they were ranked (12).

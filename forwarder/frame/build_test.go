@@ -34,8 +34,8 @@ type failer interface {
 	Fatal(args ...any)
 }
 
-// build puts a frame together from the outside in; lengths and checksums are filled in. A header that gopacket cannot
-// write is given as a raw one.
+// build puts a frame together from the outside in; lengths and checksums are filled in. A header
+// that gopacket cannot write is given as a raw one.
 func build(t failer, ls ...layer) []byte {
 	t.Helper()
 	var net gopacket.NetworkLayer
@@ -173,7 +173,8 @@ func icmp4(typ, code uint8) layer {
 	return &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(typ, code)}
 }
 
-// icmp6 gives the first four bytes of an ICMPv6 message and the four that follow in all the director reads.
+// icmp6 gives the first four bytes of an ICMPv6 message and the four that follow in all the
+// director reads.
 func icmp6(typ, code uint8) []layer {
 	return []layer{&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(typ, code)}, raw(0, 0, 0, 0)}
 }
@@ -227,7 +228,8 @@ func change(data []byte, off int, with ...byte) []byte {
 	return data
 }
 
-// parse reads a frame into a Packet full of rubbish, as the director does with the one of the frame before.
+// parse reads a frame into a Packet full of rubbish, as the director does with the one of the frame
+// before.
 func parse(f frame.Frame) (frame.Packet, frame.Problem) {
 	p := frame.Packet{L3: 1, L4: 2, Len: 3, Fragment: true, FragMore: true, FragID: 4, FragOff: 5, V6: true, DF: true,
 		TTL: 6, TCPFlags: 7, ICMPType: 8, ICMPCode: 9, Chunk: 10, VLANs: 11,

@@ -12,7 +12,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// drawnFrame draws a frame that is well formed: of any protocol, tags, options, extension headers and fragments.
+// drawnFrame draws a frame that is well formed: of any protocol, tags, options, extension headers
+// and fragments.
 func drawnFrame(t *rapid.T) []byte {
 	v6 := rapid.Bool().Draw(t, "v6")
 	tags := rapid.IntRange(0, 2).Draw(t, "tags")
@@ -74,8 +75,8 @@ func drawn6(t *rapid.T, ls []layer, proto uint8) (all []layer, later bool) {
 		FlowLabel: rapid.Uint32Max(0xfffff).Draw(t, "flow label"),
 	}
 	ls = append(ls, ip)
-	// From the inside out, as each header names the next. gopacket knows no mobility header, nor a routing header but
-	// that of type 0.
+	// From the inside out, as each header names the next. gopacket knows no mobility header, nor a
+	// routing header but that of type 0.
 	next := proto
 	var rest []layer
 	for range rapid.IntRange(0, 6).Draw(t, "extension headers") {
@@ -124,8 +125,8 @@ func drawnTransport(t *rapid.T, proto frame.Proto) []layer {
 	return icmp6(typ, code)
 }
 
-// compare reads the frame with gopacket too, and reports where p says something else. A layer that gopacket does not
-// come to is not compared; found says whether it came to the transport header.
+// compare reads the frame with gopacket too, and reports where p says something else. A layer that
+// gopacket does not come to is not compared; found says whether it came to the transport header.
 func compare(t failer, data []byte, p frame.Packet) (found bool) {
 	t.Helper()
 	packet := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.NoCopy)

@@ -16,7 +16,8 @@ func frameOf(dump string) frame.Frame {
 	return frame.Frame{Buf: b, Wire: int32(len(b))}
 }
 
-// A SYN to a virtual service is read, and sent on to a realserver as direct routing does it: by the destination MAC.
+// A SYN to a virtual service is read, and sent on to a realserver as direct routing does it: by the
+// destination MAC.
 func ExampleParse() {
 	f := frameOf("020000000001" + "020000000002" + "0800" +
 		"450000280001400040063cbdc0000207cb00710a" + // 192.0.2.7 to 203.0.113.10, TCP
@@ -36,8 +37,8 @@ func ExampleParse() {
 	// 02:00:00:00:00:02 > 02:00:00:00:00:11
 }
 
-// A router on the way to the client says that a packet was too large. What it quotes went from the virtual service to
-// the client, and is turned round.
+// A router on the way to the client says that a packet was too large. What it quotes went from the
+// virtual service to the client, and is turned round.
 func ExampleParseInner() {
 	f := frameOf("020000000001" + "020000000002" + "0800" +
 		"45000038000140004001d484c6336401cb00710a" + // 198.51.100.1 to 203.0.113.10, ICMP

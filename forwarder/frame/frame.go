@@ -65,20 +65,23 @@ func (m *MAC) UnmarshalText(text []byte) error {
 // IsZero reports whether m is the zero address, which stands for an unknown MAC.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
-// IsGroup reports whether the address is a multicast or the broadcast address (IEEE 802.3, I/G bit).
+// IsGroup reports whether the address is a multicast or the broadcast address (IEEE 802.3, I/G
+// bit).
 func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
 
 // A Frame is one Ethernet frame. It is lent by a Source until the next call of the Source.
 type Frame struct {
-	// Buf holds Head bytes of virtio_net_hdr (linux/virtio_net.h), then the Ethernet frame. The header, where there
-	// is one, tells of checksum and segmentation offloads and goes out with the frame as it came in.
+	// Buf holds Head bytes of virtio_net_hdr (linux/virtio_net.h), then the Ethernet frame. The
+	// header, where there is one, tells of checksum and segmentation offloads and goes out with the
+	// frame as it came in.
 	Buf []byte
 
-	// Time of arrival in nanoseconds of a clock that never steps back: CLOCK_MONOTONIC on a ring, the time since the
-	// epoch in a capture.
+	// Time of arrival in nanoseconds of a clock that never steps back: CLOCK_MONOTONIC on a ring,
+	// the time since the epoch in a capture.
 	Time int64
 
-	// Wire is the length of the Ethernet frame on the wire, in bytes; larger than len(Data()) if it was cut short.
+	// Wire is the length of the Ethernet frame on the wire, in bytes; larger than len(Data()) if it
+	// was cut short.
 	Wire int32
 
 	// Head is the length of the virtio_net_hdr in Buf: 0 or 10 bytes.
@@ -87,7 +90,8 @@ type Frame struct {
 	// In is the leg that the frame arrived on, Out the one that it leaves by.
 	In, Out Leg
 
-	// TPID and TCI are the outer VLAN tag if the kernel took it out of the frame; TPID 0 means that it did not.
+	// TPID and TCI are the outer VLAN tag if the kernel took it out of the frame; TPID 0 means that
+	// it did not.
 	TPID, TCI uint16
 }
 

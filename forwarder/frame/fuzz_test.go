@@ -7,8 +7,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// FuzzParse reads any bytes as a frame. more is by how much the frame was longer on the wire than what is at hand; head
-// says whether a virtio_net_hdr comes first.
+// FuzzParse reads any bytes as a frame. more is by how much the frame was longer on the wire than
+// what is at hand; head says whether a virtio_net_hdr comes first.
 func FuzzParse(f *testing.F) {
 	for _, s := range samples(f) {
 		f.Add(s.data, int32(0), false)
@@ -197,7 +197,8 @@ func FuzzParseInner(f *testing.F) {
 		if problem != frame.OK {
 			return
 		}
-		// What is behind the ports does not matter, and of the whole packet, seen from the other end, Parse reads the same.
+		// What is behind the ports does not matter, and of the whole packet, seen from the other
+		// end, Parse reads the same.
 		var again frame.Packet
 		fr = whole(append(data, 1, 2, 3))
 		p.Len += 3

@@ -10,8 +10,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// What an ICMP error quotes is a packet on its way from the virtual service to the client, so these are the builders'
-// headers turned round.
+// What an ICMP error quotes is a packet on its way from the virtual service to the client, so these
+// are the builders' headers turned round.
 
 func quoted4(p frame.Proto, change ...func(*layers.IPv4)) layer {
 	ip := ip4(p, change...).(*layers.IPv4)
@@ -25,7 +25,8 @@ func quoted6(next uint8) layer {
 	return ip
 }
 
-// quotedPorts are the first four bytes of the transport header: from the virtual port to the client's.
+// quotedPorts are the first four bytes of the transport header: from the virtual port to the
+// client's.
 func quotedPorts(more ...byte) layer {
 	return raw(append([]byte{vipPort >> 8, vipPort & 0xff, clientPort >> 8, clientPort & 0xff}, more...)...)
 }
@@ -130,7 +131,8 @@ func TestParseInner(t *testing.T) {
 	}
 }
 
-// A capture that ends before the quoted ports leaves nothing to go by; one that ends behind them does no harm.
+// A capture that ends before the quoted ports leaves nothing to go by; one that ends behind them
+// does no harm.
 func TestParseInnerCut(t *testing.T) {
 	for _, s := range innerSamples(t) {
 		t.Run(s.name, func(t *testing.T) {
@@ -153,8 +155,8 @@ func TestParseInnerCut(t *testing.T) {
 	}
 }
 
-// shorter is the ICMP error with only n bytes quoted, as a router may send it; the padding that follows the packet is
-// not zero.
+// shorter is the ICMP error with only n bytes quoted, as a router may send it; the padding that
+// follows the packet is not zero.
 func shorter(data []byte, n int) []byte {
 	data = slices.Clone(data)
 	if data[12] == 0x08 {

@@ -46,8 +46,8 @@ type Packet struct {
 	L3 uint16 // offset of the IP header
 	L4 uint16 // offset of the transport header; 0 in a fragment that is not the first
 
-	// Len is the length of the IP packet in bytes, header included: what IPVS counts. It may exceed 65535 in an IPv6
-	// jumbogram that segmentation offload made.
+	// Len is the length of the IP packet in bytes, header included: what IPVS counts. It may exceed
+	// 65535 in an IPv6 jumbogram that segmentation offload made.
 	Len uint32
 
 	// FragID, FragOff (bytes) and FragMore describe a fragment; Fragment tells whether it is one.
@@ -66,7 +66,8 @@ type Packet struct {
 	VLANs    uint8 // tags found in the frame itself
 }
 
-// maxExtensions bounds the walk along IPv6 extension headers, as a chain may be made as long as a packet (RFC 8200).
+// maxExtensions bounds the walk along IPv6 extension headers, as a chain may be made as long as a
+// packet (RFC 8200).
 const maxExtensions = 8
 
 // Parse parses f into p and returns the first problem. p is overwritten; fields beyond the problem
@@ -154,8 +155,8 @@ func parse4(f *Frame, b []byte, off int, p *Packet) Problem {
 	return parse4th(b, off+ihl, off+total, p)
 }
 
-// parse6 walks the extension headers to the transport header (RFC 8200, 4). A chain that is longer than the bound, or
-// that ends outside the packet, is a bad header.
+// parse6 walks the extension headers to the transport header (RFC 8200, 4). A chain that is longer
+// than the bound, or that ends outside the packet, is a bad header.
 func parse6(f *Frame, b []byte, off int, p *Packet) Problem {
 	ip := b[off:]
 	if len(ip) < 40 {
@@ -257,7 +258,8 @@ func parse4th(b []byte, at, end int, p *Packet) Problem {
 	l4 := b[at : at+need : at+need]
 	switch p.Proto {
 	case TCP:
-		// The data offset and UDP's length are the realserver's to judge: the kernel does not look at them.
+		// The data offset and UDP's length are the realserver's to judge: the kernel does not look
+		// at them.
 		p.TCPFlags = l4[13]
 	case UDP: // nothing but the ports
 	case SCTP:

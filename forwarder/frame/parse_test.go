@@ -211,7 +211,8 @@ func TestParseShortened(t *testing.T) {
 	}
 }
 
-// A capture may keep less of a frame than came: what the headers need must be there, what follows need not.
+// A capture may keep less of a frame than came: what the headers need must be there, what follows
+// need not.
 func TestParseCut(t *testing.T) {
 	for _, s := range samples(t) {
 		t.Run(s.name, func(t *testing.T) {
@@ -323,7 +324,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// Any one bit of an IPv4 header makes the checksum wrong, unless the header cannot be read at all before.
+// Any one bit of an IPv4 header makes the checksum wrong, unless the header cannot be read at all
+// before.
 func TestParseChecksum(t *testing.T) {
 	data := build(t, eth(layers.EthernetTypeIPv4), ip4(frame.TCP, func(ip *layers.IPv4) {
 		ip.Options = []layers.IPv4Option{{OptionType: 148, OptionLength: 4, OptionData: []byte{0, 0}}}
@@ -358,8 +360,8 @@ func TestParseFragmentInAtomicFragment(t *testing.T) {
 	}))
 }
 
-// superFrame is a TCP segment with n bytes of payload, the length of its IP header being 0, as the kernel leaves it when
-// segmentation offload made more of it than the field can tell.
+// superFrame is a TCP segment with n bytes of payload, the length of its IP header being 0, as the
+// kernel leaves it when segmentation offload made more of it than the field can tell.
 func superFrame(t failer, v6 bool, n int) []byte {
 	if v6 {
 		data := build(t, eth(layers.EthernetTypeIPv6), ip6(6), tcp(flagsPSHACK), payload(100))
@@ -396,7 +398,8 @@ func TestParseBigTCP(t *testing.T) {
 				f = super(data)
 			}
 
-			// Without segmentation offload a length of 0 is what it says, and so it is in a frame that is not large.
+			// Without segmentation offload a length of 0 is what it says, and so it is in a frame
+			// that is not large.
 			zero := frame.BadIP
 			if v6 {
 				zero = frame.BadL4

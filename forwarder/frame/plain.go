@@ -5,7 +5,8 @@ import (
 	"math/bits"
 )
 
-// plainLen is what a plain frame has at least: the headers of Ethernet, IPv4 without options and TCP.
+// plainLen is what a plain frame has at least: the headers of Ethernet, IPv4 without options and
+// TCP.
 const plainLen = HeaderLen + 20 + 20
 
 // A Plain holds the fields of a frame that Glance can parse.
@@ -67,7 +68,8 @@ func Glance(f *Frame, p *Plain) *[plainLen]byte {
 // Packet sets full to the result that Parse would have for f; p must be the result of Glance for f.
 func (p *Plain) Packet(f *Frame, full *Packet) {
 	b := (*[plainLen]byte)(f.Buf[f.Head:])
-	// Field by field: a whole Packet would be put together elsewhere and copied, and the copy wait for the last field.
+	// Field by field: a whole Packet would be put together elsewhere and copied, and the copy wait
+	// for the last field.
 	*full = Packet{}
 	full.Src.Lo, full.Dst.Lo = mapped|uint64(p.Src), mapped|uint64(p.Dst)
 	full.SrcPort, full.DstPort, full.Proto = p.SrcPort, p.DstPort, p.Proto

@@ -14,7 +14,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// The blocks of a pcapng file that matter here (draft-ietf-opsawg-pcapng, 4); all others are passed over.
+// The blocks of a pcapng file that matter here (draft-ietf-opsawg-pcapng, 4); all others are passed
+// over.
 const (
 	blockInterface = 1
 	blockPacket    = 2 // obsolete, but there are files

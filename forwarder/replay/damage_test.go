@@ -29,8 +29,8 @@ func smallNG() []byte {
 	return n.b
 }
 
-// A file that is cut anywhere gives all the packets that are whole, and then an error unless it is cut between two
-// records.
+// A file that is cut anywhere gives all the packets that are whole, and then an error unless it is
+// cut between two records.
 func TestCut(t *testing.T) {
 	for name, file := range map[string][]byte{
 		"pcap":   pcapFile(binary.LittleEndian, 1000, 1, small),

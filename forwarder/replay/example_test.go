@@ -12,7 +12,8 @@ import (
 	"shunt/forwarder/replay"
 )
 
-// A capture with one SYN to a virtual service goes through an engine, and what the engine sends becomes a capture.
+// A capture with one SYN to a virtual service goes through an engine, and what the engine sends
+// becomes a capture.
 func Example() {
 	syn, _ := hex.DecodeString("020000000001" + "020000000002" + "0800" +
 		"450000280001400040063cbdc0000207cb00710a" + // 192.0.2.7 to 203.0.113.10

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxFrame is the longest frame that is read; a record that claims more is damaged. tcpdump and Wireshark draw the
-	// line at the same length.
+	// maxFrame is the longest frame that is read; a record that claims more is damaged. tcpdump and
+	// Wireshark draw the line at the same length.
 	maxFrame = 262144
 
 	// buffer holds a whole packet of a file, with its options in pcapng.
@@ -152,8 +152,9 @@ type records struct {
 	size  int   // of the record at hand
 }
 
-// read finds the next packet. io.EOF is the end of the file between two records, and no other place. Packets that are longer than the
-// header's snapshot length are common, and so are those whose length on the wire is less than what there is of them.
+// read finds the next packet. io.EOF is the end of the file between two records, and no other
+// place. Packets that are longer than the header's snapshot length are common, and so are those
+// whose length on the wire is less than what there is of them.
 func (c *records) read() (packet, error) {
 	if _, err := c.r.Discard(c.size); err != nil {
 		return packet{}, cut(err)

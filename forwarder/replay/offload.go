@@ -17,9 +17,10 @@ type Offload struct {
 // ethernetMTU is what an Ethernet carries if nobody has changed it, in bytes.
 const ethernetMTU = 1500
 
-// complete makes of a frame what its card would have made of it, as Wireshark takes it by default: checksums that are wrong are made
-// right, and a length of 0 is what there is on the wire. A packet too long for the field keeps the 0, and gets a virtio_net_hdr that
-// says so, as from a ring. What cannot be explained so stays as it is.
+// complete makes of a frame what its card would have made of it, as Wireshark takes it by default:
+// checksums that are wrong are made right, and a length of 0 is what there is on the wire. A packet
+// too long for the field keeps the 0, and gets a virtio_net_hdr that says so, as from a ring. What
+// cannot be explained so stays as it is.
 func (s *Source) complete(f *frame.Frame) {
 	b := f.Buf
 	off, typ := ipOffset(b)
@@ -66,7 +67,8 @@ func ipOffset(b []byte) (off int, typ uint16) {
 	return 0, 0
 }
 
-// complete4 writes length and checksum of an IPv4 header if it has none, and reports whether it had none.
+// complete4 writes length and checksum of an IPv4 header if it has none, and reports whether it had
+// none.
 func complete4(ip []byte, onWire int) (length, sum bool) {
 	hl := int(ip[0]&15) * 4
 	total := int(binary.BigEndian.Uint16(ip[2:]))
@@ -83,8 +85,8 @@ func complete4(ip []byte, onWire int) (length, sum bool) {
 	return length, !right
 }
 
-// complete6 writes the length of an IPv6 header if it has none, and reports whether it had none. A jumbogram, which has its length in a
-// hop-by-hop option (RFC 2675), is left alone.
+// complete6 writes the length of an IPv6 header if it has none, and reports whether it had none. A
+// jumbogram, which has its length in a hop-by-hop option (RFC 2675), is left alone.
 func complete6(ip []byte, onWire int) (length bool) {
 	if binary.BigEndian.Uint16(ip[4:]) != 0 || onWire <= 40 {
 		return false
@@ -99,7 +101,8 @@ func complete6(ip []byte, onWire int) (length bool) {
 	return true
 }
 
-// asSuper gives a frame the virtio_net_hdr that it would have on a ring: without it a packet of no length is damaged.
+// asSuper gives a frame the virtio_net_hdr that it would have on a ring: without it a packet of no
+// length is damaged.
 func (s *Source) asSuper(f *frame.Frame, v6 bool) {
 	const head, gsoTCP4, gsoTCP6 = 10, 1, 4 // linux/virtio_net.h
 	b := s.room(head + len(f.Buf))
@@ -112,8 +115,8 @@ func (s *Source) asSuper(f *frame.Frame, v6 bool) {
 	f.Buf, f.Head = b, head
 }
 
-// completeTransport writes the checksum of TCP or UDP, and reports whether another was there. It is that of a whole packet, all of whose
-// bytes are there.
+// completeTransport writes the checksum of TCP or UDP, and reports whether another was there. It is
+// that of a whole packet, all of whose bytes are there.
 func completeTransport(f *frame.Frame, p *frame.Packet) bool {
 	if p.Fragment || f.Truncated() {
 		return false

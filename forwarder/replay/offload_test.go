@@ -49,7 +49,8 @@ func sent(t *testing.T, b []byte, wire int, strict bool) (frame.Frame, replay.Of
 	return batch[0], s.Stats().Offload
 }
 
-// TestOffload: what was left to a network card is completed to what the card sends, and nothing else is touched.
+// TestOffload: what was left to a network card is completed to what the card sends, and nothing
+// else is touched.
 func TestOffload(t *testing.T) {
 	good4, good6 := tcp4(100), tcp6(100)
 	tagged := append(append(bytes.Clone(good4[:12]), 0x81, 0, 0, 7), good4[12:]...)
@@ -85,7 +86,8 @@ func TestOffload(t *testing.T) {
 			t.Errorf("%s, strictly: %+v\n%x", c.name, o, got.Buf)
 		}
 	}
-	// Of a frame that the capture has cut, the header is completed, and the length is that on the wire.
+	// Of a frame that the capture has cut, the header is completed, and the length is that on the
+	// wire.
 	got, o := sent(t, put(good4, 16, 0, 0)[:60], len(good4), false)
 	if !bytes.Equal(got.Buf, good4[:60]) || o.Lengths != 1 {
 		t.Errorf("cut: %+v\n%x", o, got.Buf)
@@ -99,7 +101,8 @@ func fixed(b []byte) []byte {
 	return b
 }
 
-// TestOffloadBig: packets too long for their length field (BIG TCP) are taken, and as long as they are.
+// TestOffloadBig: packets too long for their length field (BIG TCP) are taken, and as long as they
+// are.
 func TestOffloadBig(t *testing.T) {
 	for name, b := range map[string][]byte{"IPv4": put(tcp4(100_000), 16, 0, 0), "IPv6": put(tcp6(100_000), 18, 0, 0), "jumbogram": jumbo(100_000)} {
 		f, o := sent(t, b, 0, false)

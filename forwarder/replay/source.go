@@ -37,8 +37,8 @@ type Stats struct {
 type Source struct {
 	// In is the leg by which all frames come in.
 	In frame.Leg
-	// Strict lends all frames as they were captured. Otherwise those that a network card had still to finish are lent as it would have
-	// sent them, and counted: see Offload.
+	// Strict lends all frames as they were captured. Otherwise those that a network card had still
+	// to finish are lent as it would have sent them, and counted: see Offload.
 	Strict bool
 
 	name   string
@@ -56,7 +56,8 @@ type Source struct {
 	then    error
 	last    int64 // time of the latest one read
 
-	// The frame that was read but not lent yet, whose bytes are the reader's until the next is read.
+	// The frame that was read but not lent yet, whose bytes are the reader's until the next is
+	// read.
 	ahead     []byte
 	aheadWire int32
 	has       bool
@@ -144,8 +145,8 @@ func (s *Source) fetch() bool {
 // aheadBytes is how far into a capture the first packet with a time is looked for.
 const aheadBytes = 4 << 20
 
-// next reads a packet. What comes without a time comes right after the packet before, or at the time of the first that has one: a
-// simple packet block has none.
+// next reads a packet. What comes without a time comes right after the packet before, or at the
+// time of the first that has one: a simple packet block has none.
 func (s *Source) next() (p packet, err error) {
 	if len(s.untimed) > 0 {
 		p, s.untimed = s.untimed[0], s.untimed[1:]

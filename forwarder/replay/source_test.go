@@ -148,7 +148,8 @@ func TestSpan(t *testing.T) {
 	}
 }
 
-// Packets of non-Ethernet interfaces are passed over and counted; a capture of nothing else is refused.
+// Packets of non-Ethernet interfaces are passed over and counted; a capture of nothing else is
+// refused.
 func TestLinkTypes(t *testing.T) {
 	build := func(links ...uint16) []byte {
 		n := &ng{order: binary.LittleEndian}

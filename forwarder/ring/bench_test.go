@@ -34,8 +34,8 @@ func BenchmarkWalk(b *testing.B) {
 	}
 }
 
-// BenchmarkForward takes frames in by one leg and sends them out by another, in bursts. Most of the time goes to the
-// kernel and to the sender: forward-ns/frame is what Next and Send take of it.
+// BenchmarkForward takes frames in by one leg and sends them out by another, in bursts. Most of the
+// time goes to the kernel and to the sender: forward-ns/frame is what Next and Send take of it.
 func BenchmarkForward(b *testing.B) {
 	for _, c := range []struct {
 		name    string
@@ -65,7 +65,8 @@ func BenchmarkForward(b *testing.B) {
 				if c.super {
 					head, data = super(in, 1448, c.payload)
 				}
-				// As many as any preset wants in a batch: with less it would wait for frames that only we could send.
+				// As many as any preset wants in a batch: with less it would wait for frames that
+				// only we could send.
 				burst := make([]frame.Frame, 64)
 				for i := range burst {
 					burst[i] = frame.Frame{Buf: append(append([]byte(nil), head...), data...), Head: vnetLen, Out: 0}

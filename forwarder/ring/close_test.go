@@ -59,7 +59,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Close while frames are lent: they stay as they are until the next call of Next, and can still be sent.
+// Close while frames are lent: they stay as they are until the next call of Next, and can still be
+// sent.
 func TestCloseWhileLent(t *testing.T) {
 	w := newLab(t, 1)[0]
 	e := open(t, Config{Legs: []LegConfig{w.leg(0)}}, vip4)
@@ -121,7 +122,8 @@ func sockets(t *testing.T) int {
 	return n
 }
 
-// Nothing stays open: not after a failure, not after the end, and not where the owner never comes back.
+// Nothing stays open: not after a failure, not after the end, and not where the owner never comes
+// back.
 func TestRelease(t *testing.T) {
 	w := newLab(t, 1)[0]
 	before := sockets(t)

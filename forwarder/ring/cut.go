@@ -6,11 +6,12 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Super-frames of IPv6 that are longer than an IP packet can say (BIG TCP) come with a jumbo payload option, at least to Linux 6.18. The
-// kernel does not take them back so: it looks at each super-frame of a packet socket as it is about to cut it, takes the
-// option away (ipv6_gso_segment, net/ipv6/ip6_offload.c), finds that the device can cut by itself, and leaves a packet
-// without a length, which whoever gets it drops. So such a frame goes out as several super-frames that can say how long they are.
-// The segments into which they are cut in the end are the same.
+// Super-frames of IPv6 that are longer than an IP packet can say (BIG TCP) come with a jumbo
+// payload option, at least to Linux 6.18. The kernel does not take them back so: it looks at each
+// super-frame of a packet socket as it is about to cut it, takes the option away (ipv6_gso_segment,
+// net/ipv6/ip6_offload.c), finds that the device can cut by itself, and leaves a packet without a
+// length, which whoever gets it drops. So such a frame goes out as several super-frames that can
+// say how long they are. The segments into which they are cut in the end are the same.
 
 // maxPiece bounds the payload of an IPv6 packet that says its length.
 const maxPiece = 65535
@@ -43,10 +44,12 @@ func (c *cut) cutting(f *frame.Frame) bool {
 	return true
 }
 
-// pieceHead is the space for the headers of a piece: virtio_net_hdr, Ethernet with three tags, IPv6 and TCP.
+// pieceHead is the space for the headers of a piece: virtio_net_hdr, Ethernet with three tags, IPv6
+// and TCP.
 const pieceHead = vnetLen + frame.HeaderLen + 3*frame.VLANTagLen + 40 + 60
 
-// next writes the headers of the next piece, and returns them and its payload. last tells that it is the last.
+// next writes the headers of the next piece, and returns them and its payload. last tells that it
+// is the last.
 func (c *cut) next(room *[pieceHead]byte) (head, payload []byte, last bool) {
 	data := c.f.Data()
 	all := data[c.l4+c.hl:]
@@ -87,5 +90,6 @@ func (c *cut) next(room *[pieceHead]byte) (head, payload []byte, last bool) {
 	return head, payload, last
 }
 
-// flagCWR is a flag of TCP that says only of the first segment that the window was reduced (RFC 3168, 6.1.2).
+// flagCWR is a flag of TCP that says only of the first segment that the window was reduced (RFC
+// 3168, 6.1.2).
 const flagCWR = 0x80

@@ -40,8 +40,8 @@ func bigFrame(payload, size, options, tags int) frame.Frame {
 	return frame.Frame{Buf: b, Head: vnetLen, Wire: int32(len(b) - vnetLen)}
 }
 
-// TestCut: the pieces are packets that say their length, are no longer than it can say, begin and end between two segments, and
-// put together give the frame.
+// TestCut: the pieces are packets that say their length, are no longer than it can say, begin and
+// end between two segments, and put together give the frame.
 func TestCut(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		size := rapid.IntRange(500, 9000).Draw(rt, "size of a segment")

@@ -52,8 +52,8 @@ const (
 	dead         // closed before there was an owner
 )
 
-// resources are what the kernel gave us. They are released once, by Close, by the owner in Next, or, should the owner
-// never come back to Next after Close, when the engine is garbage.
+// resources are what the kernel gave us. They are released once, by Close, by the owner in Next,
+// or, should the owner never come back to Next after Close, when the engine is garbage.
 type resources struct {
 	mu     sync.Mutex // held while any goroutine but the owner uses one of them, and by the owner that exchanges some
 	closed bool
@@ -136,7 +136,8 @@ func (e *Engine) open() error {
 	return nil
 }
 
-// now is CLOCK_MONOTONIC in nanoseconds. It is read through Go's own clock, which needs no system call.
+// now is CLOCK_MONOTONIC in nanoseconds. It is read through Go's own clock, which needs no system
+// call.
 func (e *Engine) now() int64 { return e.offset + int64(time.Since(e.base)) }
 
 // Wake makes the present or the next waiting call of Next return. Several calls may have the effect

@@ -56,7 +56,8 @@ func TestDown(t *testing.T) {
 			_, _, err := e.Next(batch)
 			return err == nil && e.Stats().Legs[0].Down
 		})
-		// The error of the socket was read: waiting is waiting, not a loop of calls that return at once.
+		// The error of the socket was read: waiting is waiting, not a loop of calls that return at
+		// once.
 		polls := e.Stats().Polls
 		for range 4 {
 			idle()
@@ -181,8 +182,8 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// Should the queue for large frames and the ring ever be out of step, no frame is taken for another, and they find
-// together again.
+// Should the queue for large frames and the ring ever be out of step, no frame is taken for
+// another, and they find together again.
 func TestOutOfStep(t *testing.T) {
 	w := newLab(t, 1)[0]
 	w.mtu(9000)
@@ -214,7 +215,8 @@ func TestOutOfStep(t *testing.T) {
 	send(3)
 	same(t, "a large frame after that", next(t, e, 1)[0].Data(), large(3))
 
-	// Without another large frame the queue is emptied as well, so that the socket is not readable for ever.
+	// Without another large frame the queue is emptied as well, so that the socket is not readable
+	// for ever.
 	leave(4)
 	eventually(t, "Next sleeps", func() bool {
 		polls, timeouts := e.Stats().Polls, e.Stats().Timeouts

@@ -56,7 +56,8 @@ func give(t *testing.T, e *Engine, lc LegConfig) {
 	}
 }
 
-// A leg whose interface was deleted goes on with the one that takes its place, and the others go on meanwhile.
+// A leg whose interface was deleted goes on with the one that takes its place, and the others go on
+// meanwhile.
 func TestExchange(t *testing.T) {
 	wires := newLab(t, 2)
 	w, other := wires[0], wires[1]

@@ -9,15 +9,15 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Multipliers of the shard's hash: odd numbers without a pattern, the golden ratio's (Knuth, TAOCP 3, 6.4) and one of
-// MurmurHash3's.
+// Multipliers of the shard's hash: odd numbers without a pattern, the golden ratio's (Knuth, TAOCP
+// 3, 6.4) and one of MurmurHash3's.
 const (
 	mulA = 0x9e3779b1
 	mulB = 0x85ebca6b
 )
 
-// extensionHeaders is how many IPv6 extension headers a packet that is no fragment has at most, by the order of RFC 8200, 4.1,
-// without those of IPsec.
+// extensionHeaders is how many IPv6 extension headers a packet that is no fragment has at most, by
+// the order of RFC 8200, 4.1, without those of IPsec.
 const extensionHeaders = 4
 
 // fanoutKind selects the demultiplexer, and that frames sent by this host are not received.
@@ -52,9 +52,9 @@ func shardProgram(n int) ([]bpf.RawInstruction, error) {
 	return bpf.Assemble(shardInstructions(n, bpf.LoadExtension{Num: bpf.ExtProto}))
 }
 
-// shardInstructions writes Shard for n workers. proto loads the EtherType, as the program sees the frame from behind its
-// Ethernet header on (packet_rcv_fanout in net/packet/af_packet.c). A frame that is too short ends the program with 0:
-// the first worker counts it.
+// shardInstructions writes Shard for n workers. proto loads the EtherType, as the program sees the
+// frame from behind its Ethernet header on (packet_rcv_fanout in net/packet/af_packet.c). A frame
+// that is too short ends the program with 0: the first worker counts it.
 func shardInstructions(n int, proto bpf.Instruction) []bpf.Instruction {
 	a := assembler{labels: map[string]int{}}
 	a.put(

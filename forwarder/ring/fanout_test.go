@@ -15,8 +15,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// shard runs the program for n workers as the kernel does: on what follows the Ethernet header and the outer tag, which
-// the kernel took out, with the type that is then the frame's.
+// shard runs the program for n workers as the kernel does: on what follows the Ethernet header and
+// the outer tag, which the kernel took out, with the type that is then the frame's.
 func shard(t reporter, data []byte, n int) int {
 	t.Helper()
 	raw, err := shardProgram(n)
@@ -30,7 +30,8 @@ func shard(t reporter, data []byte, n int) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The kernel's interpreter or compiler must agree, as far as a result below the length of the frame can tell.
+	// The kernel's interpreter or compiler must agree, as far as a result below the length of the
+	// frame can tell.
 	if _, err := m.run(rest); err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +143,8 @@ func TestShardModel(t *testing.T) {
 		v6 := rapid.Bool().Draw(t, "IPv6")
 		addr := rapid.Custom(func(t *rapid.T) netip.Addr {
 			if v6 {
-				// An IPv4 address that is mapped into IPv6 must not be on the wire (RFC 4942, 2.2), and Shard could not
-				// tell it from the IPv4 address.
+				// An IPv4 address that is mapped into IPv6 must not be on the wire (RFC 4942, 2.2),
+				// and Shard could not tell it from the IPv4 address.
 				return a6(rapid.Uint64Min(1).Draw(t, "hi"), rapid.Uint64().Draw(t, "lo"))
 			}
 			return a4(rapid.Uint32().Draw(t, "address"))
@@ -217,7 +218,8 @@ func TestShardOne(t *testing.T) {
 	}
 }
 
-// Clients come in blocks of neighbours, and no worker is to have less than half of its share, or more than twice of it.
+// Clients come in blocks of neighbours, and no worker is to have less than half of its share, or
+// more than twice of it.
 func TestShardSpreads(t *testing.T) {
 	for _, n := range []int{2, 3, 4, 8, 16, 64} {
 		for name, client := range map[string]func(i uint64) frame.Addr{
@@ -240,7 +242,8 @@ func TestShardSpreads(t *testing.T) {
 	}
 }
 
-// Engines of one group divide the clients as Shard says, in the order in which they were opened, on all legs.
+// Engines of one group divide the clients as Shard says, in the order in which they were opened, on
+// all legs.
 func TestFanout(t *testing.T) {
 	wires := newLab(t, 2)
 	const workers = 3

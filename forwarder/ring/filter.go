@@ -52,11 +52,12 @@ func acceptIP() []bpf.RawInstruction {
 	return raw
 }
 
-// vipFilter writes the filter for a set of VIPs in at most size instructions. What does not fit is not left out: near
-// addresses are joined to ranges, and the filter lets in the addresses between them too.
+// vipFilter writes the filter for a set of VIPs in at most size instructions. What does not fit is
+// not left out: near addresses are joined to ranges, and the filter lets in the addresses between
+// them too.
 //
-// An IPv6 address is looked up by the exclusive or of its four words, which keeps neighbours neighbours; what has the
-// same one by chance comes in as well.
+// An IPv6 address is looked up by the exclusive or of its four words, which keeps neighbours
+// neighbours; what has the same one by chance comes in as well.
 func vipFilter(vips []netip.Addr, size int) ([]bpf.RawInstruction, error) {
 	var v4, v6 []uint32
 	for _, a := range vips {
@@ -77,7 +78,8 @@ func vipFilter(vips []netip.Addr, size int) ([]bpf.RawInstruction, error) {
 		if len(r4) <= 1 && len(r6) <= 1 {
 			return nil, fmt.Errorf("%d instructions do not fit into %d", bare+treeLen(r4)+treeLen(r6), size)
 		}
-		// Slightly fewer each time: the size of the tree is nearly proportional to the number of ranges.
+		// Slightly fewer each time: the size of the tree is nearly proportional to the number of
+		// ranges.
 		if len(r4) >= len(r6) {
 			r4 = join(r4, len(r4)*7/8)
 		} else {
@@ -140,14 +142,15 @@ func join(r []span, n int) []span {
 	return r
 }
 
-// onlyHost loads the kind of packet: filters let in what is for the interface's own MAC (PACKET_HOST, which is 0). The
-// kernel's IPVS schedules no other either (ip_vs_in in net/netfilter/ipvs/ip_vs_core.c): what a switch floods, or what
-// another director is to have, must not be forwarded twice.
+// onlyHost loads the kind of packet: filters let in what is for the interface's own MAC
+// (PACKET_HOST, which is 0). The kernel's IPVS schedules no other either (ip_vs_in in
+// net/netfilter/ipvs/ip_vs_core.c): what a switch floods, or what another director is to have, must
+// not be forwarded twice.
 var onlyHost bpf.Instruction = bpf.LoadExtension{Num: bpf.ExtType}
 
-// filterProgram writes the filter for ranges of IPv4 addresses and of folded IPv6 addresses. kind loads the kind of
-// packet. Frames may hold up to two VLAN tags beside the one that the kernel took out. What a load finds outside of the
-// frame ends the program with 0.
+// filterProgram writes the filter for ranges of IPv4 addresses and of folded IPv6 addresses. kind
+// loads the kind of packet. Frames may hold up to two VLAN tags beside the one that the kernel took
+// out. What a load finds outside of the frame ends the program with 0.
 func filterProgram(r4, r6 []span, kind bpf.Instruction) []bpf.Instruction {
 	const tags = 2
 	ipv4 := append([]bpf.Instruction{bpf.LoadIndirect{Off: frame.HeaderLen + 16, Size: 4}}, tree(r4)...)
@@ -178,7 +181,8 @@ func filterProgram(r4, r6 []span, kind bpf.Instruction) []bpf.Instruction {
 	return slices.Concat(p, ipv4, ipv6)
 }
 
-// loadFold loads the folded destination of an IPv6 header that starts X bytes behind its usual place.
+// loadFold loads the folded destination of an IPv6 header that starts X bytes behind its usual
+// place.
 func loadFold() []bpf.Instruction {
 	const dst = frame.HeaderLen + 24
 	p := []bpf.Instruction{bpf.StoreScratch{Src: bpf.RegX, N: 1}, bpf.LoadIndirect{Off: dst, Size: 4}}
@@ -194,8 +198,9 @@ func loadFold() []bpf.Instruction {
 	return p
 }
 
-// ofVLAN writes what goes before the filter of a leg that shares its interface: frames of other VLANs are not let in, those of
-// its own go on. The kernel has taken the tag out of the frame, and tells of it.
+// ofVLAN writes what goes before the filter of a leg that shares its interface: frames of other
+// VLANs are not let in, those of its own go on. The kernel has taken the tag out of the frame, and
+// tells of it.
 func ofVLAN(lc *LegConfig) ([]bpf.RawInstruction, error) {
 	if !lc.Shared {
 		return nil, nil
@@ -266,8 +271,9 @@ func tree(r []span) []bpf.Instruction {
 // the old and the new set is lost. With several hundred addresses, the filter may also accept
 // frames to other addresses.
 func (e *Engine) SetVIPs(vips []netip.Addr) error {
-	// The kernel bounds the memory of a socket's filters, old and new together (net.core.optmem_max, 20 KiB before
-	// Linux 6.7): when it has none, a shorter program that lets in more must do.
+	// The kernel bounds the memory of a socket's filters, old and new together
+	// (net.core.optmem_max, 20 KiB before Linux 6.7): when it has none, a shorter program that lets
+	// in more must do.
 	for size := maxProgram; ; size /= 2 {
 		prog, err := vipFilter(vips, size)
 		if err == nil {

@@ -274,7 +274,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// What is joined covers all that was there before, in no more ranges than asked for, and adds as little as can be.
+// What is joined covers all that was there before, in no more ranges than asked for, and adds as
+// little as can be.
 func TestJoinModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := rapid.SliceOf(rapid.OneOf(rapid.Uint32(), rapid.Uint32Range(0, 100))).Draw(t, "numbers")

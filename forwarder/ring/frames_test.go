@@ -53,8 +53,8 @@ func sum(s uint32, b []byte) uint32 {
 	return s
 }
 
-// ip writes an IP packet, v4 or v6 as its addresses are. For v4, options are 4-byte words of no-operation, and frag is
-// the field of flags and fragment offset.
+// ip writes an IP packet, v4 or v6 as its addresses are. For v4, options are 4-byte words of
+// no-operation, and frag is the field of flags and fragment offset.
 func ip(src, dst netip.Addr, proto frame.Proto, options int, frag uint16, payload []byte) []byte {
 	if src.Is6() {
 		b := []byte{0x60, 0, 0, 0, byte(len(payload) >> 8), byte(len(payload)), byte(proto), 64}
@@ -104,7 +104,8 @@ type reporter interface {
 // extensions are what a program loads beside the frame.
 type extensions map[bpf.Extension]uint32
 
-// replaced puts constants in the place of extensions, which neither the VM nor a socket of AF_UNIX has.
+// replaced puts constants in the place of extensions, which neither the VM nor a socket of AF_UNIX
+// has.
 func replaced(t reporter, raw []bpf.RawInstruction, ext extensions) []bpf.Instruction {
 	t.Helper()
 	prog, ok := bpf.Disassemble(raw)
@@ -148,7 +149,8 @@ func newMachine(t reporter, raw []bpf.RawInstruction, ext extensions) *machine {
 	if err := attachFilter(fds[1], constant); err != nil {
 		_ = unix.Close(fds[0])
 		_ = unix.Close(fds[1])
-		// Before Linux 6.7 the memory for the filters of a socket was less than a long program takes.
+		// Before Linux 6.7 the memory for the filters of a socket was less than a long program
+		// takes.
 		if len(raw) <= 1024 {
 			t.Fatal(err)
 		}
@@ -165,7 +167,8 @@ func (m *machine) close() {
 	}
 }
 
-// run returns the result for a frame: how many bytes of it the program keeps, which is what a socket makes of it.
+// run returns the result for a frame: how many bytes of it the program keeps, which is what a
+// socket makes of it.
 func (m *machine) run(data []byte) (int, error) {
 	n, err := m.vm.Run(data)
 	if err != nil {

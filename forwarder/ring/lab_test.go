@@ -17,10 +17,12 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// patient bounds the waits of the tests. Nothing should ever take that long: it is there so that a test which fails ends.
+// patient bounds the waits of the tests. Nothing should ever take that long: it is there so that a
+// test which fails ends.
 const patient = 20 * time.Second
 
-// A wire is a pair of veth interfaces: a leg of the director, and the interface at the other end, with a socket.
+// A wire is a pair of veth interfaces: a leg of the director, and the interface at the other end,
+// with a socket.
 type wire struct {
 	t    testing.TB
 	link netlink.Link // the director's end
@@ -33,8 +35,8 @@ type wire struct {
 	oob  []byte
 }
 
-// newLab puts the calling goroutine's thread into a network namespace of its own, with n wires in it. The namespace ends
-// with the thread, and this with the goroutine, and with the last socket.
+// newLab puts the calling goroutine's thread into a network namespace of its own, with n wires in
+// it. The namespace ends with the thread, and this with the goroutine, and with the last socket.
 func newLab(t testing.TB, n int) []*wire {
 	t.Helper()
 	if noNetwork != "" {
@@ -56,7 +58,8 @@ func newLab(t testing.TB, n int) []*wire {
 		}
 		_ = unix.SchedSetaffinity(0, &cpus)
 	}
-	// The kernel is not to send router solicitations and the like. Where there is no IPv6 there is no such file.
+	// The kernel is not to send router solicitations and the like. Where there is no IPv6 there is
+	// no such file.
 	for _, f := range []string{"all", "default"} {
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+f+"/disable_ipv6", []byte("1"), 0)
 	}

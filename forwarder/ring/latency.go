@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// sampleEvery is how often the way of a frame is timed, in nanoseconds: at most a hundred times a second, however many
-// frames there are. Only a sampled batch has its clock read a second time.
+// sampleEvery is how often the way of a frame is timed, in nanoseconds: at most a hundred times a
+// second, however many frames there are. Only a sampled batch has its clock read a second time.
 const sampleEvery = 10_000_000
 
 // latencyBounds are the upper bounds of the buckets of a Histogram, in nanoseconds.
@@ -14,8 +14,8 @@ var latencyBounds = [...]int64{
 	5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3, 1e6, 2.5e6, 5e6, 10e6, 25e6, 50e6, 100e6, 1e9,
 }
 
-// implausible bounds the age of a frame that is believed: a slot may carry the time stamp of another clock, or the host's
-// clock may have been set meanwhile.
+// implausible bounds the age of a frame that is believed: a slot may carry the time stamp of
+// another clock, or the host's clock may have been set meanwhile.
 const implausible = 10e9
 
 // A Histogram is the distribution of the time that frames spend in the director: from the kernel's
@@ -36,7 +36,8 @@ func (l *Histogram) Count() (n uint64) {
 	return n
 }
 
-// sampler times frames for one engine. Its counts may be read by any goroutine, the rest is the owner's.
+// sampler times frames for one engine. Its counts may be read by any goroutine, the rest is the
+// owner's.
 type sampler struct {
 	off    bool
 	due    int64 // of CLOCK_MONOTONIC: when the next frame is timed
@@ -45,8 +46,8 @@ type sampler struct {
 	sum    atomic.Int64
 }
 
-// begin notes when the oldest frame of the batch came, if it is time for a sample. stamp is where the walker of the first
-// frame's leg stands.
+// begin notes when the oldest frame of the batch came, if it is time for a sample. stamp is where
+// the walker of the first frame's leg stands.
 func (s *sampler) begin(now int64, w *walker) {
 	s.stamp = 0
 	if now < s.due || s.off || w.held == 0 {

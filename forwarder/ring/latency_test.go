@@ -77,8 +77,9 @@ func TestLatencyOfAFrame(t *testing.T) {
 	}
 }
 
-// BenchmarkSampler is what timing costs a batch: nothing to speak of when no sample is due, and with one that is due in each,
-// which never happens more than a hundred times a second, two readings of a slot and a clock.
+// BenchmarkSampler is what timing costs a batch: nothing to speak of when no sample is due, and
+// with one that is due in each, which never happens more than a hundred times a second, two
+// readings of a slot and a clock.
 func BenchmarkSampler(b *testing.B) {
 	w, k := newRing(DefaultSlots, DefaultSlotSize, 4096)
 	k.put(whole(60), nil)

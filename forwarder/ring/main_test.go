@@ -14,8 +14,8 @@ import (
 // noNetwork says why the tests that need a network namespace cannot run; empty if they can.
 var noNetwork string
 
-// TestMain runs the tests as root: where the user is another, in a user namespace of their own, in which the user may
-// make network namespaces.
+// TestMain runs the tests as root: where the user is another, in a user namespace of their own, in
+// which the user may make network namespaces.
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 && !fuzzing() {
 		status, err := again()
@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fuzzing reports whether go test fuzzes: then processes talk to each other through files that would not be passed on,
-// and the targets need no network.
+// fuzzing reports whether go test fuzzes: then processes talk to each other through files that
+// would not be passed on, and the targets need no network.
 func fuzzing() bool {
 	for _, a := range os.Args[1:] {
 		if strings.HasPrefix(strings.TrimLeft(a, "-"), "test.fuzz") {
@@ -38,7 +38,8 @@ func fuzzing() bool {
 	return false
 }
 
-// again runs this program in new namespaces and returns its exit status, or an error if it could not be started.
+// again runs this program in new namespaces and returns its exit status, or an error if it could
+// not be started.
 func again() (int, error) {
 	// The child is to end with its parent's thread, should go test kill the parent.
 	runtime.LockOSThread()

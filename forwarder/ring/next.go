@@ -54,7 +54,8 @@ func (e *Engine) Next(batch []frame.Frame) (n int, now int64, err error) {
 	return n, now, nil
 }
 
-// gather waits for more frames than the n that batch has, if the pace says so, and returns how many there are then.
+// gather waits for more frames than the n that batch has, if the pace says so, and returns how many
+// there are then.
 func (e *Engine) gather(batch []frame.Frame, n int) int {
 	waited, had := int64(0), n
 	for {
@@ -96,7 +97,8 @@ func (e *Engine) giveBack() {
 	e.giants.used = 0
 }
 
-// collect fills batch with the frames at hand: each leg may have its share, and then what others left of theirs.
+// collect fills batch with the frames at hand: each leg may have its share, and then what others
+// left of theirs.
 func (e *Engine) collect(batch []frame.Frame) int {
 	n := 0
 	legs := len(e.legs)
@@ -186,8 +188,9 @@ func (e *Engine) await() bool {
 			e.rest()
 			return false
 		}
-		// Others may need the processor: nothing is lost when they do not. The kernel's yield is meant, not Go's, which wakes
-		// another thread each time, as our goroutine is locked to its own.
+		// Others may need the processor: nothing is lost when they do not. The kernel's yield is
+		// meant, not Go's, which wakes another thread each time, as our goroutine is locked to its
+		// own.
 		yield()
 	}
 	start := e.now()
@@ -211,8 +214,9 @@ func (e *Engine) await() bool {
 	}
 }
 
-// rest takes note of a Wake. The event is read first: a Wake between the two steps then counts for this call. The other
-// way round its event would be read while woken stays true, and no later Wake would set the event again.
+// rest takes note of a Wake. The event is read first: a Wake between the two steps then counts for
+// this call. The other way round its event would be read while woken stays true, and no later Wake
+// would set the event again.
 func (e *Engine) rest() {
 	var b [8]byte
 	_, _ = unix.Read(e.event, b[:])
@@ -220,8 +224,8 @@ func (e *Engine) rest() {
 	e.wakes.Add(1)
 }
 
-// sleep waits for d nanoseconds, or until Wake or Close. It is for times of no more than a step: a garbage collection
-// waits for its end.
+// sleep waits for d nanoseconds, or until Wake or Close. It is for times of no more than a step: a
+// garbage collection waits for its end.
 func (e *Engine) sleep(d int64) {
 	if !e.woken.Load() {
 		e.timeout = unix.NsecToTimespec(d)
@@ -229,8 +233,8 @@ func (e *Engine) sleep(d int64) {
 	}
 }
 
-// poll waits for the sockets and the event of fds for at most d nanoseconds. It reports whether the event has come.
-// An error of the poll itself ends it early, and does no other harm.
+// poll waits for the sockets and the event of fds for at most d nanoseconds. It reports whether the
+// event has come. An error of the poll itself ends it early, and does no other harm.
 func (e *Engine) poll(fds []unix.PollFd, d int64) (woken bool) {
 	e.timeout = unix.NsecToTimespec(d)
 	n, err := unix.Ppoll(fds, &e.timeout, nil)
@@ -254,8 +258,8 @@ func (e *Engine) poll(fds []unix.PollFd, d int64) (woken bool) {
 	return woken
 }
 
-// trouble looks at a leg whose socket reports an error: the interface went down or was deleted. Reading the error
-// clears it. A socket that cannot be helped is polled no more, lest Next spin.
+// trouble looks at a leg whose socket reports an error: the interface went down or was deleted.
+// Reading the error clears it. A socket that cannot be helped is polled no more, lest Next spin.
 func (e *Engine) trouble(i int) {
 	l := e.legs[i-1]
 	errno, err := unix.GetsockoptInt(l.rx, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -267,9 +271,9 @@ func (e *Engine) trouble(i int) {
 // maxStrays is how often in a row a socket may be readable while its ring is not.
 const maxStrays = 256
 
-// stray looks at a socket that is readable although the next slot is empty. That is so for a moment while one processor
-// has filled its slot and another, which is to fill the one before, has not; and for good if the queue for
-// large frames holds one that no slot belongs to.
+// stray looks at a socket that is readable although the next slot is empty. That is so for a moment
+// while one processor has filled its slot and another, which is to fill the one before, has not;
+// and for good if the queue for large frames holds one that no slot belongs to.
 func (e *Engine) stray(l *leg) {
 	if l.strays++; l.strays > maxStrays {
 		l.strays = 0

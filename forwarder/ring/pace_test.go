@@ -98,7 +98,8 @@ func TestPaceBursts(t *testing.T) {
 	}
 }
 
-// Traffic that starts is gathered after a few batches; and after a silence a lone frame goes at once again.
+// Traffic that starts is gathered after a few batches; and after a silence a lone frame goes at
+// once again.
 func TestPaceLearns(t *testing.T) {
 	now := int64(0)
 	p := newPace(presets[Balanced], now)
@@ -117,8 +118,8 @@ func TestPaceLearns(t *testing.T) {
 	}
 }
 
-// Who waits for an answer before it goes on is not made to wait for long: gathering that brings nothing is given up, for
-// longer each time.
+// Who waits for an answer before it goes on is not made to wait for long: gathering that brings
+// nothing is given up, for longer each time.
 func TestPaceFutile(t *testing.T) {
 	p := paced(Balanced, 20_000)
 	for i, batches := range []int{8, 16, 32} {
@@ -138,7 +139,8 @@ func TestPaceFutile(t *testing.T) {
 	if !p.came(10, 11, 10, step, step) || p.futile != 0 {
 		t.Errorf("frames that do come are not waited for: %+v", p)
 	}
-	// Some have come, and no more are to be expected: they go, and the next ones are gathered as well.
+	// Some have come, and no more are to be expected: they go, and the next ones are gathered as
+	// well.
 	if p.came(0, 8, 7, step, 2*step) || p.skip != 0 {
 		t.Errorf("a gathering that was worth it: %+v", p)
 	}
@@ -199,7 +201,8 @@ func TestConfigPace(t *testing.T) {
 	}
 }
 
-// Whatever the traffic is, no wait is negative or longer than a step, they end, and the estimate keeps its bounds.
+// Whatever the traffic is, no wait is negative or longer than a step, they end, and the estimate
+// keeps its bounds.
 func TestPaceModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		set := presets[rapid.IntRange(0, len(presets)-1).Draw(t, "preset")]

@@ -15,7 +15,8 @@ const (
 	burst = 64
 	// parts is the most pieces that a frame is sent from: header, MAC addresses, tag, rest.
 	parts = 4
-	// patience is how long one Send waits for a full device, in nanoseconds for each leg; nap is how long at a time.
+	// patience is how long one Send waits for a full device, in nanoseconds for each leg; nap is
+	// how long at a time.
 	patience = 200_000
 	nap      = 10_000
 )
@@ -36,8 +37,9 @@ type out struct {
 // noHeader goes before frames that bring none: no offloads.
 var noHeader [vnetLen]byte
 
-// openOut opens the socket that sends on l. PACKET_QDISC_BYPASS hands the frames to the driver at once: a director must
-// not reorder or delay, and a full device is told as ENOBUFS. Taps such as tcpdump on this host do not see them.
+// openOut opens the socket that sends on l. PACKET_QDISC_BYPASS hands the frames to the driver at
+// once: a director must not reorder or delay, and a full device is told as ENOBUFS. Taps such as
+// tcpdump on this host do not see them.
 func (l *leg) openOut(r *resources) error {
 	fd, err := packetSocket(r)
 	if err != nil {
@@ -121,7 +123,8 @@ func (e *Engine) Send(batch []frame.Frame) forwarder.Lost {
 	return lost
 }
 
-// tooLong reports whether f is a super-frame whose segments exceed the MTU. The MTU is read anew before it says so.
+// tooLong reports whether f is a super-frame whose segments exceed the MTU. The MTU is read anew
+// before it says so.
 func (l *leg) tooLong(f *frame.Frame) bool {
 	n := segmentLen(f)
 	if n <= l.mtu {
@@ -171,7 +174,8 @@ func (o *out) queue(f *frame.Frame) {
 	o.n++
 }
 
-// queuePiece describes the next piece of a frame to the kernel, without copying its payload, and reports whether it is the last.
+// queuePiece describes the next piece of a frame to the kernel, without copying its payload, and
+// reports whether it is the last.
 func (o *out) queuePiece(c *cut) (last bool) {
 	iov := &o.iov[o.n]
 	head, payload, last := c.next(&o.heads[o.n])

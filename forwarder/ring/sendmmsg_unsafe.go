@@ -12,12 +12,13 @@ type mmsghdr struct {
 	len uint32 // padded to the alignment of hdr, as C does
 }
 
-// sendmmsg sends the messages in order and returns how many were sent; if not all, the next one is the one that could
-// not be sent, and the call that starts with it tells why. It does not allocate.
+// sendmmsg sends the messages in order and returns how many were sent; if not all, the next one is
+// the one that could not be sent, and the call that starts with it tells why. It does not allocate.
 //
-// The call does not wait, and the runtime is not told of it: otherwise its monitor takes the processor away from us whenever
-// 64 frames take longer than 20 us, which they always do, and gives it to a thread that it wakes for that. The price is that a
-// garbage collection waits for the end of the call, some 100 us, before it stops the others.
+// The call does not wait, and the runtime is not told of it: otherwise its monitor takes the
+// processor away from us whenever 64 frames take longer than 20 us, which they always do, and gives
+// it to a thread that it wakes for that. The price is that a garbage collection waits for the end
+// of the call, some 100 us, before it stops the others.
 func sendmmsg(fd int, msgs []mmsghdr) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)),
 		unix.MSG_DONTWAIT, 0, 0)

@@ -13,8 +13,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A leg is one interface of the director: a socket with a ring to receive and one to send. They are two so that an error
-// on one is not reported to the other, and receiving and sending do not share a lock or a buffer limit.
+// A leg is one interface of the director: a socket with a ring to receive and one to send. They are
+// two so that an error on one is not reported to the other, and receiving and sending do not share
+// a lock or a buffer limit.
 type leg struct {
 	id frame.Leg
 	attachment
@@ -28,8 +29,9 @@ type leg struct {
 	count      counters
 }
 
-// attachment is what binds a leg to one interface of the kernel: all that has to be another when another interface takes
-// its place. It changes with the resources' mutex held, and by the owner only, who may therefore read it without.
+// attachment is what binds a leg to one interface of the kernel: all that has to be another when
+// another interface takes its place. It changes with the resources' mutex held, and by the owner
+// only, who may therefore read it without.
 type attachment struct {
 	name  string
 	index int
@@ -40,7 +42,8 @@ type attachment struct {
 	res   *resources
 }
 
-// detached is the attachment of a leg that has no interface: it receives nothing, and sends nothing.
+// detached is the attachment of a leg that has no interface: it receives nothing, and sends
+// nothing.
 func detached(name string) attachment { return attachment{name: name, rx: -1, tx: -1} }
 
 func (c *LegConfig) label() string {
@@ -81,7 +84,8 @@ func buffer(fd, force, plain int) {
 	}
 }
 
-// openLeg opens the leg that is at place i of the configuration. If it fails, it leaves nothing open.
+// openLeg opens the leg that is at place i of the configuration. If it fails, it leaves nothing
+// open.
 func openLeg(lc LegConfig, cfg *Config, i int) (*leg, error) {
 	l := &leg{id: lc.Leg, attachment: detached(lc.Name)}
 	l.index, l.res = lc.Index, &resources{}
@@ -146,7 +150,8 @@ func (l *leg) identify() error {
 	return nil
 }
 
-// look reads the state of the interface, by its number: it may have been renamed. The owner calls it.
+// look reads the state of the interface, by its number: it may have been renamed. The owner calls
+// it.
 func (l *leg) look() {
 	l.req.SetUint32(uint32(l.index))
 	if err := unix.IoctlIfreq(l.rx, unix.SIOCGIFNAME, &l.req); err != nil {
@@ -206,8 +211,9 @@ func (l *leg) openRing(cfg *Config, r *resources) error {
 	}
 }
 
-// attach lets the socket receive, through its fanout group if there are several workers. ETH_P_ALL taps see a frame
-// before the ingress hooks of tc and nftables, so that these may keep it from the kernel's own stack.
+// attach lets the socket receive, through its fanout group if there are several workers. ETH_P_ALL
+// taps see a frame before the ingress hooks of tc and nftables, so that these may keep it from the
+// kernel's own stack.
 func (l *leg) attach(cfg *Config, i int) error {
 	all := unix.SockaddrLinklayer{Ifindex: l.index, Protocol: networkOrder(unix.ETH_P_ALL)}
 	if err := unix.Bind(l.rx, &all); err != nil {

@@ -96,7 +96,8 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
-// readDrops adds up tp_drops, which the kernel sets to zero when it is read. The resources' mutex is held.
+// readDrops adds up tp_drops, which the kernel sets to zero when it is read. The resources' mutex
+// is held.
 func (l *leg) readDrops() {
 	if st, err := unix.GetsockoptTpacketStats(l.rx, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 		l.drops += uint64(st.Drops)

@@ -24,13 +24,14 @@ const (
 	gsoECN  = 0x80 // VIRTIO_NET_HDR_GSO_ECN, a bit beside the type
 )
 
-// maxLinear bounds hdr_len on sending, in bytes: a received frame tells the length of whatever piece came first, and
-// the kernel would look for as much contiguous memory. All headers that it needs are shorter, and it pulls what is
-// not (virtio_net_hdr_to_skb in linux/virtio_net.h).
+// maxLinear bounds hdr_len on sending, in bytes: a received frame tells the length of whatever
+// piece came first, and the kernel would look for as much contiguous memory. All headers that it
+// needs are shorter, and it pulls what is not (virtio_net_hdr_to_skb in linux/virtio_net.h).
 const maxLinear = 256
 
-// segmentLen returns the length of the longest IP packet that the kernel will make from a super-frame, in bytes, or
-// 0 if the frame is none. The frame goes out at that length whatever the MTU of the leg: nothing below us looks.
+// segmentLen returns the length of the longest IP packet that the kernel will make from a
+// super-frame, in bytes, or 0 if the frame is none. The frame goes out at that length whatever the
+// MTU of the leg: nothing below us looks.
 func segmentLen(f *frame.Frame) int {
 	if f.Head != vnetLen || len(f.Buf) < vnetLen+frame.HeaderLen || f.Buf[vnetGSOType]&^gsoECN == 0 {
 		return 0

@@ -33,8 +33,8 @@ var (
 	vip6    = netip.MustParseAddr("2001:db8::10")
 )
 
-// tcp is a TCP segment with words of options; its checksum is that of the pseudo-header alone, as where the device
-// is to finish it (CHECKSUM_PARTIAL).
+// tcp is a TCP segment with words of options; its checksum is that of the pseudo-header alone, as
+// where the device is to finish it (CHECKSUM_PARTIAL).
 func tcp(src, dst netip.Addr, options int, payload []byte) []byte {
 	b := make([]byte, 20+4*options)
 	b[1], b[3] = 80, 90

@@ -63,8 +63,8 @@ func TestWake(t *testing.T) {
 	}
 }
 
-// However a Wake falls together with the end of a call, the engine must not take itself for woken without the event being
-// set: no Wake would have an effect any more.
+// However a Wake falls together with the end of a call, the engine must not take itself for woken
+// without the event being set: no Wake would have an effect any more.
 func TestWakeIsNotLost(t *testing.T) {
 	w := newLab(t, 1)[0]
 	// Powersave does not spin, so that only the event wakes it.
@@ -77,7 +77,8 @@ func TestWakeIsNotLost(t *testing.T) {
 			e.Wake()
 		}
 	})
-	// Each call ends by a Wake, but for those that find the other goroutine without a processor for long.
+	// Each call ends by a Wake, but for those that find the other goroutine without a processor for
+	// long.
 	for range 20_000 {
 		if e.woken.Load() && e.Stats().Timeouts > 100 {
 			break
@@ -93,7 +94,8 @@ func TestWakeIsNotLost(t *testing.T) {
 	}
 }
 
-// A Wake that comes when Next would gather is not lost: the frames are lent at once, and the next call returns.
+// A Wake that comes when Next would gather is not lost: the frames are lent at once, and the next
+// call returns.
 func TestWakeWhileGathering(t *testing.T) {
 	w := newLab(t, 1)[0]
 	e := open(t, Config{Legs: []LegConfig{w.leg(0)}, Busy: Powersave}, vip4)

@@ -9,8 +9,8 @@ import (
 // hostOrder is the order of bytes in all that is shared with the kernel, but for the frames.
 var hostOrder = binary.NativeEndian
 
-// Offsets in a slot of TPACKET_V2 (struct tpacket2_hdr and the struct sockaddr_ll after it, linux/if_packet.h). All
-// fields are in host byte order.
+// Offsets in a slot of TPACKET_V2 (struct tpacket2_hdr and the struct sockaddr_ll after it,
+// linux/if_packet.h). All fields are in host byte order.
 const (
 	offStatus  = 0  // u32
 	offLen     = 4  // u32, length on the wire
@@ -24,8 +24,8 @@ const (
 	minMac     = 52 // tpacket2_hdr and sockaddr_ll: nothing of the frame lies before
 )
 
-// geometry is the layout of a ring as it was asked of the kernel: slots do not cross blocks, so that a block may end
-// with unused bytes.
+// geometry is the layout of a ring as it was asked of the kernel: slots do not cross blocks, so
+// that a block may end with unused bytes.
 type geometry struct {
 	slots     int // a multiple of perBlock
 	slotSize  int // bytes, a multiple of unix.TPACKET_ALIGNMENT
@@ -33,11 +33,12 @@ type geometry struct {
 	perBlock  int
 }
 
-// blockTarget is the size of block asked for: large enough that a slot is nearly always a whole fraction of it, small
-// enough for the kernel to find contiguous pages (it falls back to vmalloc).
+// blockTarget is the size of block asked for: large enough that a slot is nearly always a whole
+// fraction of it, small enough for the kernel to find contiguous pages (it falls back to vmalloc).
 const blockTarget = 1 << 18
 
-// newGeometry rounds slotSize up to the alignment and slots up to whole blocks. page is the page size, a power of two.
+// newGeometry rounds slotSize up to the alignment and slots up to whole blocks. page is the page
+// size, a power of two.
 func newGeometry(slots, slotSize, page int) geometry {
 	up := func(n, to int) int { return (n + to - 1) / to * to }
 	g := geometry{slotSize: up(slotSize, unix.TPACKET_ALIGNMENT)}
@@ -69,8 +70,8 @@ func (g *geometry) step(c *cursor) {
 	}
 }
 
-// A slot is what the header of a slot says, read once and checked: the memory is the kernel's to write, and what is
-// lent from it must lie within the slot whatever the header says.
+// A slot is what the header of a slot says, read once and checked: the memory is the kernel's to
+// write, and what is lent from it must lie within the slot whatever the header says.
 type slot struct {
 	status    uint32
 	start     int // of the virtio_net_hdr, from the start of the ring
@@ -80,8 +81,8 @@ type slot struct {
 	pktType   uint8
 }
 
-// A walker takes slots from a ring in order and gives them back in order. It is used by one goroutine; the kernel is
-// at the other end, and only tp_status is read and written by both.
+// A walker takes slots from a ring in order and gives them back in order. It is used by one
+// goroutine; the kernel is at the other end, and only tp_status is read and written by both.
 type walker struct {
 	geometry
 	mem  []byte
@@ -143,8 +144,8 @@ func (w *walker) take(s *slot) found {
 	return good
 }
 
-// maxWire bounds the length that is believed, in bytes: the kernel's largest super-frame (GSO_MAX_SIZE, 8 times 64 KiB)
-// is below.
+// maxWire bounds the length that is believed, in bytes: the kernel's largest super-frame
+// (GSO_MAX_SIZE, 8 times 64 KiB) is below.
 const maxWire = 1 << 20
 
 // giveBack hands all held slots back to the kernel. Nothing lent from them may be used after.
@@ -155,14 +156,16 @@ func (w *walker) giveBack() {
 	}
 }
 
-// oldest is when the kernel filled the oldest slot that is held, in nanoseconds of CLOCK_REALTIME. One must be held.
+// oldest is when the kernel filled the oldest slot that is held, in nanoseconds of CLOCK_REALTIME.
+// One must be held.
 func (w *walker) oldest() int64 {
 	h := w.mem[w.tail.off:][:minMac]
 	return int64(hostOrder.Uint32(h[offSec:]))*1e9 + int64(hostOrder.Uint32(h[offNsec:]))
 }
 
-// filled counts the slots that the kernel has filled from the slot numbered from on, and that were not taken by then.
-// Unlike the rest it may be called by any goroutine while mem is mapped: it reads nothing but tp_status.
+// filled counts the slots that the kernel has filled from the slot numbered from on, and that were
+// not taken by then. Unlike the rest it may be called by any goroutine while mem is mapped: it
+// reads nothing but tp_status.
 func (w *walker) filled(from int) int {
 	if w.slots == 0 {
 		return 0

@@ -177,7 +177,8 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// A walker that holds the whole ring must not take a slot twice, although all still say that they are filled.
+// A walker that holds the whole ring must not take a slot twice, although all still say that they
+// are filled.
 func TestTakeWholeRing(t *testing.T) {
 	w, k := newRing(64, 256, 4096)
 	for i := range w.slots {
@@ -206,11 +207,12 @@ func TestTakeWholeRing(t *testing.T) {
 	}
 }
 
-// A model of the ring is a queue. Whatever the order of filling, taking and giving back, frames come out as they went
-// in, and the kernel finds room exactly for what was given back.
+// A model of the ring is a queue. Whatever the order of filling, taking and giving back, frames
+// come out as they went in, and the kernel finds room exactly for what was given back.
 func TestWalkModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		// Pages of 256 bytes make blocks that end with unused bytes, and rings of several blocks, without much memory.
+		// Pages of 256 bytes make blocks that end with unused bytes, and rings of several blocks,
+		// without much memory.
 		page := rapid.SampledFrom([]int{256, 512, 4096}).Draw(t, "page")
 		w, k := newRing(rapid.IntRange(1, 40).Draw(t, "slots"), rapid.IntRange(100, 700).Draw(t, "size"), page)
 		if rapid.Bool().Draw(t, "small blocks") {
@@ -296,8 +298,8 @@ func TestWalkModel(t *testing.T) {
 	})
 }
 
-// One goroutine fills and the other walks: under the race detector this shows that only the status is shared, and
-// that it orders all the rest.
+// One goroutine fills and the other walks: under the race detector this shows that only the status
+// is shared, and that it orders all the rest.
 func TestWalkConcurrently(t *testing.T) {
 	w, k := newRing(64, 256, 4096)
 	const frames = 20_000
@@ -335,7 +337,8 @@ func TestWalkConcurrently(t *testing.T) {
 	<-done
 }
 
-// checkTake takes a slot with the header of raw bytes, and demands that nothing outside of the slot is lent.
+// checkTake takes a slot with the header of raw bytes, and demands that nothing outside of the slot
+// is lent.
 func checkTake(raw []byte, slotSize int) error {
 	w, _ := newRing(8, slotSize, 4096)
 	at := 3 * w.slotSize

@@ -129,7 +129,8 @@ func TestWireSmallBatch(t *testing.T) {
 	}
 }
 
-// Frames larger than a slot arrive whole, between others, also when they are more than one batch can lend.
+// Frames larger than a slot arrive whole, between others, also when they are more than one batch
+// can lend.
 func TestWireGiant(t *testing.T) {
 	w := newLab(t, 1)[0]
 	w.mtu(9000)
@@ -167,7 +168,8 @@ func super(w *wire, size, payload int) (head, data []byte) {
 	return vnet(flagNeedsCsum, gsoTCP4, frame.HeaderLen+52, uint16(size), frame.HeaderLen+20, 16), data
 }
 
-// Super-frames go through with their header, whole: the device at the other end has them in one piece.
+// Super-frames go through with their header, whole: the device at the other end has them in one
+// piece.
 func TestWireSuper(t *testing.T) {
 	wires := newLab(t, 2)
 	in, out := wires[0], wires[1]
@@ -208,7 +210,8 @@ func TestWireSuper(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 
-	// Segments that exceed the MTU are too big, until the MTU allows them: it is read again before a frame is lost.
+	// Segments that exceed the MTU are too big, until the MTU allows them: it is read again before
+	// a frame is lost.
 	head, data := super(in, 1448, 5000)
 	f := frame.Frame{Buf: append(head, data...), Head: vnetLen, Wire: int32(len(data)), Out: 1}
 	out.mtu(1400)
@@ -232,7 +235,8 @@ func (w *wire) drain() int {
 	}
 }
 
-// When the socket's queue takes no more large frames, they come in cut, and those after them whole again.
+// When the socket's queue takes no more large frames, they come in cut, and those after them whole
+// again.
 func TestWireTruncated(t *testing.T) {
 	w := newLab(t, 1)[0]
 	e := open(t, Config{Legs: []LegConfig{w.leg(0)}, SlotSize: 256}, vip4)

@@ -55,8 +55,8 @@ services:
   - {name: %q, address: 192.168.10.100, port: 443, scheduler: rr, realservers: [{address: 10.10.0.12, weight: 0}]}
 `
 
-// window lets the browser, which is on our host, see the page, which the director has on its loopback: a listener here whose
-// connections are carried there.
+// window lets the browser, which is on our host, see the page, which the director has on its
+// loopback: a listener here whose connections are carried there.
 func window(t *testing.T, h *netlab.Host) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -84,7 +84,8 @@ func window(t *testing.T, h *netlab.Host) string {
 	return "http://" + ln.Addr().String() + "/"
 }
 
-// browser starts Chromium and returns the context of its only page. What the page complains of fails the test.
+// browser starts Chromium and returns the context of its only page. What the page complains of
+// fails the test.
 func browser(t *testing.T) context.Context {
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {

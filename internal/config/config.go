@@ -128,8 +128,9 @@ const (
 	DefaultPersist  = 360 * time.Second
 )
 
-// Load reads and validates the file at path, those that it includes, and the variables of the environment that they name. The
-// error, if any, lists what is wrong in the order of the files; Errors takes it apart. When ctx ends, Load returns at once.
+// Load reads and validates the file at path, those that it includes, and the variables of the
+// environment that they name. The error, if any, lists what is wrong in the order of the files;
+// Errors takes it apart. When ctx ends, Load returns at once.
 func Load(ctx context.Context, path string) (*Config, error) {
 	type result struct {
 		c   *Config
@@ -161,7 +162,8 @@ func load(ctx context.Context, path string) (*Config, error) {
 	return s.config(path)
 }
 
-// Parse validates a configuration at hand. name stands for the file in errors. It includes no files, and the environment is empty.
+// Parse validates a configuration at hand. name stands for the file in errors. It includes no
+// files, and the environment is empty.
 func Parse(name string, text []byte) (*Config, error) {
 	s := &source{}
 	if d := s.open(name, text); d.root != nil {

@@ -50,7 +50,8 @@ func TestGood(t *testing.T) {
 	}
 }
 
-// The example that is installed must be valid, as it stands and with everything that it shows as a default.
+// The example that is installed must be valid, as it stands and with everything that it shows as a
+// default.
 func TestExample(t *testing.T) {
 	text, err := os.ReadFile("../../packaging/shunt.yaml")
 	if err != nil {
@@ -176,7 +177,8 @@ services:
 	}
 }
 
-// Each edit of the good file gives an error at a place, which says what is wrong and what would be right.
+// Each edit of the good file gives an error at a place, which says what is wrong and what would be
+// right.
 func TestWrong(t *testing.T) {
 	for _, c := range []struct{ name, old, new, want string }{
 		{"unknown key", "    port: 80\n", "    prot: 80\n", `shunt.yaml:6:5: unknown key "prot"`},

@@ -11,8 +11,9 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// The library makes a tree of the file; this file makes the types of file.go of the tree, and tells everything that does not fit,
-// each with its place. Numbers and times stay text here: validate.go knows what they may be.
+// The library makes a tree of the file; this file makes the types of file.go of the tree, and tells
+// everything that does not fit, each with its place. Numbers and times stay text here: validate.go
+// knows what they may be.
 
 // A scalar is a value of which more than one form is understood.
 type scalar struct {
@@ -213,7 +214,8 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value) {
 	d.keys(n, v, 0, 0)
 }
 
-// keys reads a mapping's own keys, and of what is merged into it those that it has not; seen are the fields that are there.
+// keys reads a mapping's own keys, and of what is merged into it those that it has not; seen are
+// the fields that are there.
 func (d *decoder) keys(n *yaml.Node, v reflect.Value, seen uint64, merges int) uint64 {
 	if merges > maxMerges {
 		d.wrong(n, "merges in merges, more than %d deep: they are not read", maxMerges)
@@ -254,7 +256,8 @@ func (d *decoder) keys(n *yaml.Node, v reflect.Value, seen uint64, merges int) u
 	return own
 }
 
-// merge reads the value of <<: a mapping, or a list of them of which the first that has a key counts.
+// merge reads the value of <<: a mapping, or a list of them of which the first that has a key
+// counts.
 func (d *decoder) merge(n *yaml.Node, v reflect.Value, seen uint64, merges int) uint64 {
 	to, _ := follow(n)
 	list := []*yaml.Node{n}

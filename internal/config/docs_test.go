@@ -22,7 +22,8 @@ func readDoc(t *testing.T, name string) string {
 	return string(text)
 }
 
-// rows returns, for each heading of a document, the first cells of the tables under it, without their backquotes.
+// rows returns, for each heading of a document, the first cells of the tables under it, without
+// their backquotes.
 func rows(doc string) map[string][]string {
 	out := map[string][]string{}
 	heading := ""

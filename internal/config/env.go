@@ -24,8 +24,8 @@ func (e *environment) names() []string {
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand replaces ${NAME} and ${NAME:-default} in a value; $${ stands for ${. What comes in is text: neither a variable in it
-// nor YAML is looked for.
+// expand replaces ${NAME} and ${NAME:-default} in a value; $${ stands for ${. What comes in is
+// text: neither a variable in it nor YAML is looked for.
 func (e *environment) expand(text string) (string, error) {
 	if !strings.Contains(text, "${") {
 		return text, nil

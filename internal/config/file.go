@@ -1,7 +1,8 @@
 package config
 
-// The types of this file are the configuration as it is written. Numbers, times and what has more than one form are scalars;
-// validate.go makes typed values of them. docs/configuration.md describes every key.
+// The types of this file are the configuration as it is written. Numbers, times and what has more
+// than one form are scalars; validate.go makes typed values of them. docs/configuration.md
+// describes every key.
 
 type file struct {
 	Include   any           `yaml:"include"`
@@ -117,7 +118,8 @@ type httpFile struct {
 	WebConfig string `yaml:"web_config"`
 }
 
-// ipvsFile has the kernel's settings under net.ipv4.vs by their names, and the timeouts of ipvsadm --set.
+// ipvsFile has the kernel's settings under net.ipv4.vs by their names, and the timeouts of ipvsadm
+// --set.
 type ipvsFile struct {
 	SloppyTCP               bool   `yaml:"sloppy_tcp"`
 	SloppySCTP              bool   `yaml:"sloppy_sctp"`

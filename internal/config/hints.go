@@ -19,7 +19,8 @@ var otherWords = map[string]string{
 	"device": "interface", "proto": "protocol", "threads": "workers", "includes": "include",
 }
 
-// keyHint says what an unknown key of a type may have been meant to be: meant is the key of this type, or "".
+// keyHint says what an unknown key of a type may have been meant to be: meant is the key of this
+// type, or "".
 func keyHint(key string, in reflect.Type) (hint, meant string) {
 	if key == "port" && in == realserverType {
 		return "; a realserver has the service's port, as direct routing changes none", ""
@@ -51,7 +52,8 @@ func nearest(key string, names []string) string {
 	return best
 }
 
-// edits is how many characters have to be put in, left out, replaced or exchanged with the next one to make b of a.
+// edits is how many characters have to be put in, left out, replaced or exchanged with the next one
+// to make b of a.
 func edits(a, b string) int {
 	before, row := []int(nil), make([]int, len(b)+1)
 	for j := range row {

@@ -27,7 +27,8 @@ func service(name, vip string) string {
 	return "services:\n  - {name: " + name + ", address: " + vip + ", port: 80, realservers: [{address: 10.10.0.11}]}\n"
 }
 
-// Lists of services are joined in the order of the names; what else there is may be in any of the files, once.
+// Lists of services are joined in the order of the names; what else there is may be in any of the
+// files, once.
 func TestInclude(t *testing.T) {
 	dir := write(t, map[string]string{
 		"shunt.yaml":      "include: [conf.d/*.yaml, \"more/x.yaml\"]\n" + service("main", "192.0.2.1"),
@@ -109,7 +110,8 @@ func TestIncludeWrong(t *testing.T) {
 	}
 }
 
-// A pattern of the file's own directory does not include it again, and one without files is no error.
+// A pattern of the file's own directory does not include it again, and one without files is no
+// error.
 func TestIncludeOneself(t *testing.T) {
 	dir := write(t, map[string]string{
 		"shunt.yaml":    "include: [\"*.yaml\", conf.d/*.yaml]\nlegs: [{interface: eth0}]\n" + service("main", "192.0.2.1"),

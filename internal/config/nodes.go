@@ -87,7 +87,8 @@ func lookup(n *yaml.Node, key string, left *int) *yaml.Node {
 	return nil
 }
 
-// find returns the node at a path such as $.services[0].port and its file; if that is not there, the nearest thing around it.
+// find returns the node at a path such as $.services[0].port and its file; if that is not there,
+// the nearest thing around it.
 func (s *source) find(path string) (*document, *yaml.Node) {
 	steps := strings.FieldsFunc(strings.TrimPrefix(path, "$"), func(r rune) bool { return r == '.' || r == '[' || r == ']' })
 	nowhere := &yaml.Node{}
@@ -131,7 +132,8 @@ func (s *source) find(path string) (*document, *yaml.Node) {
 	return at.doc, n
 }
 
-// service finds the file of a service by its number among all, and what is left of the path in that file.
+// service finds the file of a service by its number among all, and what is left of the path in that
+// file.
 func (s *source) service(steps []string) (entry, []string) {
 	if len(s.services) == 0 {
 		return entry{doc: s.docs[0]}, nil

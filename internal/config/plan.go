@@ -9,9 +9,10 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// Plan decides on which leg each realserver lives, and returns what the engine is to do and the neighbours that it needs, with a MAC where the file gives it.
-// networks has for each leg what is known of its interface, nil if nothing is; the networks that the file gives for a leg
-// come before. A realserver that is on none of them is an error.
+// Plan decides on which leg each realserver lives, and returns what the engine is to do and the
+// neighbours that it needs, with a MAC where the file gives it. networks has for each leg what is
+// known of its interface, nil if nothing is; the networks that the file gives for a leg come
+// before. A realserver that is on none of them is an error.
 func (c *Config) Plan(networks [][]netip.Prefix) (forwarder.Plan, []forwarder.Neighbour, error) {
 	plan := forwarder.Plan{Settings: c.Settings}
 	var neighbours []forwarder.Neighbour
@@ -93,8 +94,8 @@ func (c *Config) Named(name string) *Service {
 	return nil
 }
 
-// Expiration is the file's lblc_expiration or lblcr_expiration for services with that scheduler, which are added at run time too;
-// 0 for others, and for the default.
+// Expiration is the file's lblc_expiration or lblcr_expiration for services with that scheduler,
+// which are added at run time too; 0 for others, and for the default.
 func (c *Config) Expiration(scheduler string) int64 {
 	switch f := &c.written.IPVS; scheduler {
 	case "lblc":

@@ -60,8 +60,9 @@ type claimed struct {
 	mark    bool
 }
 
-// overlaps refuses services between which the port does not decide: two ranges that share some ports. A single port
-// comes before a range, a range before all ports, and a mark before all of them.
+// overlaps refuses services between which the port does not decide: two ranges that share some
+// ports. A single port comes before a range, a range before all ports, and a mark before all of
+// them.
 func (v *validator) overlaps(path string, s *Service, ranges map[endpoint][]claimed) {
 	width := func(m forwarder.Match) int {
 		switch {
@@ -288,7 +289,8 @@ func (v *validator) realservers(f *file, services []Service, vips map[netip.Addr
 		services[i].Realservers = make([]Realserver, 0, len(f.Services[i].Realservers))
 		for j := range f.Services[i].Realservers {
 			path := list + "[" + strconv.Itoa(j) + "]"
-			// Where each of its values would be found takes longer to write than to look at the values. Hence this is asked twice.
+			// Where each of its values would be found takes longer to write than to look at the
+			// values. Hence this is asked twice.
 			r := glance.realserver("", &f.Services[i].Realservers[j], legs)
 			if r.path = path; glance.errs > 0 {
 				glance.errs = 0

@@ -60,7 +60,8 @@ func (s *source) add(d *document, n *yaml.Node, format string, args ...any) {
 	s.problems.add(problem{d, n.Line, n.Column, sprintf(format, args...)})
 }
 
-// open makes a document of a text and adds its keys to the source. It reports whether it can be used.
+// open makes a document of a text and adds its keys to the source. It reports whether it can be
+// used.
 func (s *source) open(name string, text []byte) *document {
 	d := &document{index: len(s.docs), name: name, text: text}
 	s.docs = append(s.docs, d)
@@ -138,8 +139,8 @@ func (s *source) scan(text []byte) (line, column int, message string) {
 
 var errDocuments = errors.New("several YAML documents; a configuration is one")
 
-// parse returns the root of a text's tree, nil if it is empty. A library that panics over a broken file must not end a running
-// director.
+// parse returns the root of a text's tree, nil if it is empty. A library that panics over a broken
+// file must not end a running director.
 func parse(text []byte) (root *yaml.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -259,7 +260,8 @@ func (s *source) digest() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// forget lets go of the trees, which take much memory: of a configuration in use there are rarely errors.
+// forget lets go of the trees, which take much memory: of a configuration in use there are rarely
+// errors.
 func (s *source) forget() {
 	s.entries, s.services, s.problems = nil, nil, problems{}
 	for _, d := range s.docs {

@@ -18,7 +18,8 @@ import (
 	"shunt/forwarder/ring"
 )
 
-// A validator turns a file into a Config and collects what is wrong with it. Paths are such as $.services[0].port.
+// A validator turns a file into a Config and collects what is wrong with it. Paths are such as
+// $.services[0].port.
 type validator struct {
 	src    *source         // nil: errors have no place
 	failed map[string]bool // paths of what could not be read, which is told already
@@ -114,7 +115,8 @@ func (v *validator) config(f *file) *Config {
 	return c
 }
 
-// replacement reads a time that replaces one of a preset: 0 where nothing is written, negative where 0 is.
+// replacement reads a time that replaces one of a preset: 0 where nothing is written, negative
+// where 0 is.
 func (v *validator) replacement(path string, x scalar, high time.Duration) time.Duration {
 	if !x.set {
 		return 0
@@ -156,7 +158,8 @@ func (v *validator) log(f *logFile) Log {
 	return l
 }
 
-// directorName is the name of one of several directors of a host, after which its socket and its state are called.
+// directorName is the name of one of several directors of a host, after which its socket and its
+// state are called.
 var directorName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (v *validator) control(f *controlFile) Control {
@@ -227,7 +230,8 @@ func (v *validator) listen(path string, x scalar) string {
 	return net.JoinHostPort(host, port)
 }
 
-// stateDir is beside the control socket and has its name, so that several directors of one host have several.
+// stateDir is beside the control socket and has its name, so that several directors of one host
+// have several.
 func (v *validator) stateDir(dir, socket string) string {
 	switch {
 	case dir == "off":

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkCall is a system call of a worker that waits, as it is and with everything given up: the rest of this process has to
-// live with that, so it comes last.
+// BenchmarkCall is a system call of a worker that waits, as it is and with everything given up: the
+// rest of this process has to live with that, so it comes last.
 func BenchmarkCall(b *testing.B) {
 	for _, c := range []struct {
 		name   string

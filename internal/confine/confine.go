@@ -1,8 +1,9 @@
-// Package confine gives up what a process does not need: capabilities, files, system calls. Whoever takes it over by a fault in
-// it has no more than that.
+// Package confine gives up what a process does not need: capabilities, files, system calls. Whoever
+// takes it over by a fault in it has no more than that.
 //
-// Everything is given up on all threads, for good, and for all programs that it executes. Each part is tried by itself: an old
-// kernel, or a process without the right to, gets the parts that it can have, and the report says what is missing.
+// Everything is given up on all threads, for good, and for all programs that it executes. Each part
+// is tried by itself: an old kernel, or a process without the right to, gets the parts that it can
+// have, and the report says what is missing.
 package confine
 
 import (
@@ -23,18 +24,23 @@ import (
 
 // A Policy says what a process keeps. Files that are open stay open.
 type Policy struct {
-	// Read are files and directories, and what is below them, that may be read. Those that are missing are left out.
+	// Read are files and directories, and what is below them, that may be read. Those that are
+	// missing are left out.
 	Read []string
-	// Write are directories in which, and below which, files may be read, written, made, renamed and removed.
+	// Write are directories in which, and below which, files may be read, written, made, renamed
+	// and removed.
 	Write []string
-	// Sockets are directories in which unix sockets, and nothing else, may be made, and files removed.
+	// Sockets are directories in which unix sockets, and nothing else, may be made, and files
+	// removed.
 	Sockets []string
-	// Execute are programs that may be executed, and directories whose programs and libraries may be. Without any, executing
-	// is not among the system calls that are left. They run with what this process has.
+	// Execute are programs that may be executed, and directories whose programs and libraries may
+	// be. Without any, executing is not among the system calls that are left. They run with what
+	// this process has.
 	Execute []string
 }
 
-// keep are the capabilities that a director needs to run, to follow its interfaces, and to change its guard.
+// keep are the capabilities that a director needs to run, to follow its interfaces, and to change
+// its guard.
 var keep = []cap.Value{cap.NET_ADMIN, cap.NET_RAW}
 
 // Apply gives up everything else, and reports what is in force then.
@@ -61,7 +67,8 @@ func Apply(p Policy) api.Confinement {
 	return c
 }
 
-// dropCapabilities keeps of the capabilities that this process has those that a director needs, and leaves no way to others.
+// dropCapabilities keeps of the capabilities that this process has those that a director needs, and
+// leaves no way to others.
 func dropCapabilities() error {
 	now := cap.GetProc()
 	var errs []error
@@ -98,7 +105,8 @@ func ambient(now *cap.Set) bool {
 	return false
 }
 
-// restrictFiles leaves the files of the policy. Landlock is Linux 5.13 and later; older kernels know fewer rights.
+// restrictFiles leaves the files of the policy. Landlock is Linux 5.13 and later; older kernels
+// know fewer rights.
 func restrictFiles(p Policy) (version int, err error) {
 	if version, err = ll.LandlockGetABIVersion(); err != nil || version <= 0 {
 		return 0, errors.New("the kernel does not have it, or has not switched it on (lsm=)")

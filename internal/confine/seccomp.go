@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calls are the system calls that are left: first those of frames on their way, as kernels before 5.11 look through the list for
-// each call; later ones only have to look whether it is one of the list.
+// calls are the system calls that are left: first those of frames on their way, as kernels before
+// 5.11 look through the list for each call; later ones only have to look whether it is one of the
+// list.
 var calls = []string{
 	"ppoll", "poll", "sendto", "sendmsg", "recvfrom", "recvmsg", "recvmmsg", "sendmmsg", "futex", "epoll_pwait", "epoll_wait", "read", "write",
 	"clock_gettime", "nanosleep", "clock_nanosleep", "getsockopt", "setsockopt", "sched_yield", "madvise", "rt_sigreturn", "tgkill", "getpid", "gettid",
@@ -39,8 +40,8 @@ var calls = []string{
 // execution is what programs that are executed need besides.
 var execution = []string{"execve", "execveat", "pidfd_open", "pidfd_getfd", "setpgid", "setsid", "vfork", "wait4", "waitid"}
 
-// specAllow is SECCOMP_FILTER_FLAG_SPEC_ALLOW: kernels before 5.16 otherwise make all of the process slower, for the sake of
-// programs that run foreign code.
+// specAllow is SECCOMP_FILTER_FLAG_SPEC_ALLOW: kernels before 5.16 otherwise make all of the
+// process slower, for the sake of programs that run foreign code.
 const specAllow = seccomp.FilterFlag(unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
 
 // restrictCalls leaves the system calls above. Others fail with EPERM.

@@ -105,7 +105,8 @@ func (d *describer) operation(rt *route) object {
 	return op
 }
 
-// The file that the socket serves describes every route, parameter and field that there is, and no other.
+// The file that the socket serves describes every route, parameter and field that there is, and no
+// other.
 func TestOpenAPI(t *testing.T) {
 	d := &describer{object{}}
 	paths := object{}

@@ -11,7 +11,8 @@ import (
 	"shunt/api"
 )
 
-// openapi describes all routes; TestOpenAPI makes it of them (go test ./internal/control -run OpenAPI -update).
+// openapi describes all routes; TestOpenAPI makes it of them (go test ./internal/control -run
+// OpenAPI -update).
 //
 //go:embed openapi.json
 var openapi []byte

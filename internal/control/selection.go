@@ -59,8 +59,8 @@ func (p *place) has(a netip.AddrPort) bool {
 	return p.any || p.prefix.Contains(a.Addr()) && (p.port == 0 || p.port == a.Port())
 }
 
-// Matcher checks a selection and returns what tells whether a connection is chosen. prefix goes before
-// the names of fields in errors, which are *api.FieldErrors.
+// Matcher checks a selection and returns what tells whether a connection is chosen. prefix goes
+// before the names of fields in errors, which are *api.FieldErrors.
 func Matcher(s *api.Selection, prefix string) (func(*api.Connection) bool, error) {
 	client, err := parsePlace(prefix+"client", s.Client)
 	if err != nil {

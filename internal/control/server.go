@@ -1,5 +1,5 @@
-// Package control answers the questions of commands and scripts over the director's unix socket; package api has what
-// is asked, answered and changed.
+// Package control answers the questions of commands and scripts over the director's unix socket;
+// package api has what is asked, answered and changed.
 package control
 
 import (
@@ -20,7 +20,8 @@ import (
 	"shunt/api"
 )
 
-// Director is what the server needs of a director. Its methods may be called from several goroutines.
+// Director is what the server needs of a director. Its methods may be called from several
+// goroutines.
 type Director interface {
 	Status() api.Status
 	Services() []api.Service
@@ -28,7 +29,8 @@ type Director interface {
 	Neighbours() []api.Neighbour
 	// Connections calls fn for each entry of the connection table until fn returns false.
 	Connections(fn func(api.Connection) bool)
-	// Explain tells where a packet would go; the error is that of a packet that cannot be understood.
+	// Explain tells where a packet would go; the error is that of a packet that cannot be
+	// understood.
 	Explain(packet string) (api.Explanation, error)
 	// Table is what ipvsadm lists, Apply makes changes, all or none; it refuses by an *api.Error.
 	Table() api.Table
@@ -36,10 +38,12 @@ type Director interface {
 	// Drain and Enable change the weight of a realserver; they refuse by an *api.Error.
 	Drain(by Peer, s api.Servers) ([]api.WeightChange, error)
 	Enable(by Peer, s api.Servers) ([]api.WeightChange, error)
-	// Config is what runs, as a file. RereadFile has the file read again; the error, if it is refused, is an *api.Error.
+	// Config is what runs, as a file. RereadFile has the file read again; the error, if it is
+	// refused, is an *api.Error.
 	Config() (api.RunningConfig, error)
 	RereadFile(ctx context.Context, by Peer) (api.Reload, error)
-	// Kill ends the connections that are chosen, and Move has them go to another realserver; both return how many.
+	// Kill ends the connections that are chosen, and Move has them go to another realserver; both
+	// return how many.
 	Kill(chosen func(*api.Connection) bool) int
 	Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error)
 }
@@ -60,8 +64,8 @@ type Server struct {
 	wg   sync.WaitGroup
 }
 
-// Listen makes a socket and answers there for d. A socket that a dead director left is replaced; one on which a director
-// answers is an error.
+// Listen makes a socket and answers there for d. A socket that a dead director left is replaced;
+// one on which a director answers is an error.
 func Listen(at Socket, d Director, log *slog.Logger) (*Server, error) {
 	path := at.Path
 	ln, err := listen(path, at.Mode, at.Group)
@@ -91,7 +95,8 @@ func Free(path string) error {
 	return nil
 }
 
-// Close ends the server after the questions under way, at most a second later, and removes the socket.
+// Close ends the server after the questions under way, at most a second later, and removes the
+// socket.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -143,7 +148,8 @@ func handler(d Director, readOnly bool, log *slog.Logger) http.Handler {
 	return mux
 }
 
-// refuse answers with an error: 400 for what was asked wrongly, with the field, and 409 for what cannot be done.
+// refuse answers with an error: 400 for what was asked wrongly, with the field, and 409 for what
+// cannot be done.
 func refuse(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	var field *api.FieldError

@@ -15,9 +15,9 @@ import (
 	"shunt/internal/owndir"
 )
 
-// listen makes the socket at path with permissions and, unless it is empty, a group. It is bound, gets both, and only then
-// listens: nobody whom the permissions keep out can connect in between. Its directory must be one in which nobody else can
-// put another file in its place.
+// listen makes the socket at path with permissions and, unless it is empty, a group. It is bound,
+// gets both, and only then listens: nobody whom the permissions keep out can connect in between.
+// Its directory must be one in which nobody else can put another file in its place.
 func listen(path string, mode fs.FileMode, group string) (net.Listener, error) {
 	dir, err := owndir.Open(filepath.Dir(path), 0o755, owndir.Shared)
 	if err != nil {
@@ -57,7 +57,8 @@ func listen(path string, mode fs.FileMode, group string) (net.Listener, error) {
 	return ln, nil
 }
 
-// removeStale removes the socket that a director left which was killed. Anything else stays, and is an error.
+// removeStale removes the socket that a director left which was killed. Anything else stays, and is
+// an error.
 func removeStale(dir *os.Root, name string) error {
 	info, err := dir.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestListenRefuses: the socket is made only where nobody else can put something in its place, and nothing of others is removed,
-// opened, or given other permissions for it.
+// TestListenRefuses: the socket is made only where nobody else can put something in its place, and
+// nothing of others is removed, opened, or given other permissions for it.
 func TestListenRefuses(t *testing.T) {
 	base, err := os.MkdirTemp("", "s")
 	if err != nil {
@@ -61,7 +61,8 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// TestSocketPermissions: they are what was asked for, whatever the umask is, in a sticky directory too.
+// TestSocketPermissions: they are what was asked for, whatever the umask is, in a sticky directory
+// too.
 func TestSocketPermissions(t *testing.T) {
 	dir, err := os.MkdirTemp("", "s")
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 	"shunt/api"
 )
 
-// decode reads one JSON value into v, a pointer to what it is to be, and says which field is wrong: one that is not known, given
-// twice, of another kind or out of range. name is that of the whole in the places of fields. The error is a *api.FieldError, or
-// one of reading.
+// decode reads one JSON value into v, a pointer to what it is to be, and says which field is wrong:
+// one that is not known, given twice, of another kind or out of range. name is that of the whole in
+// the places of fields. The error is a *api.FieldError, or one of reading.
 func decode(r io.Reader, name string, v any) error {
 	d := &strict{dec: jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), name: name}
 	if err := d.value(reflect.ValueOf(v).Elem()); err != nil {
@@ -210,7 +210,8 @@ func (d *strict) object(v reflect.Value) error {
 	return err
 }
 
-// known are the names of the fields of the types that were met: there may be a hundred thousand objects of one.
+// known are the names of the fields of the types that were met: there may be a hundred thousand
+// objects of one.
 var known sync.Map // by reflect.Type, of []string
 
 func fieldsOf(t reflect.Type) []string {

@@ -35,7 +35,8 @@ func engineOf(t *testing.T, legs ...string) *forwarder.Engine {
 	return engine
 }
 
-// changer is as much of a director as changing services needs: its only leg has all realservers, and 192.0.2.7 is its host's.
+// changer is as much of a director as changing services needs: its only leg has all realservers,
+// and 192.0.2.7 is its host's.
 func changer(t *testing.T) *Director {
 	t.Helper()
 	cfg, err := config.Parse("shunt.yaml", []byte(`legs: [{interface: eth0, networks: [10.0.0.0/8, "2000::/3", "fe80::/10"]}]
@@ -136,7 +137,8 @@ func equalTables(a, b api.Table) bool {
 		len(a.Services[0].Servers) == len(b.Services[0].Servers) && a.Services[0].Servers[0].VirtualServer == b.Services[0].Servers[0].VirtualServer
 }
 
-// Addresses that the file refuses are refused; that of the director's host, of which the file warns, wants to be forced.
+// Addresses that the file refuses are refused; that of the director's host, of which the file
+// warns, wants to be forced.
 func TestAddressesOfChanges(t *testing.T) {
 	d := changer(t)
 	service := func(vip string) *api.VirtualService {

@@ -9,14 +9,15 @@ import (
 	"shunt/internal/confine"
 )
 
-// readAlways are files of the system that a running director reads: of the kernel, of time zones, of names of users, groups
-// and services.
+// readAlways are files of the system that a running director reads: of the kernel, of time zones,
+// of names of users, groups and services.
 var readAlways = []string{
 	"/proc", "/sys/class/net", "/sys/devices", "/etc/localtime", "/usr/share/zoneinfo", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
 	"/etc/hosts", "/etc/resolv.conf", "/etc/services", "/etc/protocols", "/etc/mime.types",
 }
 
-// giveUp leaves this process what a running director needs. It is called when everything is open and no frame is forwarded yet.
+// giveUp leaves this process what a running director needs. It is called when everything is open
+// and no frame is forwarded yet.
 func (d *Director) giveUp() {
 	if !d.cfg.Confine || d.opt.Confine == nil {
 		return
@@ -29,7 +30,8 @@ func (d *Director) giveUp() {
 	}
 }
 
-// policy lists the files that a running director needs. What executes programs one day has to name them in Execute.
+// policy lists the files that a running director needs. What executes programs one day has to name
+// them in Execute.
 func (d *Director) policy() confine.Policy {
 	p := confine.Policy{Read: append(configDirs(d.cfg.Path), readAlways...)}
 	p.Read = append(p.Read, webFiles(d.cfg.HTTP.WebConfig)...)
@@ -47,7 +49,8 @@ func (d *Director) policy() confine.Policy {
 	return p
 }
 
-// configDirs are the directories of a file as it is named, and as it is: editors put another file in its place.
+// configDirs are the directories of a file as it is named, and as it is: editors put another file
+// in its place.
 func configDirs(path string) []string {
 	var dirs []string
 	if abs, err := filepath.Abs(path); err == nil {
@@ -61,7 +64,8 @@ func configDirs(path string) []string {
 	return dirs
 }
 
-// webFiles are the files of http.web_config and those that it names: they are read again when a browser comes.
+// webFiles are the files of http.web_config and those that it names: they are read again when a
+// browser comes.
 func webFiles(path string) []string {
 	if path == "" {
 		return nil
@@ -91,7 +95,8 @@ func webFiles(path string) []string {
 	return files
 }
 
-// Refused explains the error of a file that could not be read, if this director may have given up the right to.
+// Refused explains the error of a file that could not be read, if this director may have given up
+// the right to.
 func (d *Director) Refused(err error) error {
 	if d.confinement.Load() == nil {
 		return err

@@ -9,14 +9,16 @@ import (
 
 const (
 	procEvery = time.Second
-	// procShare bounds what writing costs: it takes one part in so many of the time, and is done less often if it takes longer.
+	// procShare bounds what writing costs: it takes one part in so many of the time, and is done
+	// less often if it takes longer.
 	procShare = 20
-	// maxProcConnections is how many connections are listed: more would be a file of many megabytes, and thrown away soon.
+	// maxProcConnections is how many connections are listed: more would be a file of many
+	// megabytes, and thrown away soon.
 	maxProcConnections = 100_000
 )
 
-// procFiles keeps the kernel's files about IPVS up to date below proc_dir, until ctx is done; then they are removed, since
-// what they say is not so any more.
+// procFiles keeps the kernel's files about IPVS up to date below proc_dir, until ctx is done; then
+// they are removed, since what they say is not so any more.
 func (d *Director) procFiles(ctx context.Context, dir string) {
 	defer func() {
 		if err := ipvsadm.RemoveProc(dir); err != nil {

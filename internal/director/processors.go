@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runOn binds the calling thread, which is that of worker i, to a processor. The goroutine is locked to the thread before: the
-// Go runtime then makes no thread of it, which would have the same processor.
+// runOn binds the calling thread, which is that of worker i, to a processor. The goroutine is
+// locked to the thread before: the Go runtime then makes no thread of it, which would have the same
+// processor.
 func runOn(i, cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
@@ -18,9 +19,10 @@ func runOn(i, cpu int) error {
 	return nil
 }
 
-// tryProcessors binds the calling thread to each of the processors in turn, so that one that is not there is known before
-// anything is done. The thread gets the processors back that it had. It must not be left to end with its goroutine instead:
-// the first thread of a process never ends, and would keep the last processor.
+// tryProcessors binds the calling thread to each of the processors in turn, so that one that is not
+// there is known before anything is done. The thread gets the processors back that it had. It must
+// not be left to end with its goroutine instead: the first thread of a process never ends, and
+// would keep the last processor.
 func tryProcessors(cpus []int) (err error) {
 	if len(cpus) == 0 {
 		return nil

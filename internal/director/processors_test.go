@@ -60,7 +60,8 @@ func processors(t *testing.T) (set unix.CPUSet, first int) {
 	return set, first
 }
 
-// Trying the processors leaves no thread behind that is bound to one, whichever thread tried; the first one of the process too.
+// Trying the processors leaves no thread behind that is bound to one, whichever thread tried; the
+// first one of the process too.
 func TestTriedProcessorsAreGivenBack(t *testing.T) {
 	set, cpu := processors(t)
 	var wg sync.WaitGroup
@@ -83,8 +84,8 @@ func TestTriedProcessorsAreGivenBack(t *testing.T) {
 	}
 }
 
-// A worker that is bound to a processor is the only thread that is: those that the runtime makes meanwhile, for system calls
-// that block and for the garbage collector, are not made of it.
+// A worker that is bound to a processor is the only thread that is: those that the runtime makes
+// meanwhile, for system calls that block and for the garbage collector, are not made of it.
 func TestThreadsBesideABoundWorker(t *testing.T) {
 	set, cpu := processors(t)
 	stop, bound, ended := make(chan struct{}), make(chan int), make(chan struct{})

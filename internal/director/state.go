@@ -18,12 +18,14 @@ import (
 const (
 	// stateWait is how long the process before this one may take to end.
 	stateWait = 2 * time.Second
-	// resumeWait is how long a director that has taken over connections waits for its realservers: their clients wait too.
+	// resumeWait is how long a director that has taken over connections waits for its realservers:
+	// their clients wait too.
 	resumeWait = 100 * time.Millisecond
 )
 
-// newEngine makes the engine, with the connections of the process before this one if it can have them. A state_dir that others
-// can change is an error. Any other reason for which nothing can be kept is a warning.
+// newEngine makes the engine, with the connections of the process before this one if it can have
+// them. A state_dir that others can change is an error. Any other reason for which nothing can be
+// kept is a warning.
 func (d *Director) newEngine(cfg forwarder.Config) (*forwarder.Engine, error) {
 	if d.cfg.StateDir == "" {
 		return engineInMemory(cfg)

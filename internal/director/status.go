@@ -132,7 +132,8 @@ func (d *Director) Kill(chosen func(*api.Connection) bool) int {
 	return n
 }
 
-// Move has the connections that are chosen go to another realserver of their service, and returns how many.
+// Move has the connections that are chosen go to another realserver of their service, and returns
+// how many.
 func (d *Director) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, error) {
 	n, err := d.engine.MoveConnections(func(c forwarder.ConnectionInfo) bool {
 		x := connection(&c)
@@ -145,7 +146,8 @@ func (d *Director) Move(chosen func(*api.Connection) bool, to netip.Addr) (int, 
 	return n, nil
 }
 
-// lost tells what will not be there after a restart. While a change is under way it is what was known before.
+// lost tells what will not be there after a restart. While a change is under way it is what was
+// known before.
 func (d *Director) lost() api.Unkept {
 	var out api.Unkept
 	if seen := d.seenLoss.Load(); seen == nil {

@@ -65,7 +65,8 @@ func (f *facts) checkRing(r *Report, l *api.Leg) {
 	}
 }
 
-// checkConflicts tells of those who claimed a VIP lately; what is long over only stays in the counters.
+// checkConflicts tells of those who claimed a VIP lately; what is long over only stays in the
+// counters.
 func (f *facts) checkConflicts(r *Report) {
 	claims := map[string][]string{} // by leg
 	for _, c := range f.status.RecentConflicts() {
@@ -88,8 +89,8 @@ func times(n uint64) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// checkConfinement tells what the running director has left of its privileges, if it gave any up. A kernel that cannot restrict
-// files or system calls is no fault of anybody's.
+// checkConfinement tells what the running director has left of its privileges, if it gave any up. A
+// kernel that cannot restrict files or system calls is no fault of anybody's.
 func (f *facts) checkConfinement(r *Report) {
 	c := f.status.Confinement
 	if c == nil {

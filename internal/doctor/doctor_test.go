@@ -45,7 +45,8 @@ func (f *facts) conflict(ago time.Duration) {
 	f.status.Conflicts = append(f.status.Conflicts, api.Conflict{VIP: netip.MustParseAddr("192.168.10.100"), MAC: "02:00:00:00:00:99", Leg: "eth0", Last: now.Add(-ago)})
 }
 
-// A realserver is drained if it has weight 0 wherever it is one: by the running director's weights, else by the file's.
+// A realserver is drained if it has weight 0 wherever it is one: by the running director's weights,
+// else by the file's.
 func TestDrained(t *testing.T) {
 	rip := netip.MustParseAddr("10.10.0.11")
 	for name, c := range map[string]struct {
@@ -177,8 +178,9 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// The address from which the way back is tried is outside of the realservers' networks and nobody's: one of this host's, or else one
-// near a VIP, or where the VIPs are in the realservers' network one that no host has.
+// The address from which the way back is tried is outside of the realservers' networks and
+// nobody's: one of this host's, or else one near a VIP, or where the VIPs are in the realservers'
+// network one that no host has.
 func TestStranger(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -236,8 +238,8 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// The probes of both families are read back as what they are, once the addresses are turned round: what build writes, read
-// understands.
+// The probes of both families are read back as what they are, once the addresses are turned round:
+// what build writes, read understands.
 func TestBuildAndRead(t *testing.T) {
 	for _, c := range []struct {
 		vip, src string

@@ -15,7 +15,8 @@ const (
 	ethtoolFlagLRO  = 1 << 15
 )
 
-// hasLRO asks the driver whether it joins received frames in a way that cannot be undone (ETH_FLAG_LRO).
+// hasLRO asks the driver whether it joins received frames in a way that cannot be undone
+// (ETH_FLAG_LRO).
 func hasLRO(name string) (bool, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -61,7 +61,8 @@ type result struct {
 	from stranger
 }
 
-// prepare makes the probes of a pair; nil if this host has no address to which the realserver could answer.
+// prepare makes the probes of a pair; nil if this host has no address to which the realserver could
+// answer.
 func (f *facts) prepare(x *prober, p *pair, far stranger) (*result, error) {
 	res := &result{pair: p, from: far}
 	src, direct := f.legs[p.leg].addrFor(p.rip)

@@ -13,7 +13,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// What the frames of probes are made of, and how answers are read. Sources: RFC 9293, RFC 792, RFC 4443.
+// What the frames of probes are made of, and how answers are read. Sources: RFC 9293, RFC 792, RFC
+// 4443.
 
 // build makes a whole frame.
 func (p *probe) build(from frame.MAC, vlan uint16, what kind) ([]byte, error) {
@@ -148,8 +149,8 @@ func (a answer) icmp6(i *layers.ICMPv6) (answer, bool) {
 	return a, false
 }
 
-// filter lets in what comes to this host for one of its addresses, on one VLAN, so that a doctor on a busy director is not
-// drowned.
+// filter lets in what comes to this host for one of its addresses, on one VLAN, so that a doctor on
+// a busy director is not drowned.
 func filter(to []netip.Addr, vlan uint16) ([]bpf.RawInstruction, error) {
 	accept, reject := bpf.RetConstant{Val: 0xffff}, bpf.RetConstant{Val: 0}
 	p := []bpf.Instruction{

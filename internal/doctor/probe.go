@@ -97,7 +97,8 @@ func (x *prober) close() {
 	}
 }
 
-// run sends all probes, those without an answer several times, and returns when all are answered, or after wait.
+// run sends all probes, those without an answer several times, and returns when all are answered,
+// or after wait.
 func (x *prober) run(ctx context.Context, f *facts, wait time.Duration) error {
 	defer x.close()
 	if x.waiting == 0 {
@@ -235,8 +236,8 @@ func (x *prober) take(a answer) {
 	if p == nil || p.got != 0 || a.from != p.vip {
 		return
 	}
-	// A realserver that routes, and has no VIP, sends the probe on to where the VIP is: the director, and so another
-	// realserver, which answers.
+	// A realserver that routes, and has no VIP, sends the probe on to where the VIP is: the
+	// director, and so another realserver, which answers.
 	if p.direct && a.mac != p.mac {
 		p.text = fmt.Sprintf("%s answered instead: the realserver forwards packets to the VIP", a.mac)
 		return

@@ -1,5 +1,5 @@
-// Package figures is what the status page, `shunt status` and `shunt top` have in common: how numbers are written, how a realserver
-// fares in a word, and what an operator is to be warned of.
+// Package figures is what the status page, `shunt status` and `shunt top` have in common: how
+// numbers are written, how a realserver fares in a word, and what an operator is to be warned of.
 package figures
 
 import (
@@ -130,8 +130,8 @@ func neighbourWarnings(o *api.Overview, say func(title, format string, args ...a
 	}
 }
 
-// whyNone tells why no realserver of a service takes new connections. That all were given weight 0 is no fault, but whoever did it,
-// a person or a health checker, should know that nobody is left.
+// whyNone tells why no realserver of a service takes new connections. That all were given weight 0
+// is no fault, but whoever did it, a person or a health checker, should know that nobody is left.
 func whyNone(servers []api.Realserver) string {
 	silent, full, drained := 0, 0, 0
 	for i := range servers {

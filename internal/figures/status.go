@@ -12,8 +12,8 @@ import (
 	"shunt/forwarder"
 )
 
-// manyServers is how many realservers of a service Print shows one by one; of more it shows those that do not take
-// connections.
+// manyServers is how many realservers of a service Print shows one by one; of more it shows those
+// that do not take connections.
 const manyServers = 8
 
 // Print tells how a director is on one screen: `shunt status`. With all, every realserver is shown.

@@ -166,8 +166,8 @@ func (g *Guard) set() error {
 	return nil
 }
 
-// connect opens the socket for changes. It stays open: the kernel lets the close of one wait until what was removed is really
-// gone, which takes longer than all the rest.
+// connect opens the socket for changes. It stays open: the kernel lets the close of one wait until
+// what was removed is really gone, which takes longer than all the rest.
 func (g *Guard) connect() (_ *nftables.Conn, err error) {
 	if g.conn == nil {
 		if g.conn, err = nftables.New(nftables.WithSockOptions(roomy, g.notePort), nftables.AsLasting()); err != nil {
@@ -256,14 +256,15 @@ func anew(c *nftables.Conn, t *nftables.Table) *nftables.Table {
 	return c.AddTable(t)
 }
 
-// portion is how many addresses go into one message, whose attributes have 16 bits for their length.
+// portion is how many addresses go into one message, whose attributes have 16 bits for their
+// length.
 const portion = 1000
 
 // chainName is the name of the one chain of a table.
 const chainName = "ingress"
 
-// A family is the rule for one version of IP: it drops packets of its protocol whose destination, size bytes at offset of the IP
-// header, is in a set.
+// A family is the rule for one version of IP: it drops packets of its protocol whose destination,
+// size bytes at offset of the IP header, is in a set.
 type family struct {
 	name         string // of the set
 	typ          nftables.SetDatatype

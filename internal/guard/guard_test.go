@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A host that has the VIP must not see what is sent to it while the guard is there, and must see all else.
+// A host that has the VIP must not see what is sent to it while the guard is there, and must see
+// all else.
 func TestGuard(t *testing.T) {
 	n := netlab.New()
 	defer n.Close()
@@ -54,8 +55,8 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	// arrives reports whether the director's kernel gets a datagram to addr, or else one to its own address sent after. On a busy
-	// machine the second may be faster, seldom.
+	// arrives reports whether the director's kernel gets a datagram to addr, or else one to its own
+	// address sent after. On a busy machine the second may be faster, seldom.
 	round := byte(0)
 	arrives := func(addr netip.Addr) bool {
 		t.Helper()

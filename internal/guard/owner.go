@@ -13,9 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An owner is a director as its tables name it. While it lives it holds an abstract socket (unix(7)), of which the kernel has
-// one of a name in each network namespace, as it has of tables: so nobody takes the tables of a director that lives for those
-// of one that was killed. Directors in several containers may share a network namespace and yet have paths of the same names.
+// An owner is a director as its tables name it. While it lives it holds an abstract socket
+// (unix(7)), of which the kernel has one of a name in each network namespace, as it has of tables:
+// so nobody takes the tables of a director that lives for those of one that was killed. Directors
+// in several containers may share a network namespace and yet have paths of the same names.
 type owner struct {
 	ids []string // that the identity may have; the first that is free is taken
 	id  string
@@ -69,7 +70,8 @@ func tableOf(name string) *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyNetdev, Name: name}
 }
 
-// clean removes what this director, or one that has its identity, left when it was killed, but for what is replaced anyway.
+// clean removes what this director, or one that has its identity, left when it was killed, but for
+// what is replaced anyway.
 func (o *owner) clean(interfaces []string) error {
 	all, err := Find()
 	if err != nil {

@@ -30,8 +30,8 @@ func (g *Guard) State() api.Guard {
 	return s
 }
 
-// Times of the watch. Rules that are taken away are put back at once; again and again only with growing pauses, so that two
-// programs that do not agree do not use up a processor.
+// Times of the watch. Rules that are taken away are put back at once; again and again only with
+// growing pauses, so that two programs that do not agree do not use up a processor.
 const (
 	firstPause   = 200 * time.Millisecond // after the first time
 	longestPause = 10 * time.Second
@@ -61,7 +61,8 @@ func (k *keeper) did(now time.Time) {
 	k.next = now.Add(k.pause)
 }
 
-// nfnlGroup is the multicast group of changes of nftables (NFNLGRP_NFTABLES in linux/netfilter/nfnetlink.h).
+// nfnlGroup is the multicast group of changes of nftables (NFNLGRP_NFTABLES in
+// linux/netfilter/nfnetlink.h).
 const nfnlGroup = 7
 
 // subscribe has the kernel tell of changes of nftables.
@@ -77,7 +78,8 @@ func subscribe() (*netlink.Conn, error) {
 	return c, nil
 }
 
-// notePort notes the port of the socket for changes, by which the kernel's notifications say who made one.
+// notePort notes the port of the socket for changes, by which the kernel's notifications say who
+// made one.
 func (g *Guard) notePort(c *netlink.Conn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -132,8 +134,8 @@ func (g *Guard) Watch(ctx context.Context, tell func(api.Guard, error)) {
 	}
 }
 
-// look compares the rules with what they are to be, and puts them back if it may; else it says how long to wait. changed tells
-// that the state has.
+// look compares the rules with what they are to be, and puts them back if it may; else it says how
+// long to wait. changed tells that the state has.
 func (g *Guard) look(by string, now time.Time) (wait time.Duration, changed bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -162,7 +164,8 @@ func (g *Guard) look(by string, now time.Time) (wait time.Duration, changed bool
 	return 0, true, nil
 }
 
-// missing says what is not as it is to be; an error tells that it could not be found out. g.mu is held.
+// missing says what is not as it is to be; an error tells that it could not be found out. g.mu is
+// held.
 func (g *Guard) missing() (string, error) {
 	c, err := nftables.New()
 	if err != nil {
@@ -258,8 +261,8 @@ func sameRule(got, want []expr.Any) bool {
 	})
 }
 
-// listen tells when somebody else has touched the tables, and who, as far as the kernel says. It returns nil when the guard is
-// closed.
+// listen tells when somebody else has touched the tables, and who, as far as the kernel says. It
+// returns nil when the guard is closed.
 func (g *Guard) listen(touched chan<- string) error {
 	prefix := "shunt_" + g.owner.id + "_"
 	tell := func(by string) {
@@ -294,12 +297,13 @@ func (g *Guard) listen(touched chan<- string) error {
 	}
 }
 
-// nfgenmsg is the size of the header before a message's attributes (struct nfgenmsg in linux/netfilter/nfnetlink.h).
+// nfgenmsg is the size of the header before a message's attributes (struct nfgenmsg in
+// linux/netfilter/nfnetlink.h).
 const nfgenmsg = 4
 
-// tableIn is the table that a message of family netdev is about; empty if it is about none. In all kinds of messages that
-// matter here the first attribute is the name (NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE and
-// NFTA_SET_ELEM_LIST_TABLE are 1).
+// tableIn is the table that a message of family netdev is about; empty if it is about none. In all
+// kinds of messages that matter here the first attribute is the name (NFTA_TABLE_NAME,
+// NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE and NFTA_SET_ELEM_LIST_TABLE are 1).
 func tableIn(b []byte) string {
 	if len(b) < nfgenmsg || b[0] != unix.NFPROTO_NETDEV {
 		return ""
@@ -307,7 +311,8 @@ func tableIn(b []byte) string {
 	return attributesOf(b)[1]
 }
 
-// whoIn names the process that a message about a new generation is of (NFTA_GEN_PROC_PID and NFTA_GEN_PROC_NAME).
+// whoIn names the process that a message about a new generation is of (NFTA_GEN_PROC_PID and
+// NFTA_GEN_PROC_NAME).
 func whoIn(b []byte) string {
 	a := attributesOf(b)
 	if len(a[2]) != 4 {

@@ -74,9 +74,10 @@ func twoLegs(t *testing.T) *netlab.Host {
 	return h
 }
 
-// Directors on one interface have tables of their own. One that was killed takes its own over again, and leaves none on an
-// interface that it does not use any more; those of the others stay. Two of one identity, as in two containers that share the
-// network, do no harm to each other either.
+// Directors on one interface have tables of their own. One that was killed takes its own over
+// again, and leaves none on an interface that it does not use any more; those of the others stay.
+// Two of one identity, as in two containers that share the network, do no harm to each other
+// either.
 func TestOwners(t *testing.T) {
 	h := twoLegs(t)
 	vips := []netip.Addr{netip.MustParseAddr("10.0.0.100")}
@@ -140,7 +141,8 @@ func inside(h *netlab.Host, fn func() error) error {
 	return fn()
 }
 
-// Whatever others take away is noticed by the kernel's notifications, and put back; who did it is told.
+// Whatever others take away is noticed by the kernel's notifications, and put back; who did it is
+// told.
 func TestPutBack(t *testing.T) {
 	h := twoLegs(t)
 	vips := []netip.Addr{netip.MustParseAddr("10.0.0.100"), netip.MustParseAddr("2001:db8::1")}

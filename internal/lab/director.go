@@ -52,8 +52,8 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// startPatience is how long a director may take until it says that it is ready, and stopPatience until it has ended, on a
-// machine with more to do than it can.
+// startPatience is how long a director may take until it says that it is ready, and stopPatience
+// until it has ended, on a machine with more to do than it can.
 const (
 	startPatience = time.Minute
 	stopPatience  = 30 * time.Second

@@ -1,7 +1,8 @@
 package lab
 
-// The drawing of the topology, for a page of 420 units' width, so that it can be read on a phone: hosts are boxes, switches
-// are bars, cables stand upright, and the steps of the trail are numbered where they pass.
+// The drawing of the topology, for a page of 420 units' width, so that it can be read on a phone:
+// hosts are boxes, switches are bars, cables stand upright, and the steps of the trail are numbered
+// where they pass.
 
 // drawing is what the template draws.
 type drawing struct {

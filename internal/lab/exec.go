@@ -18,12 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// `shunt lab exec` does not enter the namespaces of the laboratory, for which it would need to be root or single-threaded:
-// it hands its standard input, output and error to the laboratory, which starts the command.
+// `shunt lab exec` does not enter the namespaces of the laboratory, for which it would need to be
+// root or single-threaded: it hands its standard input, output and error to the laboratory, which
+// starts the command.
 
 const execSocket = "exec.sock"
 
-// command is what the caller sends, together with three file descriptors; after it, one byte for each signal.
+// command is what the caller sends, together with three file descriptors; after it, one byte for
+// each signal.
 type command struct {
 	Host string
 	Args []string

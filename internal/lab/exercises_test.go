@@ -18,7 +18,8 @@ type typed struct {
 	want    []string
 }
 
-// readExercise takes the indented lines that begin with $, and those below each up to the next one or an empty line.
+// readExercise takes the indented lines that begin with $, and those below each up to the next one
+// or an empty line.
 func readExercise(t *testing.T, path string) (out []typed) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -47,8 +48,8 @@ func readExercise(t *testing.T, path string) (out []typed) {
 // words has single blanks between words.
 func words(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// The exercises of docs/lab work as they are written. A command is typed again until its answer is as the page says: some have
-// to be waited for.
+// The exercises of docs/lab work as they are written. A command is typed again until its answer is
+// as the page says: some have to be waited for.
 func TestExercises(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/lab/*.md")
 	if here, _ := filepath.Glob("testdata/docs-lab/*.md"); len(here) > 0 {

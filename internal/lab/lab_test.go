@@ -107,8 +107,8 @@ func TestTopologies(t *testing.T) {
 	}
 }
 
-// checkReport looks whether the page has the drawing, every step of both trails, the proof and the tables, and needs nothing
-// from elsewhere.
+// checkReport looks whether the page has the drawing, every step of both trails, the proof and the
+// tables, and needs nothing from elsewhere.
 func checkReport(t *testing.T, topology, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -132,7 +132,8 @@ func checkReport(t *testing.T, topology, path string) {
 	}
 }
 
-// The proof must be able to fail: frames that change, replies by the director and wrong turns are found.
+// The proof must be able to fail: frames that change, replies by the director and wrong turns are
+// found.
 func TestProofFails(t *testing.T) {
 	n, err := Build("one-arm", 2)
 	if err != nil {
@@ -204,7 +205,8 @@ func TestKeepAndExec(t *testing.T) {
 	}
 }
 
-// Two laboratories of one topology may stand at once: each has a name, by which a command chooses one, and captures of its own.
+// Two laboratories of one topology may stand at once: each has a name, by which a command chooses
+// one, and captures of its own.
 func TestSeveralLaboratories(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for range 2 {

@@ -182,7 +182,8 @@ func (n *Network) oneArm(realservers int) error {
 	return n.webs(realservers, &sw)
 }
 
-// twoArm has a public and a private switch, a director with a leg in each, and a router that is the realservers' way back.
+// twoArm has a public and a private switch, a director with a leg in each, and a router that is the
+// realservers' way back.
 func (n *Network) twoArm(realservers int) error {
 	var public, private, router *netlab.Host
 	err := steps(
@@ -201,7 +202,8 @@ func (n *Network) twoArm(realservers int) error {
 	if err != nil {
 		return err
 	}
-	// The router takes what comes from the VIP by the private side: it is not to check the way back.
+	// The router takes what comes from the VIP by the private side: it is not to check the way
+	// back.
 	for _, key := range []string{"all", "eth0", "eth1"} {
 		if err := router.Sysctl("net.ipv4.conf."+key+".rp_filter", "0"); err != nil {
 			return err

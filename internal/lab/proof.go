@@ -35,7 +35,8 @@ func (s *session) claim(what string, wrong []string) {
 	}
 }
 
-// table compares the connection table with the pages: each connection must be there, with the realserver that answered.
+// table compares the connection table with the pages: each connection must be there, with the
+// realserver that answered.
 func (p *proof) table(s *session, conns []api.Connection) {
 	for _, page := range s.pages {
 		rip := RIP(s.number(page.From))

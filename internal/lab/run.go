@@ -46,8 +46,9 @@ type session struct {
 	seen     seen // for the report
 }
 
-// settle is how long the captures are given to see the end of the last connection, and patience how long they may take to see all
-// connections pass every wire, on a machine with more to do than it can.
+// settle is how long the captures are given to see the end of the last connection, and patience how
+// long they may take to see all connections pass every wire, on a machine with more to do than it
+// can.
 const (
 	settle   = 300 * time.Millisecond
 	patience = 20 * time.Second
@@ -133,7 +134,8 @@ func (s *session) records() captured {
 	return c
 }
 
-// settled waits until what the ports have seen is whole, or for as long as it may; then what is missing is a finding.
+// settled waits until what the ports have seen is whole, or for as long as it may; then what is
+// missing is a finding.
 func (s *session) settled() captured {
 	for end := time.Now().Add(patience); ; {
 		time.Sleep(settle)

@@ -87,7 +87,8 @@ func (c captured) of(h hop, keep func(*frame.Packet) bool) []netlab.Record {
 	return out
 }
 
-// request says yes to the client's packets of one connection to the VIP, reply to those the other way.
+// request says yes to the client's packets of one connection to the VIP, reply to those the other
+// way.
 func request(vip netip.Addr, port uint16) func(*frame.Packet) bool {
 	a := frame.AddrFrom(vip)
 	return func(p *frame.Packet) bool { return p.Dst == a && p.SrcPort == port }
@@ -127,8 +128,8 @@ type compared struct {
 	sameMAC int // frames whose source MAC was preserved
 }
 
-// follow compares each frame that a connection sent to the director with what came out of it and what the realserver got:
-// from the EtherType on they must be the same bytes.
+// follow compares each frame that a connection sent to the director with what came out of it and
+// what the realserver got: from the EtherType on they must be the same bytes.
 func (n *Network) follow(c captured, page Page, mac string) compared {
 	port, web := page.Port, page.From
 	var out compared
@@ -173,8 +174,9 @@ func alike(a, b *netlab.Record) bool {
 	return a.Length == b.Length && bytes.Equal(a.Data[12:], b.Data[12:])
 }
 
-// paired puts the records of a hop, which are as many, in the order of those of the first one: frames that a host sends from several
-// processors may overtake each other on their way. What has no counterpart comes in the places that are left.
+// paired puts the records of a hop, which are as many, in the order of those of the first one:
+// frames that a host sends from several processors may overtake each other on their way. What has
+// no counterpart comes in the places that are left.
 func paired(first, hop []netlab.Record) []netlab.Record {
 	out, left := make([]netlab.Record, len(hop)), slices.Clone(hop)
 	var open []int

@@ -32,7 +32,8 @@ func recorded(t *testing.T, toHost bool, src, dst string, id uint16) netlab.Reco
 	return netlab.Record{ToHost: toHost, Length: len(b.Bytes()), Data: bytes.Clone(b.Bytes())}
 }
 
-// Frames that overtake each other are still the same frames; one that was changed, or went to another MAC, is found.
+// Frames that overtake each other are still the same frames; one that was changed, or went to
+// another MAC, is found.
 func TestFollow(t *testing.T) {
 	n, page := &Network{Topology: "one-arm"}, Page{From: "web1", Port: 40000}
 	whole := func() captured {

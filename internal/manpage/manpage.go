@@ -18,8 +18,9 @@ type Page struct {
 	SeeAlso string
 }
 
-// Render makes the page of a document: its first heading is the page's title, those of the second level are its sections. Tables become
-// lists, as they are too wide for a terminal, and links become their text.
+// Render makes the page of a document: its first heading is the page's title, those of the second
+// level are its sections. Tables become lists, as they are too wide for a terminal, and links
+// become their text.
 func Render(p Page, document string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%% %q %q \"\" %q \"shunt\"\n\n# NAME\n\n%s - %s\n\n# DESCRIPTION\n\n", strings.ToUpper(p.Name), p.Section, p.Source, p.Name, p.Summary)

@@ -1,5 +1,5 @@
-// Package metrics is what a director tells Prometheus. Everything is read when it is asked for, off the way of a frame: the
-// collector keeps nothing but the descriptions of the metrics.
+// Package metrics is what a director tells Prometheus. Everything is read when it is asked for, off
+// the way of a frame: the collector keeps nothing but the descriptions of the metrics.
 //
 // docs/monitoring.md lists the metrics; packaging/ has a dashboard and alert rules that use them.
 package metrics
@@ -21,7 +21,8 @@ type Director interface {
 	Overview() api.Overview
 }
 
-// NewRegistry returns a registry of its own, with the metrics of d, of the Go runtime and of the process.
+// NewRegistry returns a registry of its own, with the metrics of d, of the Go runtime and of the
+// process.
 func NewRegistry(d Director) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(&collector{d: d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -119,7 +120,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// sink sends metrics. A set of labels that came before is passed over, as two of one make the whole answer an error.
+// sink sends metrics. A set of labels that came before is passed over, as two of one make the whole
+// answer an error.
 type sink struct {
 	ch   chan<- prometheus.Metric
 	seen map[string]bool

@@ -1,4 +1,5 @@
-// Package mounttest gives tests file systems that are small: what they do when there is no room cannot be tried on the host's.
+// Package mounttest gives tests file systems that are small: what they do when there is no room
+// cannot be tried on the host's.
 package mounttest
 
 import (
@@ -16,8 +17,9 @@ import (
 // inside names the test that runs in its own mount namespace.
 const inside = "SHUNT_MOUNTTEST_INSIDE"
 
-// Tmpfs runs body with a tmpfs of so many bytes at dir. For that it runs this test, by its name, once more in a process in mount
-// and user namespaces of its own, so it needs no privileges; what comes before the call in the test is done there too.
+// Tmpfs runs body with a tmpfs of so many bytes at dir. For that it runs this test, by its name,
+// once more in a process in mount and user namespaces of its own, so it needs no privileges; what
+// comes before the call in the test is done there too.
 func Tmpfs(t *testing.T, size int, body func(dir string)) {
 	t.Helper()
 	if os.Getenv(inside) == t.Name() {

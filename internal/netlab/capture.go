@@ -21,7 +21,8 @@ type Record struct {
 	Length int    // on the wire
 }
 
-// snapLen bounds what is kept of a frame: the super-frames of offloads are long, and their ends tell nothing.
+// snapLen bounds what is kept of a frame: the super-frames of offloads are long, and their ends
+// tell nothing.
 const snapLen = 2048
 
 // A Capture records the frames of one interface, in both directions, in memory and optionally in a

@@ -56,7 +56,8 @@ func (n *Net) Host(name string) (*Host, error) {
 	n.mu.Lock()
 	n.hosts = append(n.hosts, h)
 	n.mu.Unlock()
-	// No router solicitations, no MLD: quiet wires are easier to read. A kernel without IPv6 has no such key.
+	// No router solicitations, no MLD: quiet wires are easier to read. A kernel without IPv6 has no
+	// such key.
 	_ = h.Sysctl("net.ipv6.conf.all.disable_ipv6", "1")
 	_ = h.Sysctl("net.ipv6.conf.default.disable_ipv6", "1")
 	lo, err := h.nl.LinkByName("lo")
@@ -69,8 +70,8 @@ func (n *Net) Host(name string) (*Host, error) {
 	return h, nil
 }
 
-// live is the host's thread. It ends with the host, and is not used for anything else: the runtime ends a thread whose
-// goroutine was locked to it.
+// live is the host's thread. It ends with the host, and is not used for anything else: the runtime
+// ends a thread whose goroutine was locked to it.
 func (h *Host) live(ready chan<- error) {
 	runtime.LockOSThread()
 	defer close(h.done)
@@ -149,8 +150,8 @@ func (h *Host) ListenPacket(network, address string) (c net.PacketConn, err erro
 
 // Dial connects from the host to a numeric address.
 func (h *Host) Dial(d *net.Dialer, network, address string) (c net.Conn, err error) {
-	// A socket belongs to the namespace of the thread that makes it; connecting may then take its time elsewhere. With an
-	// address that is a number, net does both in one goroutine.
+	// A socket belongs to the namespace of the thread that makes it; connecting may then take its
+	// time elsewhere. With an address that is a number, net does both in one goroutine.
 	err = h.Do(func() (err error) { c, err = d.Dial(network, address); return err })
 	return c, err
 }

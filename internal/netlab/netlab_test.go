@@ -123,8 +123,8 @@ func count(c *Capture) (to, from int) {
 	return to, from
 }
 
-// A host takes what comes for an IPv6 address as soon as it is added, and can ask its neighbours as soon as it has IPv6: the
-// kernel does both later by itself.
+// A host takes what comes for an IPv6 address as soon as it is added, and can ask its neighbours as
+// soon as it has IPv6: the kernel does both later by itself.
 func TestIPv6AtOnce(t *testing.T) {
 	a, _, _ := pair(t)
 	if err := a.IPv6("eth0"); err != nil {

@@ -105,7 +105,8 @@ func (h *Host) SetMAC(name, mac string) error {
 	return h.nl.LinkSetHardwareAddr(l, hw)
 }
 
-// patience is how long the kernel may take for what it does by itself, on a machine with more to do than it can.
+// patience is how long the kernel may take for what it does by itself, on a machine with more to do
+// than it can.
 const patience = 20 * time.Second
 
 // IPv6 enables IPv6 addresses on an interface, without duplicate address detection. If the
@@ -138,9 +139,10 @@ func (h *Host) IPv6(name string) error {
 	}
 }
 
-// awaitLocal waits until an IPv6 address of the host is one for the way in too. The kernel enters it into the table of local
-// addresses later, by a work queue (addrconf_dad_work in net/ipv6/addrconf.c), also without duplicate address detection: a
-// socket can be bound to it before, but what comes for it is dropped (Ip6InAddrErrors).
+// awaitLocal waits until an IPv6 address of the host is one for the way in too. The kernel enters
+// it into the table of local addresses later, by a work queue (addrconf_dad_work in
+// net/ipv6/addrconf.c), also without duplicate address detection: a socket can be bound to it
+// before, but what comes for it is dropped (Ip6InAddrErrors).
 func (h *Host) awaitLocal(ip net.IP) error {
 	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Dst: &net.IPNet{IP: ip, Mask: net.CIDRMask(128, 128)}}
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
@@ -296,8 +298,8 @@ func (h *Host) Bridge(name, mac string, ports ...string) error {
 	return nil
 }
 
-// moveAddrs moves an interface's addresses to another one, which speaks IPv6 if the first does; a link-local address is not
-// moved: each has its own.
+// moveAddrs moves an interface's addresses to another one, which speaks IPv6 if the first does; a
+// link-local address is not moved: each has its own.
 func (h *Host) moveAddrs(from netlink.Link, to string) error {
 	addrs, err := h.nl.AddrList(from, netlink.FAMILY_ALL)
 	if err != nil {

@@ -1,8 +1,10 @@
-// Package owndir opens directories in which nobody but this process's user and root can change names.
+// Package owndir opens directories in which nobody but this process's user and root can change
+// names.
 //
-// A process with privileges that writes into a directory of somebody else writes wherever that one wants: a symbolic link in
-// the place of the file, or in the place of a directory on the way, is enough. So each directory on the way is looked at
-// before anything in it is believed. What passed cannot change under us, except by root and by our own user.
+// A process with privileges that writes into a directory of somebody else writes wherever that one
+// wants: a symbolic link in the place of the file, or in the place of a directory on the way, is
+// enough. So each directory on the way is looked at before anything in it is believed. What passed
+// cannot change under us, except by root and by our own user.
 package owndir
 
 import (
@@ -19,21 +21,25 @@ import (
 type Use int
 
 const (
-	// Private is for files that are read again: the directory belongs to this process's user or root, and only they write to it.
+	// Private is for files that are read again: the directory belongs to this process's user or
+	// root, and only they write to it.
 	Private Use = iota
-	// Shared may also be a directory like /tmp, where everybody makes names, but nobody can take those of others away.
+	// Shared may also be a directory like /tmp, where everybody makes names, but nobody can take
+	// those of others away.
 	Shared
 )
 
-// ErrUntrusted is wrapped by errors about a directory, or one on the way to it, that others can change.
+// ErrUntrusted is wrapped by errors about a directory, or one on the way to it, that others can
+// change.
 var ErrUntrusted = errors.New("not safe to use")
 
 // maxLinks bounds the symbolic links on the way, as the kernel does: path_resolution(7).
 const maxLinks = 40
 
-// Open returns the directory at path, which must be absolute, after it has looked at each directory on the way. Those that are
-// missing are made: the last with perm, those before it with 0755. Close the Root after use. An error that wraps
-// ErrUntrusted says which directory is at fault, why, and what to do.
+// Open returns the directory at path, which must be absolute, after it has looked at each directory
+// on the way. Those that are missing are made: the last with perm, those before it with 0755. Close
+// the Root after use. An error that wraps ErrUntrusted says which directory is at fault, why, and
+// what to do.
 //
 // On the way there may be symbolic links that this process's user or root made.
 func Open(path string, perm fs.FileMode, use Use) (*os.Root, error) {
@@ -49,7 +55,8 @@ func Open(path string, perm fs.FileMode, use Use) (*os.Root, error) {
 	return os.OpenRoot(dir)
 }
 
-// Check is Open without making or opening anything: a directory that is missing is no error if it could be made safely.
+// Check is Open without making or opening anything: a directory that is missing is no error if it
+// could be made safely.
 func Check(path string, use Use) error {
 	_, err := find(path, use, func(string, bool) error { return fs.ErrNotExist })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +65,8 @@ func Check(path string, use Use) error {
 	return err
 }
 
-// find walks to a directory, has those made that are missing, and returns its name without symbolic links.
+// find walks to a directory, has those made that are missing, and returns its name without symbolic
+// links.
 func find(path string, use Use, make func(dir string, last bool) error) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", fmt.Errorf("directory %q: not an absolute path", path)
@@ -116,7 +124,8 @@ func parts(path string) []string {
 // trust is whom this process trusts: root, and its own user.
 type trust struct {
 	user uint32
-	// others is a user who is root to those outside of a user namespace, where all users outside look alike; -1 is nobody.
+	// others is a user who is root to those outside of a user namespace, where all users outside
+	// look alike; -1 is nobody.
 	others int64
 }
 
@@ -158,7 +167,8 @@ func (t trust) check(path string, strict bool) error {
 	return nil
 }
 
-// writers names who else can write to a directory. Root's group and the group that many systems give each user are not others.
+// writers names who else can write to a directory. Root's group and the group that many systems
+// give each user are not others.
 func (t trust) writers(info fs.FileInfo) string {
 	st, _ := info.Sys().(*syscall.Stat_t)
 	switch perm := info.Mode().Perm(); {
@@ -177,8 +187,9 @@ func Owner(info fs.FileInfo) uint32 {
 	return st.Uid
 }
 
-// OpenFile opens a regular file of the directory that nobody else has another name for, or makes it; a symbolic link, a
-// socket, or a file of somebody else is an error. flag is as for os.OpenFile.
+// OpenFile opens a regular file of the directory that nobody else has another name for, or makes
+// it; a symbolic link, a socket, or a file of somebody else is an error. flag is as for
+// os.OpenFile.
 func OpenFile(dir *os.Root, name string, flag int, perm fs.FileMode) (*os.File, error) {
 	if info, err := dir.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is %w: it is no regular file (%v); remove it", filepath.Join(dir.Name(), name), ErrUntrusted, info.Mode())
@@ -214,8 +225,8 @@ func alone(name string, info fs.FileInfo) error {
 	return nil
 }
 
-// Create makes a file in the place of what has the name, which must not be a directory. What a symbolic link or another
-// hard link names stays as it is.
+// Create makes a file in the place of what has the name, which must not be a directory. What a
+// symbolic link or another hard link names stays as it is.
 func Create(dir *os.Root, name string, flag int, perm fs.FileMode) (*os.File, error) {
 	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

@@ -12,8 +12,9 @@ import (
 // stranger owns what nobody trusts.
 const stranger = 4242
 
-// strangers makes everything below dir belong to somebody else, as far as this process may, and returns whom it trusts: without
-// the right to give files away, it looks at its own with the eyes of another.
+// strangers makes everything below dir belong to somebody else, as far as this process may, and
+// returns whom it trusts: without the right to give files away, it looks at its own with the eyes
+// of another.
 func strangers(t *testing.T, path string) trust {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -33,7 +34,8 @@ func makeDir(t *testing.T, path string, perm fs.FileMode) string {
 	return path
 }
 
-// TestOpen: directories that others can change are refused, on the way too, and those that are missing are made.
+// TestOpen: directories that others can change are refused, on the way too, and those that are
+// missing are made.
 func TestOpen(t *testing.T) {
 	base := makeDir(t, t.TempDir(), 0o755)
 	for _, c := range []struct {
@@ -155,7 +157,8 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// TestFiles: what stands in the place of a file and leads elsewhere is refused, or replaced, and what it leads to stays as it is.
+// TestFiles: what stands in the place of a file and leads elsewhere is refused, or replaced, and
+// what it leads to stays as it is.
 func TestFiles(t *testing.T) {
 	base := makeDir(t, t.TempDir(), 0o755)
 	victim := base + "/victim"

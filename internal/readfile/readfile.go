@@ -1,5 +1,6 @@
-// Package readfile reads files that people name, within bounds: a device is not read for ever, a directory or a socket is
-// refused with words, and a pipe without a writer keeps nobody waiting beyond a context.
+// Package readfile reads files that people name, within bounds: a device is not read for ever, a
+// directory or a socket is refused with words, and a pipe without a writer keeps nobody waiting
+// beyond a context.
 package readfile
 
 import (
@@ -13,7 +14,8 @@ import (
 	"syscall"
 )
 
-// MaxConfig is the size limit, in bytes, of one configuration file of shunt and of the programs that shunt converts from.
+// MaxConfig is the size limit, in bytes, of one configuration file of shunt and of the programs
+// that shunt converts from.
 const MaxConfig = 64 << 20
 
 // Errors that callers may want to tell apart. They come wrapped, with the path.
@@ -22,8 +24,9 @@ var (
 	ErrTooLarge   = errors.New("the file is too large")
 )
 
-// Regular returns the content of a regular file of at most limit bytes. Symbolic links are followed. It never waits for
-// another program: a FIFO or a device is an error that wraps ErrNotRegular.
+// Regular returns the content of a regular file of at most limit bytes. Symbolic links are
+// followed. It never waits for another program: a FIFO or a device is an error that wraps
+// ErrNotRegular.
 func Regular(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -40,8 +43,9 @@ func Regular(path string, limit int64) ([]byte, error) {
 	return bounded(f, path, info.Size(), limit)
 }
 
-// Stream returns the content of a file or a pipe of at most limit bytes, such as /dev/stdin. It returns the cause of ctx's end as
-// soon as ctx ends, whatever the file is; a goroutine may then be left that waits for the pipe's other end.
+// Stream returns the content of a file or a pipe of at most limit bytes, such as /dev/stdin. It
+// returns the cause of ctx's end as soon as ctx ends, whatever the file is; a goroutine may then be
+// left that waits for the pipe's other end.
 func Stream(ctx context.Context, path string, limit int64) ([]byte, error) {
 	type result struct {
 		text []byte
@@ -76,7 +80,8 @@ func stream(path string, limit int64) ([]byte, error) {
 	return bounded(f, path, info.Size(), limit)
 }
 
-// bounded reads what there is, and one byte more than may be there at most: files grow, and those of /proc have no size.
+// bounded reads what there is, and one byte more than may be there at most: files grow, and those
+// of /proc have no size.
 func bounded(r io.Reader, path string, size, limit int64) ([]byte, error) {
 	var b bytes.Buffer
 	if size > 0 && size <= limit {

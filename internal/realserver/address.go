@@ -67,7 +67,8 @@ func (a *address) set() (change, error) {
 	if err != nil {
 		return c, err
 	}
-	// nodad: who has the address is not asked; all realservers and the director have it (RFC 4862, 5.4).
+	// nodad: who has the address is not asked; all realservers and the director have it (RFC 4862,
+	// 5.4).
 	flags := 0
 	if a.vip.Is6() {
 		flags = unix.IFA_F_NODAD

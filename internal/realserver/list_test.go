@@ -7,7 +7,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// A list that changed while it was told is asked for again; other errors are told, and so is one that never ends.
+// A list that changed while it was told is asked for again; other errors are told, and so is one
+// that never ends.
 func TestWhole(t *testing.T) {
 	other := errors.New("other")
 	for _, c := range []struct {

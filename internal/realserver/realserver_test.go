@@ -30,7 +30,8 @@ const (
 	old4, old6 = "10.10.0.9", "fd00:10::9"
 )
 
-// host is one with an interface in the private network of both families, and the kernel's own settings.
+// host is one with an interface in the private network of both families, and the kernel's own
+// settings.
 func host(t *testing.T) *netlab.Host {
 	t.Helper()
 	n := netlab.New()
@@ -98,7 +99,8 @@ func snapshot(t *testing.T, h *netlab.Host) map[string]string {
 	return out
 }
 
-// Apply makes a realserver that check approves of, does nothing the second time, and undo leaves the host as it was.
+// Apply makes a realserver that check approves of, does nothing the second time, and undo leaves
+// the host as it was.
 func TestApplyAndUndo(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -115,7 +117,8 @@ func TestApplyAndUndo(t *testing.T) {
 			check(t, c.before(h))
 			var out bytes.Buffer
 			o := both(t, &out)
-			// lo may have no IPv6 here at first; removing it again removes ::1 too, which is not what is compared.
+			// lo may have no IPv6 here at first; removing it again removes ::1 too, which is not
+			// what is compared.
 			check(t, h.Sysctl("net.ipv6.conf.lo.disable_ipv6", "0"))
 			before := snapshot(t, h)
 			if err := h.Do(func() error { return Check(o) }); !errors.Is(err, ErrWrong) {
@@ -249,8 +252,9 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
-// A realserver with two interfaces, of which one has requests and the other the gateway: each is judged by its role, whether the first was
-// named or not, and apply makes a realserver that gets requests by the one and answers by the other.
+// A realserver with two interfaces, of which one has requests and the other the gateway: each is
+// judged by its role, whether the first was named or not, and apply makes a realserver that gets
+// requests by the one and answers by the other.
 func TestTwoInterfaces(t *testing.T) {
 	for _, named := range [][]string{nil, {"eth0"}} {
 		for _, c := range []struct {
@@ -307,7 +311,8 @@ func TestTwoInterfaces(t *testing.T) {
 	}
 }
 
-// The script makes of a host what apply makes of it, may be run again, and needs sh, ip and sysctl only.
+// The script makes of a host what apply makes of it, may be run again, and needs sh, ip and sysctl
+// only.
 func TestScript(t *testing.T) {
 	for _, name := range []string{"ip", "sysctl"} {
 		if _, err := exec.LookPath(name); err != nil {

@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// sysctl is a setting under net.SCOPE.conf. Of arp_ignore, arp_announce and rp_filter the kernel goes by the larger of
-// "all" and the interface's own (IN_DEV_MAXCONF in include/linux/inetdevice.h).
+// sysctl is a setting under net.SCOPE.conf. Of arp_ignore, arp_announce and rp_filter the kernel
+// goes by the larger of "all" and the interface's own (IN_DEV_MAXCONF in
+// include/linux/inetdevice.h).
 type sysctl struct {
 	scope, iface, key string
 	want              string
@@ -22,7 +23,8 @@ type sysctl struct {
 	why               string
 }
 
-// name is how sysctl(8) calls the setting of an interface; a dot in the interface's name makes it use slashes.
+// name is how sysctl(8) calls the setting of an interface; a dot in the interface's name makes it
+// use slashes.
 func (s *sysctl) name(iface string) string {
 	if strings.Contains(iface, ".") {
 		return "net/" + s.scope + "/conf/" + iface + "/" + s.key
@@ -86,7 +88,8 @@ func (s *sysctl) look() (state, error) {
 	return st, nil
 }
 
-// target is which of the two is to be set. "all" will do unless the interface's own is larger than what is wanted.
+// target is which of the two is to be set. "all" will do unless the interface's own is larger than
+// what is wanted.
 func (s *sysctl) target(own string) string {
 	o, _ := strconv.Atoi(own)
 	w, _ := strconv.Atoi(s.want)

@@ -7,7 +7,8 @@ import (
 	"shunt/forwarder"
 )
 
-// measure reports what a frame of a Lender costs: the cheapest of some runs, since whatever else happens only adds.
+// measure reports what a frame of a Lender costs: the cheapest of some runs, since whatever else
+// happens only adds.
 func measure(b *testing.B, l *Lender) {
 	var best Cost
 	for b.Loop() {
@@ -53,7 +54,8 @@ func BenchmarkFlood(b *testing.B) {
 	measure(b, newRig(b, Setup{Flows: 1_000_000}).LendFlood(0, 1_000_000))
 }
 
-// BenchmarkNew: each frame begins a flow, and half a million of them live at any time: they end as fast as they begin.
+// BenchmarkNew: each frame begins a flow, and half a million of them live at any time: they end as
+// fast as they begin.
 func BenchmarkNew(b *testing.B) {
 	l := newRig(b, Setup{Flows: 1_000_000}).LendNew(0, 1_000_000)
 	l.Step = forwarder.BatchSize * 60 * time.Second / 500_000
@@ -96,7 +98,8 @@ func TestLender(t *testing.T) {
 	}
 }
 
-// TestManyServices: what is read ahead where there are many services changes nothing, and does not mind how short a frame is.
+// TestManyServices: what is read ahead where there are many services changes nothing, and does not
+// mind how short a frame is.
 func TestManyServices(t *testing.T) {
 	r, err := NewRig(Setup{Flows: 4096, Services: 1000, Realservers: 2})
 	if err != nil {

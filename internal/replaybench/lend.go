@@ -41,7 +41,8 @@ func (r *Rig) Lend(worker int, client func(i uint64) uint32) *Lender {
 	return l
 }
 
-// LendNew returns a Lender of SYNs, each of another flow, until it has been round all of clients*20,000.
+// LendNew returns a Lender of SYNs, each of another flow, until it has been round all of
+// clients*20,000.
 func (r *Rig) LendNew(worker int, clients uint32) *Lender {
 	l := r.Lend(worker, func(i uint64) uint32 { return uint32(i % uint64(clients)) })
 	l.turn = func(i uint64) uint16 { return uint16(1 + i/uint64(clients)%20_000) }
@@ -59,7 +60,8 @@ func (l *Lender) Fill() {
 	}
 }
 
-// Process gives the frames in the slots to the worker, batch by batch, and returns how many it sent on.
+// Process gives the frames in the slots to the worker, batch by batch, and returns how many it sent
+// on.
 func (l *Lender) Process() (sent int) {
 	for at := 0; at < len(l.slots); at += forwarder.BatchSize {
 		sent += l.batch(at)
@@ -138,13 +140,15 @@ func ThreadTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// LendRandom returns a Lender of ACKs of n clients in uniformly random order, the same at every call.
+// LendRandom returns a Lender of ACKs of n clients in uniformly random order, the same at every
+// call.
 func (r *Rig) LendRandom(worker int, n uint32) *Lender {
 	random := rand.New(rand.NewPCG(uint64(worker)+1, 2))
 	return r.Lend(worker, func(uint64) uint32 { return random.Uint32N(n) })
 }
 
-// LendFlood returns a Lender of SYNs that each begin a flow, for a table of this capacity that it has filled.
+// LendFlood returns a Lender of SYNs that each begin a flow, for a table of this capacity that it
+// has filled.
 func (r *Rig) LendFlood(worker int, capacity int) *Lender {
 	l := r.LendNew(worker, uint32(capacity))
 	for range 2*capacity/Slots + 1 {

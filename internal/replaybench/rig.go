@@ -90,14 +90,15 @@ func (r *Rig) configure() error {
 	return r.Update(func(tx *forwarder.Tx) error { return tx.Apply(plan) })
 }
 
-// FrameLen is the length of a frame, the shortest there is on Ethernet: 60 bytes without the check sequence.
+// FrameLen is the length of a frame, the shortest there is on Ethernet: 60 bytes without the check
+// sequence.
 const FrameLen = 60
 
 // slot is where a frame begins after the one before, as in a ring.
 const slot = 64
 
-// write makes b a TCP segment with these flags of flow n: of client n to the service n modulo their number. turn makes
-// other flows of the same clients.
+// write makes b a TCP segment with these flags of flow n: of client n to the service n modulo their
+// number. turn makes other flows of the same clients.
 func (r *Rig) write(b []byte, n uint32, turn uint16, flags uint8) {
 	copy(b[0:6], legs[0].MAC[:])
 	copy(b[6:12], router[:])
@@ -120,7 +121,8 @@ func (r *Rig) write(b []byte, n uint32, turn uint16, flags uint8) {
 	tcp[12], tcp[13] = 5<<4, flags
 }
 
-// Establish makes a flow of each of the first n clients with a SYN and an ACK. The table must have room for them.
+// Establish makes a flow of each of the first n clients with a SYN and an ACK. The table must have
+// room for them.
 func (r *Rig) Establish(worker int, n int) error {
 	l := r.Lend(worker, func(i uint64) uint32 { return uint32(i / 2 % uint64(n)) })
 	l.flags = func(i uint64) uint8 { return []uint8{frame.SYN, frame.ACK}[i%2] }

@@ -162,8 +162,9 @@ func (t *tape) measure(ctx context.Context, opt *BenchOptions, b *built, c Captu
 	return r, nil
 }
 
-// A ring is where the frames lie when the worker gets them: in a few thousand slots that are filled before the clock runs, as
-// a kernel fills them, so that they are in the processor's cache, and as they came.
+// A ring is where the frames lie when the worker gets them: in a few thousand slots that are filled
+// before the clock runs, as a kernel fills them, so that they are in the processor's cache, and as
+// they came.
 type ring struct {
 	leg    frame.Leg
 	frames [replaybench.Slots]frame.Frame
@@ -172,7 +173,8 @@ type ring struct {
 
 func newRing(leg frame.Leg) *ring { return &ring{leg: leg, memory: make([]byte, 1<<18)} }
 
-// fill takes frames from the front of those that are left, shifts their times, and returns how many it took.
+// fill takes frames from the front of those that are left, shifts their times, and returns how many
+// it took.
 func (r *ring) fill(left []frame.Frame, shift int64) int {
 	n, at := 0, 0
 	for ; n < len(left) && n < len(r.frames); n++ {

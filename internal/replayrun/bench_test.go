@@ -19,7 +19,8 @@ func benchOptions(t *testing.T, cfg *config.Config, capture string) replayrun.Be
 	return opt
 }
 
-// TestBench: what becomes of the frames is what a replay says, however often the capture goes round.
+// TestBench: what becomes of the frames is what a replay says, however often the capture goes
+// round.
 func TestBench(t *testing.T) {
 	cfg := load(t, "testdata/mixed.yaml")
 	want, err := run(t, replayrun.Options{})

@@ -12,7 +12,8 @@ import (
 	"shunt/internal/config"
 )
 
-// seed is any number, but always the same: where a flow lies in the table must not change from run to run.
+// seed is any number, but always the same: where a flow lies in the table must not change from run
+// to run.
 var seed = [2]uint64{0x7368756e74, 0x7265706c6179}
 
 // built is an engine for a replay, and what was made up for it.
@@ -23,8 +24,8 @@ type built struct {
 	names       map[forwarder.ServiceKey]string
 }
 
-// build makes the engine that `shunt run` would, with one worker, legs that take frames to any MAC, and a clock that
-// begins with the capture.
+// build makes the engine that `shunt run` would, with one worker, legs that take frames to any MAC,
+// and a clock that begins with the capture.
 func build(cfg *config.Config, epoch int64) (*built, error) { return buildFor(cfg, epoch, true) }
 
 // buildFor is build with or without the exact ends of flows that make two replays the same.
@@ -75,8 +76,9 @@ func buildFor(cfg *config.Config, epoch int64, exact bool) (*built, error) {
 	return b, nil
 }
 
-// networks stands in for the interfaces' own networks, which a capture does not tell: a leg for which the file names none
-// may have any. If there are several such legs the realservers are taken to live behind one that is not public.
+// networks stands in for the interfaces' own networks, which a capture does not tell: a leg for
+// which the file names none may have any. If there are several such legs the realservers are taken
+// to live behind one that is not public.
 func networks(cfg *config.Config) [][]netip.Prefix {
 	anywhere := []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 	open := func(l *config.Leg) bool { return len(l.Networks) == 0 }
@@ -93,10 +95,12 @@ func networks(cfg *config.Config) [][]netip.Prefix {
 	return out
 }
 
-// legMAC makes up the MAC of a leg: locally administered (IEEE 802, 8.2), and none that realserverMAC makes.
+// legMAC makes up the MAC of a leg: locally administered (IEEE 802, 8.2), and none that
+// realserverMAC makes.
 func legMAC(i int) frame.MAC { return frame.MAC{0x02, 0x01, 0, 0, 0, byte(i)} }
 
-// realserverMAC makes up the MAC of a realserver, from which a person can tell whose it is where that is possible.
+// realserverMAC makes up the MAC of a realserver, from which a person can tell whose it is where
+// that is possible.
 func realserverMAC(a netip.Addr) frame.MAC {
 	if a.Is4() {
 		b := a.As4()

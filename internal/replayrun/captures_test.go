@@ -12,8 +12,8 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// The captures of testdata/captures, each with a configuration of the same name in testdata. They are made here, so that
-// a person can read what is in them.
+// The captures of testdata/captures, each with a configuration of the same name in testdata. They
+// are made here, so that a person can read what is in them.
 var captures = map[string]func(t *testing.T) []byte{
 	"mixed.pcap": mixed, "ipv6.pcapng": ipv6, "long.pcap": long,
 	"changes.pcap": changes,
@@ -77,7 +77,8 @@ func mixed(t *testing.T) []byte {
 	return w.pcap()
 }
 
-// changes is traffic of several services, of which another configuration changes each in its own way.
+// changes is traffic of several services, of which another configuration changes each in its own
+// way.
 func changes(t *testing.T) []byte {
 	w := &wire{t: t, now: begin.UnixNano()}
 	for i := range 24 {

@@ -73,13 +73,15 @@ func compare(ctx context.Context, opt *CompareOptions) (*Comparison, error) {
 	return c, asError(damage)
 }
 
-// interrupted tells that somebody did not want to wait any longer, whatever has failed because of that.
+// interrupted tells that somebody did not want to wait any longer, whatever has failed because of
+// that.
 func interrupted(opt *Options) error {
 	return fmt.Errorf("%s: the replay was interrupted", nameOf(opt.Input))
 }
 
-// carry takes the batches that a worker would, but hands each frame to the engines alone: only then is it known what
-// became of it. All frames of a batch get the batch's time, so that both decide as in a replay of their own.
+// carry takes the batches that a worker would, but hands each frame to the engines alone: only then
+// is it known what became of it. All frames of a batch get the batch's time, so that both decide as
+// in a replay of their own.
 func (p *pair) carry(ctx context.Context, src *replay.Source) error {
 	batch := make([]frame.Frame, forwarder.BatchSize)
 	var copied []byte

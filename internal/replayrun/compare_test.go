@@ -15,8 +15,8 @@ import (
 	"shunt/internal/replayrun"
 )
 
-// compared compares two configurations over a capture, and checks what holds for each comparison: it adds up, and each
-// side is what a replay with that side's configuration alone tells.
+// compared compares two configurations over a capture, and checks what holds for each comparison:
+// it adds up, and each side is what a replay with that side's configuration alone tells.
 func compared(t *testing.T, in string, first, second *config.Config, all bool) *replayrun.Comparison {
 	t.Helper()
 	opt := replayrun.CompareOptions{Options: replayrun.Options{Config: first, Input: in, Strict: true, All: all}, Second: second}
@@ -111,7 +111,8 @@ func comparisonText(t *testing.T, c *replayrun.Comparison) string {
 	return b.String()
 }
 
-// TestGoldenCompare compares captures' configurations with others, and both reports with those that are right.
+// TestGoldenCompare compares captures' configurations with others, and both reports with those that
+// are right.
 func TestGoldenCompare(t *testing.T) {
 	for _, name := range []string{"changes.pcap", "long.pcap", "ipv6.pcapng"} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +147,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// A configuration moves nothing when it is compared with itself, and other legs move nothing either.
+// A configuration moves nothing when it is compared with itself, and other legs move nothing
+// either.
 func TestCompareSame(t *testing.T) {
 	for name := range captures {
 		base := strings.TrimSuffix(name, filepath.Ext(name))
@@ -228,7 +230,8 @@ func TestCompareLate(t *testing.T) {
 	}
 }
 
-// Realservers of one MAC are told apart by their services; records of ended flows are dropped, and it makes no difference.
+// Realservers of one MAC are told apart by their services; records of ended flows are dropped, and
+// it makes no difference.
 func TestCompareMany(t *testing.T) {
 	w := &wire{t: t, now: begin.UnixNano()}
 	for i := range 1500 {

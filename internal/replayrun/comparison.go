@@ -70,7 +70,8 @@ type Change struct {
 	Share  float64 `json:"share_percent"` // of the service's flows
 }
 
-// RealserverComparison is what a realserver gets from a service; a side is nil that does not have it.
+// RealserverComparison is what a realserver gets from a service; a side is nil that does not have
+// it.
 type RealserverComparison struct {
 	Address netip.Addr   `json:"address"`
 	First   *Destination `json:"first"`
@@ -191,7 +192,8 @@ func (c *Changes) add(at [2]place, n uint64) (kind string) {
 	return ""
 }
 
-// destinations tells what each realserver of each service got, in the order of the first file, then of the second.
+// destinations tells what each realserver of each service got, in the order of the first file, then
+// of the second.
 func (p *pair) destinations(c *Comparison) {
 	for i, s := range p.sides {
 		var r Report

@@ -22,8 +22,8 @@ type Crowded struct {
 	Packets  uint64     `json:"packets"`
 }
 
-// A crowd is a Source that notes what the packets of another are for: whoever replays a capture with a configuration that has none of
-// its addresses wants to know which it has.
+// A crowd is a Source that notes what the packets of another are for: whoever replays a capture
+// with a configuration that has none of its addresses wants to know which it has.
 type crowd struct {
 	forwarder.Source
 	seen map[vport]*visits

@@ -71,8 +71,8 @@ func TestOffloadWritten(t *testing.T) {
 	}
 }
 
-// TestBusiest: when nothing is for a service, the report names what there is, clients' ports not among it, and what it prints
-// as services can be read as such.
+// TestBusiest: when nothing is for a service, the report names what there is, clients' ports not
+// among it, and what it prints as services can be read as such.
 func TestBusiest(t *testing.T) {
 	r, err := run(t, replayrun.Options{Config: load(t, "testdata/field/vip.yaml")})
 	if err != nil {
@@ -98,7 +98,8 @@ func TestBusiest(t *testing.T) {
 	}
 }
 
-// TestFitsScreen: tables of many services, realservers and addresses are cut, and say so, unless all is asked for; what is small is whole.
+// TestFitsScreen: tables of many services, realservers and addresses are cut, and say so, unless
+// all is asked for; what is small is whole.
 func TestFitsScreen(t *testing.T) {
 	many := func(services, servers int) *config.Config {
 		var b strings.Builder

@@ -24,7 +24,8 @@ func nameOf(path string) string {
 	return path
 }
 
-// openInput opens the capture. Reading from a pipe or a terminal ends when ctx is done, though nobody writes to it.
+// openInput opens the capture. Reading from a pipe or a terminal ends when ctx is done, though
+// nobody writes to it.
 func openInput(ctx context.Context, opt *Options) (*input, error) {
 	in := &input{file: opt.Stdin, close: func() {}}
 	if opt.Input != "-" {
@@ -54,8 +55,8 @@ func openInput(ctx context.Context, opt *Options) (*input, error) {
 	return in, nil
 }
 
-// follow reads f until stop is called or ctx is done. A read of f that waits then is left behind: there is no way to end
-// it, and the process is about to.
+// follow reads f until stop is called or ctx is done. A read of f that waits then is left behind:
+// there is no way to end it, and the process is about to.
 func follow(ctx context.Context, f io.Reader) (r io.Reader, stop func()) {
 	pr, pw := io.Pipe()
 	go func() {

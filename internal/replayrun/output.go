@@ -73,7 +73,8 @@ func (o *output) err() error {
 	return o.pcap.Err()
 }
 
-// finish completes the file, or removes it if the replay has failed or the file cannot be completed.
+// finish completes the file, or removes it if the replay has failed or the file cannot be
+// completed.
 func (o *output) finish(failed error) error {
 	if o.file == nil {
 		return failed

@@ -8,8 +8,8 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// place is what one side did with a flow: the number of a realserver's address, or, below zero, the verdict that kept it
-// from having one.
+// place is what one side did with a flow: the number of a realserver's address, or, below zero, the
+// verdict that kept it from having one.
 type place int32
 
 func refusal(v forwarder.Verdict) place { return -1 - place(v) }
@@ -30,7 +30,8 @@ type record struct {
 	seen bool // in a table, when it was looked there last
 }
 
-// openRoom is how many records there are at least before those of flows that have ended are looked for.
+// openRoom is how many records there are at least before those of flows that have ended are looked
+// for.
 var openRoom = 1 << 16
 
 // A pair is two sides that are given the same frames, and what has come of it.
@@ -52,7 +53,8 @@ type pair struct {
 	start   int64  // time of the capture's first frame
 }
 
-// match pairs the services of both sides by their keys, then by their names, and numbers the realservers.
+// match pairs the services of both sides by their keys, then by their names, and numbers the
+// realservers.
 func (p *pair) match() {
 	taken := map[int]bool{} // services of the first that the second has, too
 	for i, s := range p.sides {
@@ -78,7 +80,8 @@ func (p *pair) match() {
 	}
 }
 
-// counterpart finds the service of the first side that a service of the second stands for; a new number if there is none.
+// counterpart finds the service of the first side that a service of the second stands for; a new
+// number if there is none.
 func (p *pair) counterpart(info *forwarder.ServiceInfo, taken map[int]bool) int {
 	if svc, ok := p.sides[0].services[info.Key()]; ok {
 		return svc.number
@@ -109,7 +112,8 @@ func (p *pair) place(a netip.Addr) place {
 	return place(len(p.addresses) - 1)
 }
 
-// frame hands the same frame to both sides, which get bytes of their own, and notes what came of it.
+// frame hands the same frame to both sides, which get bytes of their own, and notes what came of
+// it.
 func (p *pair) frame(first, second *frame.Frame, now int64) {
 	var packet frame.Packet
 	frame.Parse(first, &packet) // before an answer is made of it
@@ -138,7 +142,8 @@ func (p *pair) flow(t *frame.Tuple, o *[2]outcome, at int64) {
 	if t.Proto == frame.UDP && (o[0].verdict == forwarder.Forwarded || o[1].verdict == forwarder.Forwarded) || fresh[0] || fresh[1] {
 		for i, s := range p.sides {
 			services[i] = s.service(t)
-			// A datagram of a service of single packets is a flow of its own, that the table never sees.
+			// A datagram of a service of single packets is a flow of its own, that the table never
+			// sees.
 			single := services[i] != nil && services[i].onePacket && t.Proto == frame.UDP
 			fresh[i] = fresh[i] || single && o[i].verdict == forwarder.Forwarded
 		}
@@ -183,8 +188,8 @@ func (p *pair) uncount(c cell) {
 	}
 }
 
-// forget drops the records of flows that neither table has any more. It is done once in as many new flows as there are
-// records afterwards, so it costs the same for each flow however many there are.
+// forget drops the records of flows that neither table has any more. It is done once in as many new
+// flows as there are records afterwards, so it costs the same for each flow however many there are.
 func (p *pair) forget() {
 	for _, s := range p.sides {
 		s.engine.Connections(func(c forwarder.ConnectionInfo) bool {

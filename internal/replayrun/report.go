@@ -40,7 +40,8 @@ type Capture struct {
 	Seconds    float64 `json:"seconds"`
 	Skipped    uint64  `json:"skipped"`    // not Ethernet
 	StepsBack  uint64  `json:"steps_back"` // with an earlier time than one before
-	// Offload counts the packets that were taken as their network card would have sent them; nil if there are none.
+	// Offload counts the packets that were taken as their network card would have sent them; nil if
+	// there are none.
 	Offload *replay.Offload `json:"offload,omitempty"`
 	// Damage is why the rest of the capture cannot be read; Packets is how many came before.
 	Damage string `json:"damage,omitempty"`

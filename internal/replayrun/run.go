@@ -21,7 +21,8 @@ type Options struct {
 	Stdin  *os.File
 	// Progress is where to tell how far a long replay is; nil is nowhere.
 	Progress io.Writer
-	// Strict takes each frame as it was captured, instead of as a network card would have sent it: see replay.Source.
+	// Strict takes each frame as it was captured, instead of as a network card would have sent it:
+	// see replay.Source.
 	Strict bool
 	// All has the text of the report list everything, instead of what fits a screen.
 	All bool
@@ -29,8 +30,9 @@ type Options struct {
 	Speed bool
 }
 
-// Run replays a capture and reports. If it fails, it leaves no output file behind. If the capture can only be read in part, there is
-// a report on that part, and the output file has it, and the error is a *replay.DamageError.
+// Run replays a capture and reports. If it fails, it leaves no output file behind. If the capture
+// can only be read in part, there is a report on that part, and the output file has it, and the
+// error is a *replay.DamageError.
 func Run(ctx context.Context, opt Options) (*Report, error) {
 	r, err := run(ctx, &opt)
 	if err != nil && ctx.Err() != nil {

@@ -84,7 +84,8 @@ func TestNeverOverInput(t *testing.T) {
 	}
 }
 
-// Of a capture that is cut there is a report on what comes before, and its frames are in the output; and there is an error.
+// Of a capture that is cut there is a report on what comes before, and its frames are in the
+// output; and there is an error.
 func TestDamaged(t *testing.T) {
 	damaged := copyTo(t, 5000)
 	out := filepath.Join(t.TempDir(), "out.pcap")
@@ -137,7 +138,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Nobody writes to standard input: the replay ends all the same when it is to end, at its beginning or in its midst.
+// Nobody writes to standard input: the replay ends all the same when it is to end, at its beginning
+// or in its midst.
 func TestInterruptedPipe(t *testing.T) {
 	for _, n := range []int{0, 1000} {
 		r, w, err := os.Pipe()

@@ -36,7 +36,8 @@ type vport struct {
 	port  uint16
 }
 
-// cacheRoom bounds what is remembered about ports: a service may have all of them, on many addresses.
+// cacheRoom bounds what is remembered about ports: a service may have all of them, on many
+// addresses.
 const cacheRoom = 1 << 16
 
 func newSide(b *built, path string) *side {
@@ -70,8 +71,8 @@ func (s *side) process(f *frame.Frame, now int64) outcome {
 	return o
 }
 
-// verdictOf is the verdict whose counter has grown: the frame's. It is the only one, for fragments that waited take
-// theirs from the frame, and were counted among the fragments before.
+// verdictOf is the verdict whose counter has grown: the frame's. It is the only one, for fragments
+// that waited take theirs from the frame, and were counted among the fragments before.
 func verdictOf(before, after *forwarder.Stats) forwarder.Verdict {
 	for v := range forwarder.NumVerdicts {
 		if after.Verdicts[v] > before.Verdicts[v] {

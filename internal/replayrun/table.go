@@ -32,7 +32,8 @@ func (t *table) add(weight uint64, lines ...[]string) {
 	t.groups = append(t.groups, rows{weight, lines})
 }
 
-// write writes the table: all of it, or what fits a screen and how many more groups, called what, there are.
+// write writes the table: all of it, or what fits a screen and how many more groups, called what,
+// there are.
 func (t *table) write(b *strings.Builder, right string, all bool, what string) {
 	total := 0
 	for _, g := range t.groups {

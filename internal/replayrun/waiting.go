@@ -7,8 +7,9 @@ import (
 	"shunt/forwarder/frame"
 )
 
-// A fragment that comes before the first of its datagram has no verdict until that comes, and then gets the same. The
-// engines count it as a fragment meanwhile, and so does the matrix of verdicts: here is what to put right then.
+// A fragment that comes before the first of its datagram has no verdict until that comes, and then
+// gets the same. The engines count it as a fragment meanwhile, and so does the matrix of verdicts:
+// here is what to put right then.
 
 // datagram names a datagram as the engines do.
 type datagram struct {

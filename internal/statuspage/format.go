@@ -15,7 +15,8 @@ func count(x any) string { return figures.Count(x, "\u202f") }
 // The size of a chart in its own units; the style says how large it is shown.
 const chartWidth, chartHeight = 120, 30
 
-// spark draws rates, the last at the right, from 0 to the largest. what is said to those who do not see it.
+// spark draws rates, the last at the right, from 0 to the largest. what is said to those who do not
+// see it.
 func spark(what string, s []float64) template.HTML {
 	top := 0.0
 	for _, x := range s {

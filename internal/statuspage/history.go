@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// every is how often the director is asked. All browsers are answered from that, so however many look, and however
-	// often, costs it nothing.
+	// every is how often the director is asked. All browsers are answered from that, so however
+	// many look, and however often, costs it nothing.
 	every  = 2 * time.Second
 	points = 90 // that a chart has: three minutes
 
 	latencies = 31 // that are remembered, to tell of the last minute
 )
 
-// history is the last answer of the director, and the rates of the last minutes, so that charts are there when a page is
-// opened.
+// history is the last answer of the director, and the rates of the last minutes, so that charts are
+// there when a page is opened.
 type history struct {
 	d Director
 

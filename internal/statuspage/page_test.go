@@ -125,7 +125,8 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// What was changed at run time is shown, and when the file was last taken, whatever became of it since.
+// What was changed at run time is shown, and when the file was last taken, whatever became of it
+// since.
 func TestDrift(t *testing.T) {
 	o := overview(10, 1000)
 	o.Changes = 3

@@ -1,9 +1,10 @@
-// Package statuspage is the director in a browser: one page that shows what it does, figures for scripts, and metrics for
-// Prometheus. It reads, and can change nothing.
+// Package statuspage is the director in a browser: one page that shows what it does, figures for
+// scripts, and metrics for Prometheus. It reads, and can change nothing.
 //
-// The page is made whole by the server, every time; a small script fetches it again every two seconds and changes what has
-// changed. So a browser without scripts sees the same, and one piece of code (page.html) says how things look. Nothing on it
-// comes from elsewhere, which the Content-Security-Policy makes sure of.
+// The page is made whole by the server, every time; a small script fetches it again every two
+// seconds and changes what has changed. So a browser without scripts sees the same, and one piece
+// of code (page.html) says how things look. Nothing on it comes from elsewhere, which the
+// Content-Security-Policy makes sure of.
 package statuspage
 
 import (
@@ -46,8 +47,9 @@ type Server struct {
 	wg   sync.WaitGroup
 }
 
-// Listen takes addr, an address and a port. d, of which is told, is not asked before Serve. webConfig is a file of TLS and users as
-// Prometheus's exporters have it, or "": it is checked here, and read again for each connection, so that certificates may change.
+// Listen takes addr, an address and a port. d, of which is told, is not asked before Serve.
+// webConfig is a file of TLS and users as Prometheus's exporters have it, or "": it is checked
+// here, and read again for each connection, so that certificates may change.
 func Listen(addr, webConfig string, d Director, log *slog.Logger) (*Server, error) {
 	if err := web.Validate(webConfig); err != nil {
 		return nil, fmt.Errorf("http.web_config: %s: %w", webConfig, err)
@@ -77,7 +79,8 @@ func (s *Server) Serve() {
 	})
 }
 
-// lines are those of the HTTP server itself, for the log. Anybody can make a handshake fail, as often as he likes.
+// lines are those of the HTTP server itself, for the log. Anybody can make a handshake fail, as
+// often as he likes.
 type lines struct{ log *slog.Logger }
 
 func (l lines) Write(line []byte) (int, error) {
@@ -148,8 +151,9 @@ func handler(h *history, d Director) http.Handler {
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; " +
 	"form-action 'none'; frame-ancestors 'none'"
 
-// guard adds the headers of security, and on a loopback address refuses requests that were meant for another name: a page
-// elsewhere whose name was made to point here would otherwise be of one origin with ours, and could read it.
+// guard adds the headers of security, and on a loopback address refuses requests that were meant
+// for another name: a page elsewhere whose name was made to point here would otherwise be of one
+// origin with ours, and could read it.
 func guard(next http.Handler, local bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if local && !localName(r.Host) {

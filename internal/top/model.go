@@ -1,5 +1,5 @@
-// Package top is `shunt top`: the director in a terminal, as it is now. The model is Bubble Tea's; what it shows comes from the
-// control socket, and what it changes goes there.
+// Package top is `shunt top`: the director in a terminal, as it is now. The model is Bubble Tea's;
+// what it shows comes from the control socket, and what it changes goes there.
 package top
 
 import (

@@ -65,7 +65,8 @@ func (m *Model) totals() (sum rates) {
 	return sum
 }
 
-// rows lists services and, below each, its realservers that pass the filter. A service of which nothing passes is left out.
+// rows lists services and, below each, its realservers that pass the filter. A service of which
+// nothing passes is left out.
 func (m *Model) rows() []*row {
 	past := m.past()
 	var out []*row

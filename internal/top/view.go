@@ -15,7 +15,8 @@ import (
 	"shunt/internal/figures"
 )
 
-// Styles use the terminal's own sixteen colours, which its owner has chosen; without colours what they say is in the words.
+// Styles use the terminal's own sixteen colours, which its owner has chosen; without colours what
+// they say is in the words.
 var (
 	bold   = lipgloss.NewStyle().Bold(true)
 	dim    = lipgloss.NewStyle().Foreground(lipgloss.BrightBlack)

@@ -32,7 +32,8 @@ func (w *world) refuses(what, network, address string) {
 	}
 }
 
-// The VIP answers as a host would: to ping, at ports that no service has, and when no realserver takes anything.
+// The VIP answers as a host would: to ping, at ports that no service has, and when no realserver
+// takes anything.
 func TestAnswers(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.serveEchoes()
@@ -63,8 +64,9 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
-// traceroute sends datagrams of growing TTL, to ports that nobody has, and waits for who says that they came too far. The
-// director, which forwards frames unchanged, is no hop: the first probe reaches the VIP, and a service's realserver too.
+// traceroute sends datagrams of growing TTL, to ports that nobody has, and waits for who says that
+// they came too far. The director, which forwards frames unchanged, is no hop: the first probe
+// reaches the VIP, and a service's realserver too.
 func TestTraceroute(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.serveEchoes()
@@ -93,8 +95,8 @@ func TestTraceroute(t *testing.T) {
 	})
 }
 
-// A realserver looks for the way to a client of its: what a router says of datagrams whose TTL is used up is for the VIP,
-// and so for the director, which hands it to that realserver.
+// A realserver looks for the way to a client of its: what a router says of datagrams whose TTL is
+// used up is for the VIP, and so for the director, which hands it to that realserver.
 func TestTracerouteFromRealserver(t *testing.T) {
 	eachFamily(t, 3, func(t *testing.T, w *world) {
 		servers := map[string]*net.UDPConn{}

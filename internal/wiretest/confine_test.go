@@ -11,8 +11,9 @@ import (
 	"shunt/internal/lab"
 )
 
-// A running director has the privileges that it needs on none of its threads more, says so, and does all that it is there for
-// with them: reloads, changes of interfaces, its guard, its files, and its end.
+// A running director has the privileges that it needs on none of its threads more, says so, and
+// does all that it is there for with them: reloads, changes of interfaces, its guard, its files,
+// and its end.
 func TestConfined(t *testing.T) {
 	w := build(t, "two-arm", 2)
 	w.serveTalks()

@@ -18,8 +18,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// A wire is a socket that sends whole frames by a host's eth0, as they are and in their order: from one processor, since frames that
-// are sent from several may overtake each other on their way.
+// A wire is a socket that sends whole frames by a host's eth0, as they are and in their order: from
+// one processor, since frames that are sent from several may overtake each other on their way.
 type wire struct {
 	w     *world
 	fd    int
@@ -106,14 +106,16 @@ func (w *world) announcements(c *netlab.Capture, toHost bool, who string) (out [
 	return out
 }
 
-// Another host announces the VIP as its own: it is named, counted, and contradicted at once, so that the client comes back.
+// Another host announces the VIP as its own: it is named, counted, and contradicted at once, so
+// that the client comes back.
 func TestAnotherHostClaimsVIP(t *testing.T) {
 	eachFamily(t, 2, anotherHostClaimsVIP, "one-arm")
 }
 
 func anotherHostClaimsVIP(t *testing.T, w *world) {
 	w.start(w.config("arp: {announce: 0}", w.http("rr", realserver{address: w.family.rip(1), weight: 1})))
-	// Without a period there are just the announcements of the start: what comes after them is the defence.
+	// Without a period there are just the announcements of the start: what comes after them is the
+	// defence.
 	w.eventually("the announcements of the start are over", func() bool { return w.leg("eth0").ARP.Announced == 3 })
 	w.pages(1, 1)
 	captures := w.capture()
@@ -149,8 +151,8 @@ func (w *world) believes(h *netlab.Host, addr string) string {
 	return ""
 }
 
-// A realserver that answers ARP for the VIP is the classic mistake of direct routing: the log says which one it is, and
-// what to set there.
+// A realserver that answers ARP for the VIP is the classic mistake of direct routing: the log says
+// which one it is, and what to set there.
 func TestRealserverAnswersForVIP(t *testing.T) {
 	eachFamily(t, 2, realserverAnswersForVIP, "one-arm")
 }

@@ -56,7 +56,8 @@ func (f family) in(network, host int) string { return fmt.Sprintf(f.private, net
 // at is an address of the family with a port.
 func (f family) at(addr, port string) string { return net.JoinHostPort(addr, port) }
 
-// buildFor is build, with IPv6 beside IPv4 if the family is that, and with the world's browser and page of the family.
+// buildFor is build, with IPv6 beside IPv4 if the family is that, and with the world's browser and
+// page of the family.
 func buildFor(t *testing.T, f family, topology string, webs int) *world {
 	t.Helper()
 	w := build(t, topology, webs)
@@ -75,7 +76,8 @@ func (w *world) speak(f family) {
 	w.browser = w.browse(f.client)
 }
 
-// cable connects an interface of the director anew, with its addresses of the families that the world speaks: see lab.Network.
+// cable connects an interface of the director anew, with its addresses of the families that the
+// world speaks: see lab.Network.
 func (w *world) cable(ifname, mac string, addrs ...string) {
 	w.t.Helper()
 	if !w.V6 {

@@ -14,8 +14,8 @@ import (
 	"shunt/internal/lab"
 )
 
-// Datagrams of 8 KiB go out in fragments, of which only the first tells where to: all arrive, at one realserver for each
-// flow, with several workers too.
+// Datagrams of 8 KiB go out in fragments, of which only the first tells where to: all arrive, at
+// one realserver for each flow, with several workers too.
 func TestLargeDatagrams(t *testing.T) {
 	const webs, clients, rounds, pieces = 3, 6, 10, 6
 	for _, workers := range []int{1, 2} {
@@ -51,8 +51,8 @@ func TestLargeDatagrams(t *testing.T) {
 	}
 }
 
-// cut makes the frames of a packet from the client to the VIP in fragments: bytes from each of at to the next, which need
-// not be in order nor without gap or overlap.
+// cut makes the frames of a packet from the client to the VIP in fragments: bytes from each of at
+// to the next, which need not be in order nor without gap or overlap.
 func (w *world) cut(id uint32, proto layers.IPProtocol, payload []byte, parts ...[2]int) (out [][]byte) {
 	w.t.Helper()
 	for _, part := range parts {
@@ -96,8 +96,8 @@ func (w *world) segment(l gopacket.SerializableLayer, data []byte) []byte {
 	return b.Bytes()
 }
 
-// Fragments in whatever order reach one realserver, whose kernel puts them together and answers; those by which filters are
-// deceived are dropped and counted.
+// Fragments in whatever order reach one realserver, whose kernel puts them together and answers;
+// those by which filters are deceived are dropped and counted.
 func TestFragmentsInAnyOrder(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.serveEchoes()
@@ -131,7 +131,8 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 		if s := w.status(); s.Verdicts["forwarded"] != 15 {
 			t.Errorf("15 fragments were sent: %v", nonzero(s.Verdicts))
 		}
-		// Overlapping: what would overwrite the first's bytes is dropped, and so is the rest (RFC 5722, RFC 3128).
+		// Overlapping: what would overwrite the first's bytes is dropped, and so is the rest (RFC
+		// 5722, RFC 3128).
 		bad := udp(bytes.Repeat([]byte("x"), 3000))
 		for _, f := range w.cut(200, layers.IPProtocolUDP, bad, a, [2]int{1192, 2400}, d) {
 			wire.send(f)

@@ -74,7 +74,8 @@ func (w *world) warned(title string) {
 	})
 }
 
-// localRoute has the director's kernel take what is for the VIP as for itself, though it is no address of an interface.
+// localRoute has the director's kernel take what is for the VIP as for itself, though it is no
+// address of an interface.
 func (w *world) localRoute() error {
 	lo, err := w.Director.Netlink().LinkByName("lo")
 	if err != nil {
@@ -124,8 +125,9 @@ func kernelReplies(records []netlab.Record) (n int) {
 	return n
 }
 
-// The director's host takes what is for the VIP as for itself, by a local route: its kernel would refuse the connections that
-// the director forwards. The guard keeps it out; not, however, once the VIP is an address of the host.
+// The director's host takes what is for the VIP as for itself, by a local route: its kernel would
+// refuse the connections that the director forwards. The guard keeps it out; not, however, once the
+// VIP is an address of the host.
 func TestGuardAgainstAnswers(t *testing.T) {
 	eachFamily(t, 2, guardAgainstAnswers, "one-arm")
 }
@@ -172,7 +174,8 @@ func guardAgainstAnswers(t *testing.T, w *world) {
 	}
 	captures = w.capture()
 	if c, err := w.Client.Dial(dialer(patience), w.family.tcp, w.family.at(w.family.vip, "80")); err == nil {
-		// The realserver's SYN-ACK may be faster than the kernel's RST, which ends the connection then.
+		// The realserver's SYN-ACK may be faster than the kernel's RST, which ends the connection
+		// then.
 		c.Close()
 	} else if !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("without the guard: %v, not a refusal", err)
@@ -180,8 +183,8 @@ func guardAgainstAnswers(t *testing.T, w *world) {
 	w.eventually("the director's kernel answers without the guard", func() bool { return kernelReplies(captures["director"].Records()) > 0 })
 }
 
-// The director's host is also a router, and has a way to the VIP: its kernel would send on a copy of each frame. The guard
-// keeps it from that.
+// The director's host is also a router, and has a way to the VIP: its kernel would send on a copy
+// of each frame. The guard keeps it from that.
 func TestGuardAgainstRouting(t *testing.T) {
 	eachFamily(t, 1, guardAgainstRouting, "two-arm")
 }
@@ -265,8 +268,9 @@ func killed(t *testing.T, w *world) {
 	}
 }
 
-// Several directors are on one host and its interfaces, with VIPs of their own, and the kernel routes. Others come, go and are
-// killed: the guard of the first stays, and each finds its own again.
+// Several directors are on one host and its interfaces, with VIPs of their own, and the kernel
+// routes. Others come, go and are killed: the guard of the first stays, and each finds its own
+// again.
 func TestTwoDirectors(t *testing.T) {
 	w := buildFor(t, ipv4Family, "two-arm", 1)
 	w.routed()
@@ -309,7 +313,8 @@ func TestTwoDirectors(t *testing.T) {
 	}
 }
 
-// Another program takes the guard away: it is back within a second, and the operator is told. Meanwhile and after, clients are served.
+// Another program takes the guard away: it is back within a second, and the operator is told.
+// Meanwhile and after, clients are served.
 func TestGuardTakenAway(t *testing.T) {
 	eachFamily(t, 1, guardTakenAway, "two-arm")
 }

@@ -29,8 +29,9 @@ func legsOf(topology string) []cabled {
 	return []cabled{{"eth0", lab.DirectorMAC, []string{lab.PublicDIP + "/24"}}, {"eth1", privateMAC, private}}
 }
 
-// A leg's interface is deleted and made anew: the director takes the new one by itself, with another MAC too, guards it,
-// announces the VIP by it and resolves the realservers by it; connections go on, with one worker and with several.
+// A leg's interface is deleted and made anew: the director takes the new one by itself, with
+// another MAC too, guards it, announces the VIP by it and resolves the realservers by it;
+// connections go on, with one worker and with several.
 func TestInterfaceDeletedAndMadeAnew(t *testing.T) {
 	for _, workers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
@@ -89,7 +90,8 @@ func (w *world) guards(name string) {
 	}
 }
 
-// A leg that is not there when the configuration is read again is no reason to refuse it, and it comes back as all others.
+// A leg that is not there when the configuration is read again is no reason to refuse it, and it
+// comes back as all others.
 func TestReloadWithoutInterface(t *testing.T) {
 	eachFamily(t, 2, reloadWithoutInterface, "two-arm")
 }
@@ -144,8 +146,8 @@ func interfaceRenamed(t *testing.T, w *world) {
 	rename("eth0")
 }
 
-// The leg's own address changes: questions for realservers come from the new one, and realservers that are in the networks
-// of another leg now are looked for there.
+// The leg's own address changes: questions for realservers come from the new one, and realservers
+// that are in the networks of another leg now are looked for there.
 func TestAddressChanges(t *testing.T) {
 	eachFamily(t, 2, addressChanges, "two-arm")
 }
@@ -172,7 +174,8 @@ func addressChanges(t *testing.T, w *world) {
 	})
 	w.pages(4, 1)
 
-	// A third realserver, in a network that no leg has: it is refused until the leg has an address there.
+	// A third realserver, in a network that no leg has: it is refused until the leg has an address
+	// there.
 	far, beside, other := f.in(20, 13), f.in(20, 2)+f.network, f.in(20, 3)+f.half
 	w.must(w.Webs[1].Addr("eth0", far+f.network))
 	with := w.http("rr", realserver{address: f.rip(1), weight: 1}, realserver{address: far, weight: 1})
@@ -185,7 +188,8 @@ func addressChanges(t *testing.T, w *world) {
 	if got := w.pages(4, 1); got["web2"] != 2 {
 		t.Errorf("rr spread 4 connections as %v", got)
 	}
-	// With that network on the public leg, the realserver is looked for there, where it is not; and back.
+	// With that network on the public leg, the realserver is looked for there, where it is not; and
+	// back.
 	wrong, err := netlink.ParseAddr(beside)
 	w.must(err)
 	w.must(w.Director.Addr("eth0", other))
@@ -204,8 +208,8 @@ func addressChanges(t *testing.T, w *world) {
 	w.pages(4, 1)
 }
 
-// The director sleeps while so much happens that the kernel cannot keep all notifications for it, the replacement of a leg's
-// interface among them: it looks at everything anew.
+// The director sleeps while so much happens that the kernel cannot keep all notifications for it,
+// the replacement of a leg's interface among them: it looks at everything anew.
 func TestNotificationsAreLost(t *testing.T) {
 	eachFamily(t, 2, notificationsAreLost, "one-arm")
 }

@@ -8,7 +8,8 @@ import (
 	"shunt/internal/lab"
 )
 
-// Services of both families beside each other, with the same realservers. Every other test here is of one family at a time.
+// Services of both families beside each other, with the same realservers. Every other test here is
+// of one family at a time.
 func TestBothFamilies(t *testing.T) {
 	for _, topology := range lab.Topologies {
 		t.Run(topology, func(t *testing.T) {
@@ -22,8 +23,8 @@ func TestBothFamilies(t *testing.T) {
 					t.Errorf("%s: rr spread 100 connections as %v", f.name, got)
 				}
 			}
-			// Questions for the VIP are sent to its group: the interface takes them, even where a switch or a network card
-			// hands out only what was asked for.
+			// Questions for the VIP are sent to its group: the interface takes them, even where a
+			// switch or a network card hands out only what was asked for.
 			w.must(w.Director.Do(func() error {
 				for path, want := range map[string]string{"dev_mcast": "3333ff000100", "igmp6": "ff0200000000000000000001ff000100"} {
 					list, err := os.ReadFile("/proc/thread-self/net/" + path)

@@ -83,7 +83,8 @@ func ipvsadm(t *testing.T, w *world) {
 	}
 }
 
-// Connections are chosen, ended and moved, and tables saved and restored whole, over a director that carries traffic.
+// Connections are chosen, ended and moved, and tables saved and restored whole, over a director
+// that carries traffic.
 func TestConns(t *testing.T) {
 	eachFamily(t, 2, conns, "one-arm")
 }

@@ -12,8 +12,8 @@ import (
 	"shunt/api"
 )
 
-// What was changed by the control socket outlives the process, as the kernel's table outlives ipvsadm, until the configuration is
-// read again or is another.
+// What was changed by the control socket outlives the process, as the kernel's table outlives
+// ipvsadm, until the configuration is read again or is another.
 func TestChangesOutliveTheProcess(t *testing.T) {
 	w := build(t, "one-arm", 2)
 	w.serveTalks()
@@ -68,7 +68,8 @@ func TestChangesOutliveTheProcess(t *testing.T) {
 		t.Errorf("the last weight is not kept: %+v", s)
 	}
 
-	// Of a line that was not written to its end nothing remains, and further ones are kept all the same.
+	// Of a line that was not written to its end nothing remains, and further ones are kept all the
+	// same.
 	w.stop()
 	text, err := os.ReadFile(file)
 	w.must(err)

@@ -16,8 +16,9 @@ import (
 	"shunt/internal/netlab"
 )
 
-// A leg may be any kind of Ethernet interface; all other tests have veth. (This kernel has no bonds.) It is guarded, it
-// forwards large frames, and it is followed: deleted and made anew like the others.
+// A leg may be any kind of Ethernet interface; all other tests have veth. (This kernel has no
+// bonds.) It is guarded, it forwards large frames, and it is followed: deleted and made anew like
+// the others.
 func TestKindsOfLegs(t *testing.T) {
 	const own = "02:00:00:00:00:d0"
 	for _, kind := range []struct {
@@ -88,8 +89,8 @@ func (w *world) ways(h *netlab.Host, gateways ...string) {
 	}
 }
 
-// Two public legs with a VIP of each family each, two private ones, and realservers behind both of these and behind the leg that
-// the clients are at: all serve all VIPs.
+// Two public legs with a VIP of each family each, two private ones, and realservers behind both of
+// these and behind the leg that the clients are at: all serve all VIPs.
 func TestSeveralPublicAndPrivateLegs(t *testing.T) {
 	w := buildFor(t, ipv6Family, "two-arm", 2)
 	second := map[string]string{"IPv4": "192.168.20.100", "IPv6": "2001:db8:20::100"}
@@ -178,7 +179,8 @@ func (w *world) both() (out []service) {
 	return out
 }
 
-// Two legs in one layer-2 network are no conflict, though each hears what the other says of the VIPs.
+// Two legs in one layer-2 network are no conflict, though each hears what the other says of the
+// VIPs.
 func TestTwoLegsInOneNetwork(t *testing.T) {
 	w := buildFor(t, ipv6Family, "one-arm", 2)
 	w.must(w.Cable(w.Director, "eth1", privateMAC, "eth0", "10.10.0.3/32", "fd00:10::3/128"))
@@ -196,8 +198,9 @@ func TestTwoLegsInOneNetwork(t *testing.T) {
 	}
 }
 
-// The director's host runs a realserver too, in a namespace with an address and a MAC of its own: behind a bridge that is the
-// leg, or on a macvlan beside the macvlan that is the leg. It needs nothing that another realserver does not.
+// The director's host runs a realserver too, in a namespace with an address and a MAC of its own:
+// behind a bridge that is the leg, or on a macvlan beside the macvlan that is the leg. It needs
+// nothing that another realserver does not.
 func TestRealserverOnDirectorsHost(t *testing.T) {
 	for _, how := range []string{"bridge", "macvlan"} {
 		t.Run(how, func(t *testing.T) {

@@ -15,8 +15,9 @@ import (
 	"shunt/api"
 )
 
-// A configuration of thousands of services is read again and again, and services come, change and go by the control socket, while
-// connections talk and datagrams are echoed: not a packet is lost, and no connection is broken.
+// A configuration of thousands of services is read again and again, and services come, change and
+// go by the control socket, while connections talk and datagrams are echoed: not a packet is lost,
+// and no connection is broken.
 func TestLargeReloads(t *testing.T) {
 	eachFamily(t, 2, largeReloads, "two-arm")
 }
@@ -122,12 +123,13 @@ func crowdServer(f family, n int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 99, byte(n >> 8), byte(n)})
 }
 
-// inFlight bounds the datagrams of a flow that are on their way: as many as fit into the buffer of a socket that nobody reads for
-// long, since the machine is busy. What does not come back is then lost, and nothing else.
+// inFlight bounds the datagrams of a flow that are on their way: as many as fit into the buffer of
+// a socket that nobody reads for long, since the machine is busy. What does not come back is then
+// lost, and nothing else.
 const inFlight = 64
 
-// echoes is flows of numbered datagrams, each of which is to come back once. On a busy machine the kernel's own stack may let one
-// overtake another, as they are sent from several processors.
+// echoes is flows of numbered datagrams, each of which is to come back once. On a busy machine the
+// kernel's own stack may let one overtake another, as they are sent from several processors.
 type echoes struct {
 	w     *world
 	stop  chan struct{}

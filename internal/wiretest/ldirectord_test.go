@@ -16,7 +16,8 @@ import (
 	"shunt/internal/lab"
 )
 
-// This test is for .ci/ldirectord, which unpacks Debian's packages of ldirectord and what it needs under LDIRECTORD_ROOT.
+// This test is for .ci/ldirectord, which unpacks Debian's packages of ldirectord and what it needs
+// under LDIRECTORD_ROOT.
 
 // A monitor is ldirectord, which takes the running director for the kernel's IPVS.
 type monitor struct {
@@ -26,8 +27,8 @@ type monitor struct {
 	done chan error
 }
 
-// startLdirectord starts it on the director's host. It finds ipvsadm in /usr/sbin, as it insists on: in a mount namespace of
-// its own, in which that directory is another.
+// startLdirectord starts it on the director's host. It finds ipvsadm in /usr/sbin, as it insists
+// on: in a mount namespace of its own, in which that directory is another.
 func (w *world) startLdirectord(root, config string) *monitor {
 	w.t.Helper()
 	sbin := filepath.Join(w.t.TempDir(), "sbin") // no program need run where the world's files are
@@ -78,7 +79,8 @@ func (w *world) list() string {
 	return lines[len(lines)-1]
 }
 
-// awaitList waits until the realservers of the VIPs of both families have these weights; those that are left out must not be there.
+// awaitList waits until the realservers of the VIPs of both families have these weights; those that
+// are left out must not be there.
 func (m *monitor) awaitList(weights map[int]int) {
 	m.w.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
@@ -117,13 +119,15 @@ func (w *world) tenPages() map[string]int {
 	return from
 }
 
-// An unmodified ldirectord makes a service of each family, takes a realserver out whose HTTP server fails, and takes it in again.
+// An unmodified ldirectord makes a service of each family, takes a realserver out whose HTTP server
+// fails, and takes it in again.
 func TestLdirectord(t *testing.T) {
 	root := os.Getenv("LDIRECTORD_ROOT")
 	if root == "" {
 		t.Fatal("LDIRECTORD_ROOT is not set: run .ci/ldirectord")
 	}
-	// A server that fails refuses connections at once. Time-outs are long, since on a busy machine one that works may take its time.
+	// A server that fails refuses connections at once. Time-outs are long, since on a busy machine
+	// one that works may take its time.
 	for _, c := range []struct {
 		quiescent string
 		failed    map[int]int

@@ -13,7 +13,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// The director's own interface gets another MAC while connections run: everybody is told, and they go on.
+// The director's own interface gets another MAC while connections run: everybody is told, and they
+// go on.
 func TestOwnMACChanges(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.serveTalks()
@@ -41,7 +42,8 @@ func TestOwnMACChanges(t *testing.T) {
 	})
 }
 
-// A leg goes down and comes up again, as when its cable is pulled: nothing ends, and all goes on afterwards.
+// A leg goes down and comes up again, as when its cable is pulled: nothing ends, and all goes on
+// afterwards.
 func TestLegGoesDown(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.serveTalks()
@@ -118,7 +120,8 @@ func vipComesAndGoes(t *testing.T, w *world) {
 	w.start(one)
 	back, wire := w.tap(w.Client), w.wire(w.Client)
 	client := netip.MustParseAddr(w.family.client)
-	// answers reports whether the director answers for the second VIP: it asks for that first, and then for the other one.
+	// answers reports whether the director answers for the second VIP: it asks for that first, and
+	// then for the other one.
 	answers := func() bool {
 		w.t.Helper()
 		count := func(vip string) int {

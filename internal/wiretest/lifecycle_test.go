@@ -26,7 +26,8 @@ func (w *world) packetSockets() (n int) {
 	return n
 }
 
-// A director that is told to end does so soon, says that all is well, and leaves nothing. The next one works at once.
+// A director that is told to end does so soon, says that all is well, and leaves nothing. The next
+// one works at once.
 func TestStopAndStart(t *testing.T) {
 	eachFamily(t, 2, stopAndStart, "one-arm")
 }
@@ -150,8 +151,8 @@ func withoutNetAdmin(t *testing.T, w *world) {
 	}
 }
 
-// A second director on the same host with the same control socket is refused, and does the first no harm: no frame is
-// forwarded twice meanwhile, and its guard stays.
+// A second director on the same host with the same control socket is refused, and does the first no
+// harm: no frame is forwarded twice meanwhile, and its guard stays.
 func TestSecondDirector(t *testing.T) {
 	eachFamily(t, 2, secondDirector, "one-arm")
 }

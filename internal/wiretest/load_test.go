@@ -7,8 +7,8 @@ import (
 	"shunt/internal/lab"
 )
 
-// Short connections, many at a time: none fails, and the realservers get exactly the shares that the scheduler's
-// arithmetic gives them, whatever the order in which the connections end.
+// Short connections, many at a time: none fails, and the realservers get exactly the shares that
+// the scheduler's arithmetic gives them, whatever the order in which the connections end.
 func TestShortConnections(t *testing.T) {
 	n := 10_000
 	if testing.Short() {
@@ -71,7 +71,8 @@ func (w *world) tally(n int, got map[string]int) {
 	}
 }
 
-// Whoever asks the director much, and has it read its configuration again and again, does not disturb what it forwards.
+// Whoever asks the director much, and has it read its configuration again and again, does not
+// disturb what it forwards.
 func TestQuestionsUnderLoad(t *testing.T) {
 	eachFamily(t, 2, questionsUnderLoad, "two-arm")
 }

@@ -20,7 +20,8 @@ import (
 // program is the shunt under test.
 var program string
 
-// without names the capabilities that this process is to lose before it becomes the command in its arguments.
+// without names the capabilities that this process is to lose before it becomes the command in its
+// arguments.
 const without = "SHUNT_WIRETEST_WITHOUT"
 
 func TestMain(m *testing.M) {
@@ -63,8 +64,9 @@ func withBinary(m *testing.M) int {
 	return m.Run()
 }
 
-// becomeWithout executes the command in our arguments such that it cannot get the capabilities, not even as root: an
-// ordinary user has them neither. It works in a user namespace too, where there is no other user to become.
+// becomeWithout executes the command in our arguments such that it cannot get the capabilities, not
+// even as root: an ordinary user has them neither. It works in a user namespace too, where there is
+// no other user to become.
 func becomeWithout(caps []string) error {
 	if len(os.Args) < 2 {
 		return errors.New("no command")

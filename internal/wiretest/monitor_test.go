@@ -31,7 +31,8 @@ func (w *world) look(path string) string {
 	return string(b)
 }
 
-// What a director that runs tells of itself agrees with what it did, and Prometheus's linter finds nothing in it.
+// What a director that runs tells of itself agrees with what it did, and Prometheus's linter finds
+// nothing in it.
 func TestMetricsAndOverview(t *testing.T) {
 	eachFamily(t, 2, metricsAndOverview, "one-arm")
 }

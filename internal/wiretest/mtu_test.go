@@ -27,8 +27,9 @@ func (w *world) setMTU(mtu int, ends ...any) {
 	}
 }
 
-// The leg of the realservers takes less than the client sends: the VIP tells the client so, whether it sends super-frames or
-// not, and an upload arrives whole. What the client lets be fragmented is counted.
+// The leg of the realservers takes less than the client sends: the VIP tells the client so, whether
+// it sends super-frames or not, and an upload arrives whole. What the client lets be fragmented is
+// counted.
 func TestLegOfSmallerMTU(t *testing.T) {
 	eachFamily(t, 1, func(t *testing.T, w *world) {
 		const mtu = 1350
@@ -53,7 +54,8 @@ func TestLegOfSmallerMTU(t *testing.T) {
 		}
 		t.Logf("%d answers", told)
 
-		// The limit of the leg is now known to the client's kernel, which lets nobody send more with DF.
+		// The limit of the leg is now known to the client's kernel, which lets nobody send more
+		// with DF.
 		c, err := w.Client.Dial(&net.Dialer{}, w.family.udp, w.family.at(w.family.vip, "9000"))
 		w.must(err)
 		defer c.Close()
@@ -87,7 +89,8 @@ func tooBig(p *frame.Packet) bool {
 	return p.Proto == frame.ICMP && p.ICMPType == 3 && p.ICMPCode == 4 || p.Proto == frame.ICMPv6 && p.ICMPType == 2
 }
 
-// dontFragment has a UDP socket send with DF, also what is longer than the path's MTU as the kernel knows it; or without.
+// dontFragment has a UDP socket send with DF, also what is longer than the path's MTU as the kernel
+// knows it; or without.
 func dontFragment(c net.Conn, f family, on bool) error {
 	if !on { // ignores what ICMP says, and sets no DF
 		return sockopt(c, f, unix.IP_MTU_DISCOVER, unix.IPV6_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE)
@@ -164,9 +167,10 @@ func (w *world) download(browser *http.Client, size int64) error {
 	return nil
 }
 
-// Path-MTU discovery from end to end: behind the router, on the way from the realservers to the clients, is a network of a
-// smaller MTU. What the router says of that goes to the VIP, and so to the director, which hands each message to the very
-// realserver that the connection is with, among several and with several workers; else downloads would stand still.
+// Path-MTU discovery from end to end: behind the router, on the way from the realservers to the
+// clients, is a network of a smaller MTU. What the router says of that goes to the VIP, and so to
+// the director, which hands each message to the very realserver that the connection is with, among
+// several and with several workers; else downloads would stand still.
 func TestPathMTU(t *testing.T) {
 	const webs, clients, mtu = 3, 8, 1300
 	for _, workers := range []int{1, 2} {
@@ -208,7 +212,8 @@ func (w *world) moreClient(i int) string {
 	return addr
 }
 
-// checkErrors checks of all ICMP errors that reached a realserver that they are about its own connections, and counts them.
+// checkErrors checks of all ICMP errors that reached a realserver that they are about its own
+// connections, and counts them.
 func (w *world) checkErrors(c *netlab.Capture, web int) (n int) {
 	w.t.Helper()
 	own := map[frame.Tuple]bool{}
@@ -234,8 +239,9 @@ func (w *world) checkErrors(c *netlab.Capture, web int) (n int) {
 	return n
 }
 
-// The director knows nothing of a flow, but its scheduler goes by a hash: an error about it reaches the realserver of its
-// client all the same. Here the realserver speaks first, as after a restart of a director that keeps nothing.
+// The director knows nothing of a flow, but its scheduler goes by a hash: an error about it reaches
+// the realserver of its client all the same. Here the realserver speaks first, as after a restart
+// of a director that keeps nothing.
 func TestPathMTUByHash(t *testing.T) {
 	for _, scheduler := range []string{"sh", "mh"} {
 		t.Run(scheduler, func(t *testing.T) {

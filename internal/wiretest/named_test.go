@@ -9,7 +9,8 @@ import (
 	"shunt/internal/lab"
 )
 
-// A service of several matches and no mark is changed by its name: its realserver drained, itself deleted and added again.
+// A service of several matches and no mark is changed by its name: its realserver drained, itself
+// deleted and added again.
 func TestChangesByName(t *testing.T) {
 	w := build(t, "one-arm", 2)
 	w.start(w.config("") + `  - name: both

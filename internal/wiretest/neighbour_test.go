@@ -12,7 +12,8 @@ import (
 	"shunt/internal/lab"
 )
 
-// A talk is a connection that lives on: each line that is sent comes back with the realserver's name before it.
+// A talk is a connection that lives on: each line that is sent comes back with the realserver's
+// name before it.
 type talk struct {
 	net.Conn
 	r   *bufio.Reader
@@ -79,8 +80,9 @@ func (k *talk) say(line string) error {
 	return nil
 }
 
-// A realserver gets another MAC while connections run, as when a network card is replaced or an address moves to another
-// machine. They go on as soon as it has told by gratuitous ARP, or else when the director has asked again.
+// A realserver gets another MAC while connections run, as when a network card is replaced or an
+// address moves to another machine. They go on as soon as it has told by gratuitous ARP, or else
+// when the director has asked again.
 func TestMACChanges(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -183,8 +185,9 @@ func realserverGoes(t *testing.T, w *world) {
 	}
 }
 
-// A realserver's cable is pulled while clients connect: their repeated SYNs have the director ask at once, and not when it would have
-// asked anyway. The operator is told, and new connections go to the other realserver.
+// A realserver's cable is pulled while clients connect: their repeated SYNs have the director ask
+// at once, and not when it would have asked anyway. The operator is told, and new connections go to
+// the other realserver.
 func TestCablePulled(t *testing.T) {
 	eachFamily(t, 2, cablePulled, "one-arm")
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// The parser of node_exporter finds in proc_dir what the director has, as it would in the kernel's /proc.
+// The parser of node_exporter finds in proc_dir what the director has, as it would in the kernel's
+// /proc.
 func TestProcDir(t *testing.T) {
 	eachFamily(t, 2, procDir, "one-arm")
 }

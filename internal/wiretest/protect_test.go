@@ -37,14 +37,16 @@ func (w *world) forged(srcMAC string, src string, port uint16) []byte {
 	return b.Bytes()
 }
 
-// Frames that nobody can honestly have sent to a VIP are dropped and counted, and no realserver sees them: loops, sources that
-// are no host's, and those that name the VIP itself (a "land" attack), by both families.
+// Frames that nobody can honestly have sent to a VIP are dropped and counted, and no realserver
+// sees them: loops, sources that are no host's, and those that name the VIP itself (a "land"
+// attack), by both families.
 func TestForgedFrames(t *testing.T) {
 	for _, topology := range lab.Topologies {
 		t.Run(topology, func(t *testing.T) {
 			w := build(t, topology, 2)
 			w.must(w.EnableIPv6())
-			// A switch that learns would send nothing back to the port where it believes the destination.
+			// A switch that learns would send nothing back to the port where it believes the
+			// destination.
 			for _, name := range []string{"client", "web1"} {
 				w.unlearning(name)
 			}
@@ -112,8 +114,8 @@ func (w *world) unlearning(port string) {
 	w.t.Fatalf("there is no port %s", port)
 }
 
-// An announcement that nobody asked for does not move a realserver: the director asks, and its answer counts. With
-// learn_gratuitous it is believed at once.
+// An announcement that nobody asked for does not move a realserver: the director asks, and its
+// answer counts. With learn_gratuitous it is believed at once.
 func TestForgedAnnouncement(t *testing.T) {
 	const thief = "02:00:00:00:00:77"
 	for _, learn := range []string{"false", "true"} {
@@ -147,8 +149,8 @@ func TestForgedAnnouncement(t *testing.T) {
 	}
 }
 
-// Somebody has the director ask for a realserver, and answers before the realserver and after it. It is not diverted, and the
-// operator is told.
+// Somebody has the director ask for a realserver, and answers before the realserver and after it.
+// It is not diverted, and the operator is told.
 func TestForgedAnswers(t *testing.T) {
 	const thief = "02:00:00:00:00:77"
 	eachFamily(t, 1, func(t *testing.T, w *world) {
@@ -178,7 +180,8 @@ func TestForgedAnswers(t *testing.T) {
 	}, "one-arm")
 }
 
-// A flood of questions for the VIP is answered at a bounded rate; the director still forwards, and still resolves.
+// A flood of questions for the VIP is answered at a bounded rate; the director still forwards, and
+// still resolves.
 func TestARPFlood(t *testing.T) {
 	eachFamily(t, 2, aRPFlood, "one-arm")
 }
@@ -204,7 +207,8 @@ func aRPFlood(t *testing.T, w *world) {
 		t.Errorf("of %d questions %d were answered, not %d at most, and %d not", n, answered, most, c.Limited)
 	}
 	t.Logf("%d questions: %d read, %d dropped unread, %d answered, %d too many", n, c.Received, c.Dropped, c.Answered, c.Limited)
-	// The realservers are asked every second, and their answers are not lost in the flood: but for one that is under way, none.
+	// The realservers are asked every second, and their answers are not lost in the flood: but for
+	// one that is under way, none.
 	if asked, learnt := c.Asked-before.Asked, c.Learnt-before.Learnt; learnt+2 < asked {
 		t.Errorf("of %d questions for realservers in the flood %d were answered", asked, learnt)
 	}
@@ -231,7 +235,8 @@ func aRPFlood(t *testing.T, w *world) {
 	w.pages(4, 1)
 }
 
-// A realserver that answers for the VIP is found on the private leg too, where nobody asks but the director, and by IPv6.
+// A realserver that answers for the VIP is found on the private leg too, where nobody asks but the
+// director, and by IPv6.
 func TestRealserverAnswersOnPrivateLeg(t *testing.T) {
 	w := build(t, "two-arm", 2)
 	w.must(w.EnableIPv6())

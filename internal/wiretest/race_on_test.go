@@ -2,5 +2,6 @@
 
 package wiretest
 
-// race tells that the tests are built with the race detector. The director is then built with it too.
+// race tells that the tests are built with the race detector. The director is then built with it
+// too.
 const race = true

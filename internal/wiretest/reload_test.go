@@ -60,8 +60,9 @@ func (w *world) reload(config string) {
 	w.settled()
 }
 
-// Realservers come, change and go while connections are made without a pause: none is lost. As an operator would, a
-// realserver is given weight 0 until its connections have ended, before it is removed.
+// Realservers come, change and go while connections are made without a pause: none is lost. As an
+// operator would, a realserver is given weight 0 until its connections have ended, before it is
+// removed.
 func TestReloadUnderLoad(t *testing.T) {
 	eachFamily(t, 3, reloadUnderLoad, "two-arm")
 }

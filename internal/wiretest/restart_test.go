@@ -106,7 +106,8 @@ func (w *world) taken() (n int, took string) {
 	return n, m[2]
 }
 
-// Two thousand connections with traffic, of IPv6 fewer, outlive ten directors that are killed, one that ends, and an upgrade.
+// Two thousand connections with traffic, of IPv6 fewer, outlive ten directors that are killed, one
+// that ends, and an upgrade.
 func TestRestartWithoutLoss(t *testing.T) {
 	eachFamily(t, 3, restartWithoutLoss, "two-arm")
 }
@@ -173,7 +174,8 @@ func restartWithoutLoss(t *testing.T, w *world) {
 	}
 }
 
-// nextVersion is a program that calls itself version 99.0: SHUNT_BINARY_NEXT, or one that is built here.
+// nextVersion is a program that calls itself version 99.0: SHUNT_BINARY_NEXT, or one that is built
+// here.
 func (w *world) nextVersion() string {
 	w.t.Helper()
 	if path := os.Getenv("SHUNT_BINARY_NEXT"); path != "" {
@@ -242,8 +244,9 @@ func TestRestartRefuses(t *testing.T) {
 	w.pages(4, 2)
 }
 
-// Nothing is sent while no director runs that would harm connections: a director that was killed has left its guard, even
-// where the host routes; one that has ended leaves the frames to a host that neither has the VIP nor routes.
+// Nothing is sent while no director runs that would harm connections: a director that was killed
+// has left its guard, even where the host routes; one that has ended leaves the frames to a host
+// that neither has the VIP nor routes.
 func TestNothingIsSentBetween(t *testing.T) {
 	eachFamily(t, 2, nothingIsSentBetween, "one-arm")
 }
@@ -290,7 +293,8 @@ func nothingIsSentBetween(t *testing.T, w *world) {
 	}
 }
 
-// ofNeighbours reports whether a frame is the kernel's own: ARP, or neighbour discovery or what it says of its groups.
+// ofNeighbours reports whether a frame is the kernel's own: ARP, or neighbour discovery or what it
+// says of its groups.
 func ofNeighbours(r *netlab.Record) bool {
 	f := frame.Frame{Buf: r.Data, Wire: int32(r.Length)}
 	var p frame.Packet

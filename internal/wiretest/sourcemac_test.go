@@ -37,7 +37,8 @@ func fromTo(records []netlab.Record, keep func(r *netlab.Record, p *frame.Packet
 func toVIP(p *frame.Packet) bool   { return isVIP(p.Dst) && !discovery(p) }
 func fromVIP(p *frame.Packet) bool { return isVIP(p.Src) && !discovery(p) }
 
-// discovery reports whether a packet is of neighbour discovery, which is to IPv6 what ARP is to IPv4.
+// discovery reports whether a packet is of neighbour discovery, which is to IPv6 what ARP is to
+// IPv4.
 func discovery(p *frame.Packet) bool {
 	return p.Proto == frame.ICMPv6 && p.ICMPType >= 133 && p.ICMPType <= 137
 }
@@ -54,15 +55,17 @@ func toVIPFrame(r *netlab.Record) bool {
 	return frame.Parse(&f, &p) == frame.OK && toVIP(&p)
 }
 
-// With one leg, frames that keep the client's MAC teach the switch that the client is behind the director's port: the
-// realserver's answers go there, and no connection comes about. That is why source_mac: auto is the default.
+// With one leg, frames that keep the client's MAC teach the switch that the client is behind the
+// director's port: the realserver's answers go there, and no connection comes about. That is why
+// source_mac: auto is the default.
 func TestPreservedMACMisleadsSwitch(t *testing.T) {
 	eachFamily(t, 1, preservedMACMisleadsSwitch, "one-arm")
 }
 
 func preservedMACMisleadsSwitch(t *testing.T, w *world) {
-	// Nothing but the client's own frames may make anybody send: not a question for the gateway's MAC, whose answer would
-	// teach the switch better for a moment, and not a second SYN-ACK by a timer, which may come in such a moment.
+	// Nothing but the client's own frames may make anybody send: not a question for the gateway's
+	// MAC, whose answer would teach the switch better for a moment, and not a second SYN-ACK by a
+	// timer, which may come in such a moment.
 	w.neighbour(w.Webs[0], w.family.gateway, clientMAC)
 	w.must(w.Webs[0].Sysctl("net.ipv4.tcp_synack_retries", "0"))
 	w.start(w.config("source_mac: preserve", w.http("rr")))

@@ -11,8 +11,9 @@ import (
 	"shunt/internal/mounttest"
 )
 
-// A state_dir without room for the table: the director warns, says so in its status, and forwards from memory of its own. The
-// changes by the control socket, which need little room, are kept nevertheless.
+// A state_dir without room for the table: the director warns, says so in its status, and forwards
+// from memory of its own. The changes by the control socket, which need little room, are kept
+// nevertheless.
 func TestStateDirTooSmall(t *testing.T) {
 	mounttest.Tmpfs(t, 1<<20, func(dir string) {
 		w := build(t, "one-arm", 2)
@@ -38,7 +39,8 @@ func TestStateDirTooSmall(t *testing.T) {
 	})
 }
 
-// A state_dir, a socket or a proc_dir in a directory that others can change is refused, with what to do.
+// A state_dir, a socket or a proc_dir in a directory that others can change is refused, with what
+// to do.
 func TestDirectoriesOfOthers(t *testing.T) {
 	w := build(t, "one-arm", 1)
 	open := filepath.Join(w.dir, "open")
@@ -66,7 +68,8 @@ func TestDirectoriesOfOthers(t *testing.T) {
 	}
 }
 
-// The table's file is cut under a running director: it goes on with a new table, says so, and the next one believes nothing of it.
+// The table's file is cut under a running director: it goes on with a new table, says so, and the
+// next one believes nothing of it.
 func TestTableCut(t *testing.T) {
 	w := build(t, "one-arm", 2)
 	w.serveTalks()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Datagrams of all sizes reach the realservers, which answer from the VIP, past the director. A flow stays with its
-// realserver, and flows are spread.
+// Datagrams of all sizes reach the realservers, which answer from the VIP, past the director. A
+// flow stays with its realserver, and flows are spread.
 func TestUDP(t *testing.T) {
 	eachFamily(t, 2, func(t *testing.T, w *world) {
 		w.serveEchoes()

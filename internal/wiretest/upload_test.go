@@ -59,8 +59,9 @@ func (w *world) upload(size int64) {
 		legOf(&s, "eth0").Oversize, legOf(&s, "eth0").RingFull, s.Verdicts["send: queue full"])
 }
 
-// A large upload is what direct routing is bad at if it is done badly: with the offloads of the interfaces on, the kernel
-// hands out frames of 64 KiB without a checksum, and they must arrive as they are.
+// A large upload is what direct routing is bad at if it is done badly: with the offloads of the
+// interfaces on, the kernel hands out frames of 64 KiB without a checksum, and they must arrive as
+// they are.
 func TestUpload(t *testing.T) {
 	size := int64(1 << 30)
 	if testing.Short() || race {
@@ -75,8 +76,9 @@ func TestUpload(t *testing.T) {
 	})
 }
 
-// TestBigTCP is TestUpload with packets longer than an IP packet can say (BIG TCP). The kernel hands them out with a length of
-// 0, those of IPv6 with a jumbo payload option. It takes back those of IPv4 as they are, and those of IPv6 in pieces.
+// TestBigTCP is TestUpload with packets longer than an IP packet can say (BIG TCP). The kernel
+// hands them out with a length of 0, those of IPv6 with a jumbo payload option. It takes back those
+// of IPv4 as they are, and those of IPv6 in pieces.
 func TestBigTCP(t *testing.T) {
 	size := int64(512 << 20)
 	if testing.Short() || race {

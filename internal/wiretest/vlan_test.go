@@ -19,7 +19,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// A tap records what a host's eth0 receives, with the VLAN tags, which the kernel takes out of the frames.
+// A tap records what a host's eth0 receives, with the VLAN tags, which the kernel takes out of the
+// frames.
 type tap struct {
 	mu   sync.Mutex
 	seen []tagged
@@ -137,8 +138,9 @@ func hardware(s string) net.HardwareAddr {
 	return m[:]
 }
 
-// A leg with a VLAN speaks it in both directions, and nothing else. No interface of any host has the VLAN, so this is about
-// frames, not connections: the client and the realserver read and write them raw.
+// A leg with a VLAN speaks it in both directions, and nothing else. No interface of any host has
+// the VLAN, so this is about frames, not connections: the client and the realserver read and write
+// them raw.
 func TestVLAN(t *testing.T) {
 	eachFamily(t, 2, vlanLeg, "one-arm")
 }
@@ -253,17 +255,19 @@ func tag(f []byte, tags ...uint32) []byte {
 	return append(out, f[12:]...)
 }
 
-// Several VLANs of one interface, each a leg with realservers of its own, of both kinds of tags: each frame goes out by the
-// leg of its realserver with that one's tag, and keeps its priority. What is in another VLAN, or in a VLAN within one, is not
-// taken. No kernel here has VLAN devices: frames are written and read raw, and the capture of one port is looked at for tags.
+// Several VLANs of one interface, each a leg with realservers of its own, of both kinds of tags:
+// each frame goes out by the leg of its realserver with that one's tag, and keeps its priority.
+// What is in another VLAN, or in a VLAN within one, is not taken. No kernel here has VLAN devices:
+// frames are written and read raw, and the capture of one port is looked at for tags.
 func TestSeveralVLANsOfOneInterface(t *testing.T) {
 	eachFamily(t, 2, severalVLANsOfOneInterface, "one-arm")
 }
 
 func severalVLANsOfOneInterface(t *testing.T, w *world) {
 	vip, client := netip.MustParseAddr(w.family.vip), netip.MustParseAddr(w.family.client)
-	// The second realserver, which asks and answers in VLAN 7 of a provider's tags. The director has no address there: by IPv4 it
-	// asks without telling who it is, by IPv6 as the link-local address of its MAC.
+	// The second realserver, which asks and answers in VLAN 7 of a provider's tags. The director
+	// has no address there: by IPv4 it asks without telling who it is, by IPv6 as the link-local
+	// address of its MAC.
 	second, asker, ports := netip.MustParseAddr(w.family.in(70, 12)), netip.IPv4Unspecified(), 34
 	if second.Is6() {
 		asker, ports = netip.MustParseAddr("fe80::ff:fe00:2"), 54
@@ -327,7 +331,8 @@ arp: {announce: 0}`, w.family.in(10, 0)+w.family.half, w.family.in(70, 0)+w.fami
 			t.Errorf("a frame from port %d was forwarded", port)
 		}
 	}
-	// Which of the two has which depends on nothing but the order of the realservers; priorities 5 and 3 stay.
+	// Which of the two has which depends on nothing but the order of the realservers; priorities 5
+	// and 3 stay.
 	if !seen[[2]uint16{0x8100, 0xa005}] && !seen[[2]uint16{0x8100, 0x6005}] || !seen[[2]uint16{0x88a8, 0xa007}] && !seen[[2]uint16{0x88a8, 0x6007}] || len(seen) != 2 {
 		t.Errorf("the frames have the tags %v", seen)
 	}

@@ -18,8 +18,9 @@ import (
 	"shunt/internal/lab"
 )
 
-// With two workers each has its own turn of rr. As all connections of a client must be with one worker, those of the
-// clients of either worker alternate among themselves, whatever the other does.
+// With two workers each has its own turn of rr. As all connections of a client must be with one
+// worker, those of the clients of either worker alternate among themselves, whatever the other
+// does.
 func TestTwoWorkers(t *testing.T) {
 	eachFamily(t, 2, twoWorkers, "two-arm")
 }
@@ -82,7 +83,8 @@ func twoWorkers(t *testing.T, w *world) {
 	}
 }
 
-// The worker, and no other thread, runs on the processor that ring.cpus names; one that the machine does not have is refused.
+// The worker, and no other thread, runs on the processor that ring.cpus names; one that the machine
+// does not have is refused.
 func TestProcessors(t *testing.T) {
 	w := build(t, "one-arm", 1)
 	var may unix.CPUSet

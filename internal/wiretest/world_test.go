@@ -25,8 +25,8 @@ import (
 	"shunt/internal/netlab"
 )
 
-// patience bounds every wait for something that must come. It is long because it is never waited for in vain, except by
-// a test that fails.
+// patience bounds every wait for something that must come. It is long because it is never waited
+// for in vain, except by a test that fails.
 const patience = 60 * time.Second
 
 // A world is a laboratory and the director that runs in it.
@@ -47,8 +47,9 @@ type world struct {
 	stopServer []func() // of the realservers, by their number from 0
 }
 
-// browse makes a browser that connects from one of the client's addresses, each time from another port: a port that comes
-// again too soon is, to the director as to the kernel's IPVS, still the old connection, and would not be scheduled anew.
+// browse makes a browser that connects from one of the client's addresses, each time from another
+// port: a port that comes again too soon is, to the director as to the kernel's IPVS, still the old
+// connection, and would not be scheduled anew.
 func (w *world) browse(from string) *http.Client {
 	return &http.Client{
 		Timeout: patience,
@@ -90,8 +91,9 @@ func build(t *testing.T, topology string, webs int) *world {
 	return w
 }
 
-// worldDir makes a directory for the sockets of a director and its connection table, which is slow on a disk: on the tmpfs
-// that most hosts have, if there is room for the tables of some directors, or else where temporary files are.
+// worldDir makes a directory for the sockets of a director and its connection table, which is slow
+// on a disk: on the tmpfs that most hosts have, if there is room for the tables of some directors,
+// or else where temporary files are.
 func worldDir(t *testing.T) string {
 	t.Helper()
 	base := "/dev/shm"
@@ -118,8 +120,9 @@ func (w *world) must(err error) {
 	}
 }
 
-// start has the director run with a configuration, and look at at the end of the test what it left. It waits until each
-// realserver has answered, or is known not to: on a busy machine the director may begin before.
+// start has the director run with a configuration, and look at at the end of the test what it left.
+// It waits until each realserver has answered, or is known not to: on a busy machine the director
+// may begin before.
 func (w *world) start(config string) {
 	w.t.Helper()
 	d, err := w.Start(program, w.dir, config, w.socket, nil)
@@ -135,7 +138,8 @@ func (w *world) start(config string) {
 	w.settled()
 }
 
-// settled waits until no realserver is being looked for. A test counts on what new connections go to.
+// settled waits until no realserver is being looked for. A test counts on what new connections go
+// to.
 func (w *world) settled() {
 	w.t.Helper()
 	if w.quiet {
@@ -232,7 +236,8 @@ func on(proto string, port int, reals []realserver) service {
 	return service{proto: proto, port: port, scheduler: "rr", reals: reals}
 }
 
-// config writes the configuration. more has keys of the top level; "legs:" among them replaces the usual legs.
+// config writes the configuration. more has keys of the top level; "legs:" among them replaces the
+// usual legs.
 func (w *world) config(more string, services ...service) string {
 	var b strings.Builder
 	if !strings.Contains(more, "legs:") {
@@ -337,7 +342,8 @@ func (w *world) page() (string, error) {
 	return p.From, err
 }
 
-// pages fetches n pages, each over a connection of its own, parallel at a time, and counts who served them. None may fail.
+// pages fetches n pages, each over a connection of its own, parallel at a time, and counts who
+// served them. None may fail.
 func (w *world) pages(n, parallel int) map[string]int {
 	w.t.Helper()
 	var mu sync.Mutex
