@@ -313,8 +313,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if len(c.Legs) == 0 || len(c.Services) == 0 || len(c.VIPs()) == 0 {
-			t.Errorf("accepted without legs, services or VIPs: %q", text)
+		if len(c.Legs) == 0 || len(c.Services) > 0 && len(c.VIPs()) == 0 {
+			t.Errorf("accepted without legs, or with services without VIPs: %q", text)
 		}
 		// What is valid here, the engine must take.
 		nets := make([][]netip.Prefix, len(c.Legs))
@@ -335,6 +335,18 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("the engine refuses what is valid here: %v", err)
 		}
 	})
+}
+
+// TestEmptyServices: an empty list of services is meant, a key without a value is not.
+func TestEmptyServices(t *testing.T) {
+	if c, err := Parse("f", []byte("legs: [{interface: eth0}]\nservices: []\n")); err != nil || len(c.Services) != 0 {
+		t.Errorf("an empty list: %v", err)
+	}
+	for _, text := range []string{"legs: [{interface: eth0}]\nservices:\n", "legs: [{interface: eth0}]\nservices: null\n", "legs: [{interface: eth0}]\n"} {
+		if _, err := Parse("f", []byte(text)); err == nil || !strings.Contains(err.Error(), "there are no services") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 }
 
 // TestStateDir: each director has a directory of its own, without being told.

@@ -53,15 +53,15 @@ func (s *source) decode(failed map[string]bool) *file {
 		d.doc = e.doc
 		d.field(e.key, e.value, v)
 	}
-	if len(s.services) > 0 {
-		f.Services = make([]serviceFile, 0, s.items)
-	}
 	for _, e := range s.services {
 		d.doc = e.doc
 		list, _ := follow(e.value)
 		if list.Kind != yaml.SequenceNode {
 			d.field(e.key, e.value, v)
 			continue
+		}
+		if f.Services == nil { // an empty list is meant; nothing behind the key is a slip
+			f.Services = make([]serviceFile, 0, s.items)
 		}
 		for i, n := range list.Content {
 			f.Services = append(f.Services, serviceFile{})
