@@ -6,6 +6,7 @@ import (
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
+	"shunt/internal/figures"
 )
 
 // checkAnswers judges who answered, and returns the realservers' MACs.
@@ -21,7 +22,7 @@ func (f *facts) checkAnswers(r *Report, e *ear) map[netip.Addr]frame.MAC {
 		f.checkNeighbour(r, n, e.who(question{n.Leg, n.Addr}), macs)
 	}
 	if len(r.Findings) == before && asked > 0 {
-		r.well("%s: the MAC of each is known", plural(asked, "realserver"))
+		r.well("%s: the MAC of each is known", figures.Plural(asked, "realserver"))
 	}
 	before = len(r.Findings)
 	for i := range f.legs {
@@ -32,7 +33,7 @@ func (f *facts) checkAnswers(r *Report, e *ear) map[netip.Addr]frame.MAC {
 		}
 	}
 	if len(r.Findings) == before {
-		r.well("no realserver or other host answers ARP for %s", plural(len(f.cfg.VIPs()), "VIP"))
+		r.well("no realserver or other host answers ARP for %s", figures.Plural(len(f.cfg.VIPs()), "VIP"))
 	}
 	return macs
 }

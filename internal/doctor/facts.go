@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -181,11 +180,4 @@ func realserverOf(macs map[netip.Addr]frame.MAC, mac frame.MAC) (netip.Addr, boo
 		}
 	}
 	return best, best.IsValid()
-}
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"shunt/internal/figures"
 )
 
 // Severity is the severity of a finding.
@@ -122,5 +124,5 @@ func (r *Report) Print(w io.Writer) {
 	if n := len(r.Unknown); n > 0 {
 		unknown = fmt.Sprintf(", %d not checked", n)
 	}
-	fmt.Fprintf(w, "\n%s, %s%s\n", plural(r.Count(Error), "error"), plural(r.Count(Warning), "warning"), unknown)
+	fmt.Fprintf(w, "\n%s, %s%s\n", figures.Plural(r.Count(Error), "error"), figures.Plural(r.Count(Warning), "warning"), unknown)
 }

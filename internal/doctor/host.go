@@ -9,6 +9,7 @@ import (
 
 	"shunt/forwarder"
 	"shunt/forwarder/frame"
+	"shunt/internal/figures"
 )
 
 // checkHost looks at what can be known without sending anything.
@@ -18,7 +19,7 @@ func (f *facts) checkHost(r *Report) {
 		check(r)
 	}
 	if len(r.Findings) == before {
-		r.well("this host: capabilities, %s, no VIP in the kernel, guard, source MAC, MTU, offloads", plural(len(f.legs), "leg"))
+		r.well("this host: capabilities, %s, no VIP in the kernel, guard, source MAC, MTU, offloads", figures.Plural(len(f.legs), "leg"))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shunt/forwarder/frame"
+	"shunt/internal/figures"
 )
 
 // pair is a realserver and a VIP that it serves.
@@ -151,7 +152,7 @@ func (f *facts) judge(r *Report, results []*result, noAddress []string) {
 			"the director's host has no address of the VIP's family to which they could reply", "give a leg an address (only the doctor uses it)")
 	}
 	if len(results) > 0 && len(r.Findings) == before {
-		r.well("%s: each has the VIP and answered a frame to it (ping; SYN: %s)", plural(len(results), "pair")+" of realserver and VIP", plural(answered, "server"))
+		r.well("%s: each has the VIP and answered a frame to it (ping; SYN: %s)", figures.Plural(len(results), "pair")+" of realserver and VIP", figures.Plural(answered, "server"))
 	}
 }
 

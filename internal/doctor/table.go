@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shunt/api"
+	"shunt/internal/figures"
 )
 
 // What the connection table tells of the way back. A director sees only the client's half of a
@@ -84,9 +85,9 @@ func (f *facts) checkTable(r *Report) {
 	slices.SortFunc(stuck, netip.Addr.Compare)
 	for _, a := range stuck {
 		h := f.table[a]
-		evidence := fmt.Sprintf("%s of %d in the director's table are in SYN_RECV with a repeated SYN", plural(h.again, "connection"), max(h.active, h.waiting))
+		evidence := fmt.Sprintf("%s of %d in the director's table are in SYN_RECV with a repeated SYN", figures.Plural(h.again, "connection"), max(h.active, h.waiting))
 		if len(others) > 0 {
-			evidence += fmt.Sprintf("; those of %s are established", plural(len(others), "other realserver"))
+			evidence += fmt.Sprintf("; those of %s are established", figures.Plural(len(others), "other realserver"))
 		}
 		severity := Error
 		if f.drained(a) {

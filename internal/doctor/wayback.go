@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shunt/forwarder/frame"
+	"shunt/internal/figures"
 )
 
 // deadGateways asks for those whom realservers asked for that did not answer the stranger, and
@@ -101,7 +102,7 @@ func (f *facts) judgeWaysBack(r *Report, e *ear, results []*result, dead map[fra
 		f.judgeWayBack(r, res, e.route(res, dead[res.mac]), dead[res.mac], proven[res.vip.Is6()] > 0)
 	}
 	if n := proven[false] + proven[true]; n > 0 {
-		r.well("the return path through the gateway: %s arrived", plural(n, "answer"))
+		r.well("the return path through the gateway: %s arrived", figures.Plural(n, "answer"))
 	}
 }
 
